@@ -1,0 +1,143 @@
+"""Servers that tests share. A start costs seconds, so the first three fixtures live as long as the test run.
+
+| fixture | what |
+| --- | --- |
+| `embedded_stack` | the repository's own `run.yaml`, as it is: a real SmolLM2, native route |
+| `embedded_translation_stack` | the same with `route: translation` |
+| `fleet` | one stack in front of one scripted upstream of every personality; see `Fleet` |
+| `scripted_stack` | a factory: `scripted_stack(inference=[...], messages={...})` starts a server for one test |
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from tests.support import personalities
+from tests.support.stack import Stack, openai_provider, run_config, vllm_provider
+from tests.support.upstream import Personality, ScriptedUpstream
+
+ROOT = Path(__file__).parents[1]
+
+RUN_YAML_VARIABLES = (
+    "ANTHROPIC_API_KEY",
+    "EMBEDDED_PROVIDER",
+    "LLAMA_CPP_MODEL",
+    "LLAMA_CPP_MODEL_ALIAS",
+    "LLAMA_CPP_SERVER_URL",
+    "MESSAGES_DEFAULT_MODEL",
+    "OLLAMA_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "VLLM_URL",
+)
+"""What a developer's shell may hold and the tests must not see."""
+
+
+def _environment(folder: Path) -> dict[str, str | None]:
+    return {**dict.fromkeys(RUN_YAML_VARIABLES), "SQLITE_STORE_DIR": str(folder)}
+
+
+@pytest.fixture(scope="session")
+def embedded_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The repository's `run.yaml` with a real model; every route setting at its default."""
+    folder = tmp_path_factory.mktemp("embedded")
+    with Stack(ROOT / "run.yaml", folder, env=_environment(folder), cwd=ROOT) as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def embedded_translation_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """As `embedded_stack`, every request translated."""
+    folder = tmp_path_factory.mktemp("translation")
+    config = yaml.safe_load((ROOT / "run.yaml").read_text())
+    config["providers"]["messages"][0]["config"]["route"] = "translation"
+    with Stack(config, folder, env=_environment(folder), cwd=ROOT) as stack:
+        yield stack
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """One stack and its upstreams.
+
+    Each name in `upstreams` is a provider id that lists one model, `<name>-model`: the identifier of vLLM's is
+    `vllm/vllm-model`, and its bare name is unambiguous. `<name>-translated/<name>-model` is the same upstream
+    with translation forced, `<name>-native/...` with the native route forced. `dead` is down: its port refuses.
+    Aliases: `claude-native-*` to vLLM, `claude-*` to the OpenAI-style upstream.
+    """
+
+    stack: Stack
+    upstreams: dict[str, ScriptedUpstream]
+
+    @property
+    def base_url(self) -> str:
+        """Of the stack, without `/v1`."""
+        return self.stack.base_url
+
+    def forget(self) -> None:
+        """Forget every upstream's requests and scripts."""
+        for upstream in self.upstreams.values():
+            upstream.forget()
+
+
+def _fleet_personalities() -> dict[str, Personality]:
+    makers: dict[str, Callable[..., Personality]] = {
+        "openai": personalities.openai_style,
+        "vllm": personalities.vllm,
+        "sglang": personalities.sglang,
+        "llamacpp": personalities.llama_cpp,
+        "ollama": personalities.ollama,
+        "anthropic": personalities.anthropic,
+        "odd": personalities.answers_200_to_anything,
+        "fastapi": personalities.fastapi_404,
+        "dead": personalities.dead,
+    }
+    return {name: maker(models=[f"{name}-model"]) for name, maker in makers.items()}
+
+
+def _fleet_config(folder: Path, upstreams: dict[str, ScriptedUpstream]) -> dict[str, Any]:
+    modes = {"": None, "-native": "native", "-translated": "translation"}
+    providers, routes = [], {}
+    for name, upstream in upstreams.items():
+        make = vllm_provider if name == "vllm" else openai_provider
+        for suffix, route in modes.items():
+            providers.append(make(upstream.url, name + suffix))
+            if route:
+                routes[name + suffix] = route
+    aliases = {"claude-native-*": "vllm/vllm-model", "claude-*": "openai/openai-model"}
+    return run_config(folder, inference=providers, messages={"model_aliases": aliases, "routes": routes})
+
+
+@pytest.fixture(scope="session")
+def _fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    folder = tmp_path_factory.mktemp("fleet")
+    with ExitStack() as opened:
+        upstreams = {
+            name: opened.enter_context(ScriptedUpstream(personality))
+            for name, personality in _fleet_personalities().items()
+        }
+        stack = opened.enter_context(Stack(_fleet_config(folder, upstreams), folder))
+        yield Fleet(stack, upstreams)
+
+
+@pytest.fixture
+def fleet(_fleet: Fleet) -> Iterator[Fleet]:
+    """The shared fleet, with no requests recorded and no scripts set."""
+    _fleet.forget()
+    yield _fleet
+    _fleet.forget()
+
+
+@pytest.fixture
+def scripted_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
+    """Start a server for this test: arguments as of `run_config`, and `env`."""
+    with ExitStack() as opened:
+
+        def start(*, env: dict[str, str | None] | None = None, **config: Any) -> Stack:
+            return opened.enter_context(Stack(run_config(tmp_path, **config), tmp_path, env=env))
+
+        yield start
