@@ -33,8 +33,10 @@ __all__ = [
     "error_path",
     "first_error",
     "known",
+    "literal_values",
     "published",
 ]
+
 
 T = TypeVar("T")
 
@@ -60,9 +62,8 @@ class _NotNull:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
-        if schema["type"] == "nullable" and not self.accept:
-            return schema["schema"]
-        return schema
+        inner: CoreSchema = schema["schema"] if schema["type"] == "nullable" and not self.accept else schema
+        return inner
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
         return handler(schema["schema"] if schema["type"] == "nullable" else schema)
@@ -76,19 +77,14 @@ NullTolerated = Annotated[T | None, _NotNull(accept=True)]
 
 
 def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
-    """Publish no generated titles and no null defaults; responses always carry their nullable fields."""
+    """Publish no generated titles and no null defaults of requests; responses carry their nullable fields."""
     schema.pop("title", None)
     for prop in schema.get("properties", {}).values():
         prop.pop("title", None)
-        if "default" in prop and prop["default"] is None:
+        if prop.get("default", "") is None and not issubclass(model, ResponseModel):
             del prop["default"]
-    if issubclass(model, ResponseModel):
-        required = [field.alias or name for name, field in model.model_fields.items() if not _omittable(field)]
-        schema["required"] = required
-
-
-def _omittable(field: FieldInfo) -> bool:
-    return any(isinstance(item, _NotNull) for item in field.metadata)
+    if issubclass(model, ResponseModel) and model.model_fields:
+        schema["required"] = [model.model_fields[name].alias or name for name in model.always_present()]
 
 
 class WireModel(BaseModel):
@@ -111,6 +107,18 @@ class WireModel(BaseModel):
 class ResponseModel(WireModel):
     """An object that the server writes: fields that may be null are written as null, not left out."""
 
+    def model_post_init(self, context: Any) -> None:
+        self.__pydantic_fields_set__.update(self.always_present())
+
+    @classmethod
+    def always_present(cls) -> list[str]:
+        """The fields that are in every such object: all but the omittable ones."""
+        return [name for name, field in cls.model_fields.items() if not _omittable(field)]
+
+
+def _omittable(field: FieldInfo) -> bool:
+    return any(isinstance(item, _NotNull) for item in field.metadata)
+
 
 class UnknownType(WireModel):
     """Fallback of an open union: a `type` that this version does not know, kept as it came."""
@@ -130,7 +138,9 @@ class ByField:
         misplaced: Values known elsewhere in the API that are refused here instead of kept as unknown.
     """
 
-    def __init__(self, field: str = "type", *, absent: str | None = None, misplaced: Iterable[str] = ()) -> None:
+    def __init__(
+        self, field: str = "type", *, absent: str | None = None, misplaced: Iterable[str] = ()
+    ) -> None:
         self.field = field
         self.absent = absent
         self.misplaced = tuple(misplaced)
@@ -153,8 +163,9 @@ class ByField:
         return core_schema.tagged_union_schema(choices, _by_field(self.field, tags, fallback or "<!>"))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        choices = {tag: choice for tag, choice in schema["choices"].items() if tag != "<!>"}  # type: ignore[typeddict-item]
-        published_schema = handler({**schema, "choices": choices})  # type: ignore[typeddict-unknown-key]
+        members: dict[Hashable, CoreSchema] = schema["choices"]
+        choices = {tag: choice for tag, choice in members.items() if tag != "<!>"}
+        published_schema = handler({**schema, "choices": choices})
         # The fallback matches known types too, and `oneOf` would forbid that.
         if "<*>" in choices and "oneOf" in published_schema:
             published_schema["anyOf"] = published_schema.pop("oneOf")

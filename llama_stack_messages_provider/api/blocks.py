@@ -5,13 +5,29 @@ Source: https://platform.claude.com/docs/en/api/messages and the `anthropic` SDK
 
 from typing import Annotated, Literal
 
-from .base import ByField, ByShape, JsonObject, NullTolerated, Omittable, UnknownType, WireModel, known, published
+from .base import (
+    ByField,
+    ByShape,
+    JsonObject,
+    NullTolerated,
+    Omittable,
+    UnknownType,
+    WireModel,
+    known,
+    published,
+)
 from .citations import CitationsConfigParam, TextCitationParam
 
 __all__ = [
+    "IMAGE_MEDIA_TYPES",
     "Base64ImageSource",
     "Base64PDFSource",
     "BrowserStateBlockParam",
+    "BrowserStateChangeDownloadCompleted",
+    "BrowserStateChangeDownloadFailed",
+    "BrowserStateChangeDownloadStarted",
+    "BrowserStateChangeTabOpened",
+    "BrowserStateTabEntry",
     "CacheControlEphemeral",
     "CachedBlock",
     "Caller",
@@ -21,6 +37,7 @@ __all__ = [
     "FileDocumentSource",
     "FileImageSource",
     "ImageBlockParam",
+    "ImageTransformations",
     "PlainTextSource",
     "RedactedThinkingBlockParam",
     "SearchResultBlockParam",
@@ -30,12 +47,14 @@ __all__ = [
     "ThinkingBlockParam",
     "ToolReferenceBlockParam",
     "ToolResultBlockParam",
+    "ToolResultContent",
     "ToolUseBlockParam",
     "URLImageSource",
     "URLPDFSource",
     "UnknownBlock",
     "UnknownSource",
 ]
+
 
 IMAGE_MEDIA_TYPES = Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
 

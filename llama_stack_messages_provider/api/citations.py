@@ -26,6 +26,7 @@ __all__ = [
     "TextCitationParam",
 ]
 
+
 Index = Annotated[int, Field(ge=0)]
 
 

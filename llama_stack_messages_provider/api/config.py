@@ -9,6 +9,34 @@ from pydantic import Field
 
 from .base import ByField, ByShape, JsonObject, Omittable, UnknownType, WireModel, known, published
 
+__all__ = [
+    "ClearThinking20251015Edit",
+    "ClearToolUses20250919Edit",
+    "Compact20260112Edit",
+    "ContainerParams",
+    "ContextManagement",
+    "Diagnostics",
+    "Effort",
+    "Fallback",
+    "JSONOutputFormat",
+    "MCPServerToolConfiguration",
+    "MCPServerURLDefinition",
+    "MessageOutputConfig",
+    "Metadata",
+    "OutputConfig",
+    "SkillParams",
+    "Speed",
+    "ThinkingBlockBinding",
+    "ThinkingConfigAdaptive",
+    "ThinkingConfigBetweenTools",
+    "ThinkingConfigDisabled",
+    "ThinkingConfigEnabled",
+    "ThinkingConfigParam",
+    "ThinkingDisplay",
+    "TokenTaskBudget",
+    "UnknownThinkingConfig",
+]
+
 Effort = Annotated[str, known("low", "medium", "high", "xhigh", "max")]
 ThinkingDisplay = Annotated[str, known("summarized", "omitted", "updates")]
 Speed = Annotated[str, known("standard", "fast")]

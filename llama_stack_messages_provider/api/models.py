@@ -1,45 +1,54 @@
 """The wire types of the Messages API: this module has them all by name.
 
-Request                       fields (those after the bar may be absent, and then read as None)
-CreateMessageRequest          model, max_tokens, messages | system, stream, stop_sequences, temperature, top_p, top_k,
-                              tools, tool_choice, thinking, output_config, metadata, service_tier, cache_control,
-                              container, context_management, mcp_servers, diagnostics, speed, inference_geo, fallbacks, ...
-CountTokensRequest            model, messages | system, tools, tool_choice, thinking, output_config, cache_control, ...
-UserMessage, AssistantMessage role, content: str | list[block]                                     (MessageParam: any of)
-SystemMessage                 role | content, output_config, clear_at                            (the three by `role`)
-TextBlockParam                text | cache_control, citations
-ImageBlockParam               source: Base64ImageSource(media_type, data) | URLImageSource(url) | FileImageSource(file_id)
-DocumentBlockParam            source: Base64PDFSource | PlainTextSource(data) | ContentBlockSource(content) | URLPDFSource
-                              | FileDocumentSource(file_id); title, context, citations
-SearchResultBlockParam        source, title, content: list[TextBlockParam] | citations
-ThinkingBlockParam            thinking, signature          RedactedThinkingBlockParam   data
-ToolUseBlockParam             id, name, input | caller, toolset_name, cache_control
-ToolResultBlockParam          tool_use_id | content: str | list[text, image, search_result, document, tool_reference,
-                              browser_state, unknown]; is_error, toolset_name, cache_control
-ToolReferenceBlockParam       tool_name
-server_blocks.*               server_tool_use and the *_tool_result families, container_upload, mcp_*, tool_addition,
-                              tool_removal, compaction, fallback
-Tool                          name, input_schema: dict | description, strict, defer_loading, cache_control, type (or null)
-ClientToolParam               base of bash, text_editor, memory and computer tools: type, name | the options of Tool
-ServerToolParam               base of web_search, web_fetch, code_execution, tool_search, advisor
-ToolsetParam                  base of BrowserToolset20260801, ComputerToolset20260801: type | configs; MCPToolset apart
-ToolChoice                    ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool(name) | ToolChoiceNone,
-                              each but the last with disable_parallel_tool_use
-ThinkingConfigParam           ThinkingConfigEnabled(budget_tokens, display) | ThinkingConfigDisabled
-                              | ThinkingConfigAdaptive(display) | ThinkingConfigBetweenTools | UnknownThinkingConfig
-OutputConfig                  effort, format: JSONOutputFormat(schema_), task_budget
+In the table, fields after the bar may be absent and then read as None.
 
-Any union of blocks, sources, tools, thinking and so on may hold its Unknown* member, which has `type` and keeps the
-rest in `model_extra`. `x.wire()` gives the JSON object back as it came.
+```
+CreateMessageRequest    model, max_tokens, messages | system, stream, stop_sequences, temperature, top_p,
+                        top_k, tools, tool_choice, thinking, output_config, metadata, service_tier,
+                        cache_control, container, context_management, mcp_servers, speed, fallbacks, ...
+CountTokensRequest      model, messages | system, tools, tool_choice, thinking, output_config, ...
+MessageParam            by role: UserMessage, AssistantMessage   content: str | list[block]
+                        SystemMessage                            | content, output_config, clear_at
 
-Response: Message(id, type, role, model, content, stop_reason, stop_sequence, stop_details, usage, container), Usage,
-MessageTokensCount, the blocks of `response_blocks`; streams: `events`; batches: `batch_models`.
+TextBlockParam          text | citations, cache_control
+ImageBlockParam         source: Base64ImageSource(media_type, data) | URLImageSource(url)
+                        | FileImageSource(file_id)
+DocumentBlockParam      source: Base64PDFSource(data) | PlainTextSource(data) | ContentBlockSource(content)
+                        | URLPDFSource(url) | FileDocumentSource(file_id); title, context, citations
+SearchResultBlockParam  source, title, content: list[TextBlockParam] | citations
+ThinkingBlockParam      thinking, signature         RedactedThinkingBlockParam    data
+ToolUseBlockParam       id, name, input | caller, toolset_name
+ToolResultBlockParam    tool_use_id | content: str | list[text, image, search_result, document,
+                        tool_reference, browser_state], is_error, toolset_name
+ToolReferenceBlockParam tool_name
+in server_blocks        server_tool_use, the *_tool_result families, container_upload, mcp_*, tool_addition,
+                        tool_removal, compaction, fallback
+
+Tool                    name, input_schema: dict | description, strict, defer_loading, type (custom or null)
+ClientToolParam         base of bash, text_editor, memory and computer tools: type, name | the options of Tool
+ServerToolParam         base of web_search, web_fetch, code_execution, tool_search, advisor: type, name
+ToolsetParam            base of BrowserToolset20260801 and ComputerToolset20260801: type | configs
+ToolChoice              ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool(name) | ToolChoiceNone;
+                        all but the last may have disable_parallel_tool_use
+ThinkingConfigParam     ThinkingConfigEnabled(budget_tokens, display) | ThinkingConfigDisabled
+                        | ThinkingConfigAdaptive(display) | ThinkingConfigBetweenTools | UnknownThinkingConfig
+OutputConfig            effort, format: JSONOutputFormat(schema_), task_budget
+
+Message                 id, type, role, model, content, stop_reason, stop_sequence, stop_details, usage,
+                        container
+MessageTokensCount      input_tokens
+```
+
+Unions of blocks, sources, tools and thinking may hold their Unknown* member: it has `type`, and the rest is
+in `model_extra`. `x.wire()` gives the JSON object back as it came. Blocks of responses are in
+`response_blocks`, events of streams in `events`, batches in `batch_models`.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from .base import *  # noqa: F403
 from .base import (
     ByField,
     ByShape,
@@ -47,12 +56,9 @@ from .base import (
     Omittable,
     UnknownType,
     WireModel,
-    describe,
-    error_path,
-    first_error,
     known,
-    published,
 )
+from .batch_models import *  # noqa: F403
 from .blocks import *  # noqa: F403
 from .blocks import CacheControlEphemeral
 from .citations import *  # noqa: F403
@@ -69,6 +75,9 @@ from .config import (
     Speed,
     ThinkingConfigParam,
 )
+from .events import *  # noqa: F403
+from .message import *  # noqa: F403
+from .response_blocks import *  # noqa: F403
 from .server_blocks import *  # noqa: F403
 from .server_blocks import ContentBlockParam, SystemBlockParam
 from .tools import *  # noqa: F403

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from .base import ByField, ByShape, JsonObject, NullTolerated, Omittable, UnknownType, WireModel, known, published
+from .base import (
+    ByField,
+    ByShape,
+    JsonObject,
+    NullTolerated,
+    Omittable,
+    UnknownType,
+    WireModel,
+    known,
+    published,
+)
 from .blocks import (
     CachedBlock,
     Caller,
@@ -24,6 +34,62 @@ from .blocks import (
     UnknownBlock,
 )
 from .tools import ToolUnionParam
+
+__all__ = [
+    "SERVER_TOOL_ID",
+    "AdvisorErrorCode",
+    "AdvisorRedactedResultBlockParam",
+    "AdvisorResultBlockParam",
+    "AdvisorToolResultBlockParam",
+    "AdvisorToolResultErrorParam",
+    "BashCodeExecutionOutputBlockParam",
+    "BashCodeExecutionResultBlockParam",
+    "BashCodeExecutionToolResultBlockParam",
+    "BashCodeExecutionToolResultErrorParam",
+    "BashErrorCode",
+    "CodeExecutionOutputBlockParam",
+    "CodeExecutionResultBlockParam",
+    "CodeExecutionToolResultBlockParam",
+    "CodeExecutionToolResultErrorParam",
+    "CompactionBlockParam",
+    "ContainerUploadBlockParam",
+    "ContentBlockParam",
+    "EncryptedCodeExecutionResultBlockParam",
+    "ExecutionErrorCode",
+    "FallbackBlockParam",
+    "FallbackInfo",
+    "MCPTool",
+    "MCPToolListingBlockParam",
+    "MCPToolResultBlockParam",
+    "MCPToolUseBlockParam",
+    "ServerToolId",
+    "ServerToolName",
+    "ServerToolUseBlockParam",
+    "SystemBlockParam",
+    "TextEditorCodeExecutionCreateResultBlockParam",
+    "TextEditorCodeExecutionStrReplaceResultBlockParam",
+    "TextEditorCodeExecutionToolResultBlockParam",
+    "TextEditorCodeExecutionToolResultErrorParam",
+    "TextEditorCodeExecutionViewResultBlockParam",
+    "TextEditorErrorCode",
+    "ToolAdditionBlockParam",
+    "ToolChangeMCPToolReference",
+    "ToolChangeMCPToolsetReference",
+    "ToolChangeToolDefinition",
+    "ToolChangeToolReference",
+    "ToolRemovalBlockParam",
+    "ToolSearchToolResultBlockParam",
+    "ToolSearchToolResultErrorParam",
+    "ToolSearchToolSearchResultBlockParam",
+    "WebFetchBlockParam",
+    "WebFetchErrorCode",
+    "WebFetchToolResultBlockParam",
+    "WebFetchToolResultErrorBlockParam",
+    "WebSearchErrorCode",
+    "WebSearchResultBlockParam",
+    "WebSearchToolRequestError",
+    "WebSearchToolResultBlockParam",
+]
 
 SERVER_TOOL_ID = "^srvtoolu_[a-zA-Z0-9_]+$"
 

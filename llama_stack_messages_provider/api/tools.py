@@ -1,4 +1,4 @@
-"""Tools of requests: the client's own, the client tools with a schema the model knows, server tools, toolsets.
+"""Tools of requests: the client's own, client tools of documented schema, server tools, toolsets.
 
 Source: the `anthropic` SDK's `tool_*_param` types, beta ones included.
 """
@@ -11,6 +11,54 @@ from pydantic_core import PydanticCustomError
 from .base import ByField, JsonObject, Omittable, UnknownType, WireModel, known, published
 from .blocks import CacheControlEphemeral
 from .citations import CitationsConfigParam
+
+__all__ = [
+    "AdvisorTool20260301",
+    "AllowedCaller",
+    "BrowserToolset20260801",
+    "ClientToolParam",
+    "CodeExecutionTool20250522",
+    "CodeExecutionTool20250825",
+    "CodeExecutionTool20260120",
+    "CodeExecutionTool20260521",
+    "ComputerToolset20260801",
+    "ComputerUseToolParam",
+    "InputSchema",
+    "MCPToolConfig",
+    "MCPToolset",
+    "MemoryTool20250818",
+    "ServerToolParam",
+    "Tool",
+    "ToolBash20241022",
+    "ToolBash20250124",
+    "ToolChoice",
+    "ToolChoiceAny",
+    "ToolChoiceAuto",
+    "ToolChoiceNone",
+    "ToolChoiceTool",
+    "ToolComputerUse20241022",
+    "ToolComputerUse20250124",
+    "ToolComputerUse20251124",
+    "ToolSearchToolBm25",
+    "ToolSearchToolRegex",
+    "ToolTextEditor20241022",
+    "ToolTextEditor20250124",
+    "ToolTextEditor20250429",
+    "ToolTextEditor20250728",
+    "ToolUnionParam",
+    "ToolsetMemberConfig",
+    "ToolsetParam",
+    "UnknownTool",
+    "UserLocation",
+    "WebFetchTool20250910",
+    "WebFetchTool20260209",
+    "WebFetchTool20260309",
+    "WebFetchTool20260318",
+    "WebFetchURLSources",
+    "WebSearchTool20250305",
+    "WebSearchTool20260209",
+    "WebSearchTool20260318",
+]
 
 AllowedCaller = Annotated[
     str,
@@ -360,4 +408,4 @@ class ToolChoiceNone(WireModel):
 
 
 ToolChoice = Annotated[ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool | ToolChoiceNone, ByField()]
-"""Closed: a choice that is not understood cannot be honoured, and guessing would change what the model does."""
+"""Closed: a choice that is not understood cannot be honoured, and a guess would change what happens."""

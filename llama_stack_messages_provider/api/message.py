@@ -1,0 +1,176 @@
+"""What the server answers: messages, usage, token counts, errors.
+
+Source: https://platform.claude.com/docs/en/api/messages and the SDK's `message` and `usage` types.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import ByField, Omittable, ResponseModel, UnknownType, known, published
+from .response_blocks import ContentBlock
+
+__all__ = [
+    "AppliedEdits",
+    "CacheCreation",
+    "Container",
+    "ContainerSkill",
+    "CountTokensContextManagement",
+    "ErrorObject",
+    "ErrorResponse",
+    "FallbackCreditUsage",
+    "Message",
+    "MessageDiagnostics",
+    "MessageTokensCount",
+    "OutputTokensDetails",
+    "RefusalStopDetails",
+    "ServerToolUsage",
+    "StopReason",
+    "Usage",
+]
+
+StopReason = Annotated[
+    str,
+    known(
+        "end_turn",
+        "max_tokens",
+        "stop_sequence",
+        "tool_use",
+        "pause_turn",
+        "refusal",
+        "model_context_window_exceeded",
+        "compaction",
+    ),
+]
+Count = Annotated[int, Field(ge=0)]
+
+
+class CacheCreation(ResponseModel):
+    ephemeral_1h_input_tokens: Count = 0
+    ephemeral_5m_input_tokens: Count = 0
+
+
+class ServerToolUsage(ResponseModel):
+    web_fetch_requests: Count = 0
+    web_search_requests: Count = 0
+
+
+class OutputTokensDetails(ResponseModel):
+    thinking_tokens: Count
+
+
+class Usage(ResponseModel):
+    """Tokens of one request. All input is `input_tokens` plus the two cache counts."""
+
+    input_tokens: Count
+    output_tokens: Count
+    cache_creation: CacheCreation | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    inference_geo: str | None = None
+    output_tokens_details: Omittable[OutputTokensDetails] = None
+    server_tool_use: ServerToolUsage | None = None
+    service_tier: Annotated[str, known("standard", "priority", "batch")] | None = None
+    speed: Omittable[Annotated[str, known("standard", "fast")]] = None
+    iterations: Omittable[list[UnknownType]] = None
+    fallback_credit: Omittable["FallbackCreditUsage"] = None
+
+
+class FallbackCreditUsage(ResponseModel):
+    status: UnknownType
+
+
+class RefusalStopDetails(ResponseModel):
+    """Why the model refused."""
+
+    type: Literal["refusal"] = "refusal"
+    category: (
+        Annotated[str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")] | None
+    ) = None
+    explanation: str | None = None
+    fallback_credit_token: Omittable[str] = None
+    fallback_has_prefill_claim: Omittable[bool] = None
+    recommended_model: Omittable[str] = None
+
+
+class ContainerSkill(ResponseModel):
+    type: Annotated[str, known("anthropic", "custom")]
+    skill_id: str
+    version: str
+
+
+class Container(ResponseModel):
+    """The container that code ran in."""
+
+    id: str
+    expires_at: Annotated[str, published(format="date-time")]
+    skills: Omittable[list[ContainerSkill]] = None
+
+
+class MessageDiagnostics(ResponseModel):
+    cache_miss_reason: UnknownType | None = None
+    """Why the prompt cache was missed: `{type, cache_missed_input_tokens?}`."""
+
+
+class AppliedEdits(ResponseModel):
+    applied_edits: list[UnknownType]
+
+
+class Message(ResponseModel):
+    """An answer of the model."""
+
+    id: str
+    type: Literal["message"] = "message"
+    role: Literal["assistant"] = "assistant"
+    model: str
+    """The name that the client asked for."""
+    content: list[ContentBlock]
+    stop_reason: StopReason | None = None
+    """Null only in `message_start`."""
+    stop_sequence: str | None = None
+    """The one of `stop_sequences` that ended the answer."""
+    stop_details: Annotated[RefusalStopDetails | UnknownType, ByField()] | None = None
+    usage: Usage
+    container: Container | None = None
+    diagnostics: Omittable[MessageDiagnostics] = None
+    context_management: Omittable[AppliedEdits] = None
+    input_transformations: Omittable[list[UnknownType]] = None
+
+
+class CountTokensContextManagement(ResponseModel):
+    original_input_tokens: Count
+
+
+class MessageTokensCount(ResponseModel):
+    """Answer of `POST /v1/messages/count_tokens`."""
+
+    input_tokens: int
+    """Tokens of the whole prompt: messages, system and tools."""
+    context_management: Omittable[CountTokensContextManagement] = None
+
+
+class ErrorObject(ResponseModel):
+    type: Annotated[
+        str,
+        known(
+            "invalid_request_error",
+            "authentication_error",
+            "billing_error",
+            "permission_error",
+            "not_found_error",
+            "request_too_large",
+            "rate_limit_error",
+            "timeout_error",
+            "api_error",
+            "overloaded_error",
+        ),
+    ]
+    message: str
+
+
+class ErrorResponse(ResponseModel):
+    """Answer of every request that failed, and the last event of a stream that did."""
+
+    type: Literal["error"] = "error"
+    error: ErrorObject
+    request_id: str | None = None
