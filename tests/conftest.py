@@ -5,7 +5,7 @@
 | `embedded_stack` | the repository's own `run.yaml`, as it is: a real SmolLM2, native route |
 | `embedded_translation_stack` | the same with `route: translation` |
 | `fleet` | one stack in front of one scripted upstream of every personality; see `Fleet` |
-| `scripted_stack` | a factory: `scripted_stack(inference=[...], messages={...})` starts a server for one test |
+| `scripted_stack` | a factory: `scripted_stack(inference=[...], messages={...})`, a server for one test |
 """
 
 from collections.abc import Callable, Iterator
@@ -64,9 +64,9 @@ def embedded_translation_stack(tmp_path_factory: pytest.TempPathFactory) -> Iter
 class Fleet:
     """One stack and its upstreams.
 
-    Each name in `upstreams` is a provider id that lists one model, `<name>-model`: the identifier of vLLM's is
-    `vllm/vllm-model`, and its bare name is unambiguous. `<name>-translated/<name>-model` is the same upstream
-    with translation forced, `<name>-native/...` with the native route forced. `dead` is down: its port refuses.
+    Each name in `upstreams` is a provider id that lists one model, `<name>-model`: vLLM's identifier is
+    `vllm/vllm-model`. `<name>-translated/<name>-model` is the same upstream with translation forced,
+    `<name>-native/<name>-model` with the native route forced. `dead` is down: its port refuses connections.
     Aliases: `claude-native-*` to vLLM, `claude-*` to the OpenAI-style upstream.
     """
 

@@ -205,4 +205,4 @@ def test_an_upstream_that_is_down_refuses_connections_and_can_come_back_on_its_p
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
     with ScriptedUpstream(port=port) as upstream:
-        assert _post(upstream.url + CHAT, {"model": "m"})
+        assert _post(upstream.url + CHAT, {"model": "test-model"})

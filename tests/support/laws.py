@@ -47,6 +47,15 @@ DELTAS: Mapping[str, frozenset[str]] = {
 }
 """The deltas each block takes; a block that is not here arrives whole. The SDK drops what does not match."""
 
+START: Json = {
+    "type": "message",
+    "role": "assistant",
+    "content": [],
+    "stop_reason": None,
+    "stop_sequence": None,
+}
+"""What `message_start` always says."""
+
 SKELETONS: Mapping[str, Json] = {
     "text": {"text": ""},
     "thinking": {"thinking": "", "signature": ""},
@@ -127,8 +136,10 @@ class _Grammar:
 
     def _message_delta(self, event: Json) -> None:
         assert self.phase in ("between", "delta"), f"message_delta in phase {self.phase}"
-        assert isinstance(event["delta"], dict)
-        assert isinstance(event["usage"]["output_tokens"], int), "message_delta without output_tokens"
+        assert "stop_reason" in event.get("delta", {}), "message_delta without stop_reason"
+        assert isinstance(event.get("usage", {}).get("output_tokens"), int), (
+            "message_delta without output_tokens"
+        )
         self.phase = "delta"
 
     def _message_stop(self, _event: Json) -> None:
@@ -137,16 +148,14 @@ class _Grammar:
 
 
 def _check_start(message: Json) -> None:
-    assert message["type"] == "message"
-    assert message["role"] == "assistant"
-    assert message["content"] == []
-    assert isinstance(message["id"], str)
-    assert message["id"]
-    assert isinstance(message["model"], str)
-    assert message["stop_reason"] is None
-    assert message["stop_sequence"] is None
-    assert isinstance(message["usage"]["input_tokens"], int)
-    assert isinstance(message["usage"]["output_tokens"], int)
+    for name, empty in START.items():
+        assert name in message, f"message_start without {name!r}"
+        assert message[name] == empty, f"message_start with {name} = {message[name]!r}"
+    for name in ("id", "model"):
+        assert isinstance(message.get(name), str), f"message_start without {name!r}"
+        assert message[name], f"message_start with an empty {name!r}"
+    for name in ("input_tokens", "output_tokens"):
+        assert isinstance(message.get("usage", {}).get(name), int), f"message_start without {name!r}"
 
 
 def _check_skeleton(block: Json) -> None:

@@ -117,7 +117,7 @@ def stream_reply(
     *,
     pause: float = 0.0,
     status: int = 200,
-    content_type: str = "text/event-stream; charset=utf-8",
+    content_type: str = "text/event-stream",
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
     """A chunked body: one write for each bytes step."""
