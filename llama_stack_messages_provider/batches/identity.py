@@ -1,0 +1,109 @@
+"""Whose batch it is: the creator's principal and attributes, and the host's access policy."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from llama_stack.core.access_control import conditions
+from llama_stack.core.access_control.access_control import is_action_allowed
+from llama_stack.core.access_control.datatypes import AccessRule, Action
+from llama_stack.core.datatypes import User
+from llama_stack.core.request_headers import (
+    PROVIDER_DATA_VAR,
+    RequestProviderDataContext,
+    get_authenticated_user,
+)
+
+from llama_stack_messages_provider.api.errors import InvalidRequestError
+
+__all__ = [
+    "AccessRule",
+    "Action",
+    "Identity",
+    "acting_as",
+    "allowed",
+    "current_identity",
+    "refuse_credentials",
+]
+
+RESOURCE_TYPE = "message_batch"
+"""What an access policy's `resource:` calls a batch: `message_batch::<id>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A principal of the host and its attributes. `None` in place of an `Identity`: authentication is off."""
+
+    principal: str
+    attributes: dict[str, list[str]] | None = None
+
+    def attributes_json(self) -> str | None:
+        """The attributes as they are stored."""
+        return None if self.attributes is None else orjson.dumps(self.attributes).decode()
+
+    @classmethod
+    def stored(cls, principal: str | None, attributes: str | None) -> "Identity | None":
+        """The identity in a row."""
+        if principal is None:
+            return None
+        return cls(principal, None if attributes is None else orjson.loads(attributes))
+
+
+@dataclass(slots=True)
+class _Resource:
+    """A batch as the host's access control sees it."""
+
+    identifier: str
+    owner: conditions.User | None
+    type: str = RESOURCE_TYPE
+
+
+def current_identity() -> Identity | None:
+    """Who makes the request at hand."""
+    user = get_authenticated_user()
+    return None if user is None else Identity(user.principal, user.attributes)
+
+
+def refuse_credentials() -> None:
+    """Provider credentials that came with the request would have to be written to disk to run a batch later.
+
+    Raises:
+        InvalidRequestError: The request at hand carries provider data.
+    """
+    provider_data: dict[str, Any] = PROVIDER_DATA_VAR.get() or {}
+    # The host's own entries (the user, the test id) begin with two underscores.
+    if any(not name.startswith("__") for name in provider_data):
+        raise InvalidRequestError(
+            "Message Batches cannot use the provider credentials in the x-llamastack-provider-data header: "
+            "they would have to be stored. Configure the credentials in the stack, or send the requests one "
+            "by one to /v1/messages."
+        )
+
+
+@contextmanager
+def acting_as(identity: Identity | None) -> Iterator[None]:
+    """Within it the host sees a request of this identity, with no provider data."""
+    user = _user(identity)
+    with RequestProviderDataContext({}, user):
+        yield
+
+
+def allowed(
+    policy: Sequence[AccessRule], action: Action, batch_id: str, owner: Identity | None, who: Identity | None
+) -> bool:
+    """Whether `who` may do `action` to a batch: it is their own, and the host's policy permits it."""
+    resource = _Resource(batch_id, _user(owner))
+    return _same(owner, who) and is_action_allowed(list(policy), action, resource, _user(who))
+
+
+def _same(owner: Identity | None, who: Identity | None) -> bool:
+    if owner is None or who is None:
+        return owner is who
+    # A token without a principal is known by its attributes alone.
+    return owner.principal == who.principal and bool(owner.principal or owner.attributes == who.attributes)
+
+
+def _user(identity: Identity | None) -> User | None:
+    return None if identity is None else User(identity.principal, identity.attributes)

@@ -1,0 +1,144 @@
+"""A batch as its row says, and the statements that every part of the store builds on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, String, exists, func, literal, or_, select, true, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llama_stack_messages_provider.batches.identity import Identity
+from llama_stack_messages_provider.batches.lifecycle import (
+    TERMINAL,
+    BatchStatus,
+    RequestState,
+    sources,
+    unfinished_becomes,
+)
+from llama_stack_messages_provider.batches.tables import batches, requests
+
+__all__ = ["Batch", "Held", "end_if_done", "hold", "in_state", "select_batches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch. Times are seconds since 1970; `tally` is empty until the batch has ended."""
+
+    id: str
+    owner: Identity | None
+    status: BatchStatus
+    created_at: float
+    expires_at: float
+    cancel_initiated_at: float | None
+    ended_at: float | None
+    archived_at: float | None
+    total: int
+    tally: dict[RequestState, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A batch whose row is locked by this transaction: nobody else changes it or its requests."""
+
+    id: str
+    owner: Identity | None
+    status: BatchStatus
+    expired: bool
+
+    @property
+    def unfinished_becomes(self) -> RequestState:
+        """What becomes of a request of this batch that is given back, or never ran."""
+        return unfinished_becomes(self.status, expired=self.expired)
+
+
+def in_state(*states: RequestState) -> ColumnElement[bool]:
+    """The request is in one of these states.
+
+    The states are part of the statement's text: a planner that sees a parameter cannot use a partial index.
+    """
+    return or_(*(requests.c.state == literal(str(state), String, literal_execute=True) for state in states))
+
+
+def select_batches() -> Select[Any]:
+    """Whole batches; `to_batch` reads the rows."""
+    return select(batches)
+
+
+def to_batch(row: Row[Any]) -> Batch:
+    """The row of `select_batches` as a batch."""
+    return Batch(
+        id=row.id,
+        owner=Identity.stored(row.owner_principal, row.owner_attributes),
+        status=BatchStatus(row.status),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        cancel_initiated_at=row.cancel_initiated_at,
+        ended_at=row.ended_at,
+        archived_at=row.archived_at,
+        total=row.total,
+        tally={state: getattr(row, state) for state in TERMINAL} if row.ended_at else {},
+    )
+
+
+async def hold(
+    connection: AsyncConnection,
+    batch_ids: Iterable[str],
+    now: ColumnElement[float],
+    *,
+    where: ColumnElement[bool] | None = None,
+    skip_locked: bool = False,
+) -> list[Held]:
+    """Lock batches until the transaction ends, always in the order of their ids, so that two cannot deadlock.
+
+    Args:
+        connection: A transaction that writes.
+        batch_ids: The batches to lock; those that are gone are left out.
+        now: The time, to tell what has expired.
+        where: A condition that they must meet at the moment of the lock.
+        skip_locked: Leave out what another transaction holds, rather than wait for it.
+    """
+    rows = await connection.execute(
+        select(
+            batches.c.id,
+            batches.c.owner_principal,
+            batches.c.owner_attributes,
+            batches.c.status,
+            (batches.c.expires_at <= now).label("expired"),
+        )
+        .where(batches.c.id.in_(sorted(batch_ids)), true() if where is None else where)
+        .order_by(batches.c.id)
+        .with_for_update(skip_locked=skip_locked)
+    )
+    return [
+        Held(
+            row.id,
+            Identity.stored(row.owner_principal, row.owner_attributes),
+            BatchStatus(row.status),
+            bool(row.expired),
+        )
+        for row in rows
+    ]
+
+
+async def end_if_done(connection: AsyncConnection, batch_id: str, now: ColumnElement[float]) -> bool:
+    """End a batch that this transaction holds, if none of its requests is left to run; count its results."""
+    left = select(
+        or_(*(exists().where(requests.c.batch_id == batch_id, in_state(state)) for state in _UNFINISHED))
+    )
+    if await connection.scalar(left):
+        return False
+    counted = await connection.execute(
+        select(requests.c.state, func.count().label("count"))
+        .where(requests.c.batch_id == batch_id)
+        .group_by(requests.c.state)
+    )
+    tally = dict.fromkeys(map(str, TERMINAL), 0) | {row.state: row.count for row in counted}
+    ended = await connection.execute(
+        update(batches)
+        .where(batches.c.id == batch_id, batches.c.status.in_(sources(BatchStatus.ENDED)))
+        .values(status=BatchStatus.ENDED, ended_at=now, **tally)
+    )
+    return bool(ended.rowcount)
+
+
+_UNFINISHED = (RequestState.PENDING, RequestState.LEASED)

@@ -1,0 +1,188 @@
+"""What clients do with batches, as transactions: create, read, list, cancel, delete, read results."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, func, insert, select, update
+
+from llama_stack_messages_provider.batches.database import Database
+from llama_stack_messages_provider.batches.identity import Identity
+from llama_stack_messages_provider.batches.lifecycle import VISIBLE, BatchStatus, RequestState, sources
+from llama_stack_messages_provider.batches.rows import Batch, hold, in_state, select_batches, to_batch
+from llama_stack_messages_provider.batches.tables import batches, requests, results
+
+__all__ = ["BatchStore", "NewRequest", "StoredResult"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRequest:
+    """A request as it arrives; `params` is JSON text."""
+
+    position: int
+    custom_id: str
+    params: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """The end of a request; `body` is JSON text, and `None` where nothing was run."""
+
+    position: int
+    custom_id: str
+    state: RequestState
+    body: str | None
+
+
+class BatchStore:
+    """The batches of all owners; whose they are is for the caller to check."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(
+        self, batch_id: str, owner: Identity | None, *, creator: str, expires_after: float
+    ) -> None:
+        """A batch that nobody sees yet. It is removed if the worker `creator` dies before `publish`."""
+        now = self._database.now()
+        async with self._database.write() as connection:
+            await connection.execute(
+                insert(batches).values(
+                    id=batch_id,
+                    owner_principal=None if owner is None else owner.principal,
+                    owner_attributes=None if owner is None else owner.attributes_json(),
+                    status=BatchStatus.CREATING,
+                    creator=creator,
+                    created_at=now,
+                    expires_at=now + expires_after,
+                    served_at=0.0,
+                    **dict.fromkeys(("total", "succeeded", "errored", "canceled", "expired"), 0),
+                )
+            )
+
+    async def append(self, batch_id: str, rows: Sequence[NewRequest]) -> bool:
+        """More requests of a batch that is being created.
+
+        Short transactions: the body may take minutes to arrive, and SQLite has one writer.
+
+        Returns:
+            False if the batch is gone, because its creator was taken for dead.
+        """
+        fresh = {
+            "batch_id": batch_id,
+            "state": RequestState.PENDING,
+            "not_before": 0.0,
+            "attempts": 0,
+            "faults": 0,
+        }
+        values = [
+            {**fresh, "position": row.position, "custom_id": row.custom_id, "params": row.params}
+            for row in rows
+        ]
+        creating = batches.c.status == BatchStatus.CREATING
+        async with self._database.write() as connection:
+            held = await hold(connection, [batch_id], self._database.now(), where=creating)
+            if held:
+                await connection.execute(insert(requests), values)
+            return bool(held)
+
+    async def publish(self, batch_id: str, total: int) -> bool:
+        """The batch is complete: it becomes visible and its requests may be claimed.
+
+        Returns:
+            False if it is gone, because its creator was taken for dead.
+        """
+        return await self._move(batch_id, BatchStatus.IN_PROGRESS, {"total": total})
+
+    async def discard(self, batch_id: str) -> bool:
+        """The batch is not to be: its creation failed, or its owner deletes it. Its rows are removed later.
+
+        Returns:
+            False if it is neither being created nor ended.
+        """
+        return await self._move(batch_id, BatchStatus.DELETING, {})
+
+    async def cancel(self, batch_id: str) -> Batch | None:
+        """What has not begun will not be run. Without effect on a batch that is canceling or has ended."""
+        await self._move(batch_id, BatchStatus.CANCELING, {"cancel_initiated_at": self._database.now()})
+        return await self.get(batch_id)
+
+    async def _move(
+        self, batch_id: str, target: BatchStatus, values: dict[str, int | ColumnElement[float]]
+    ) -> bool:
+        async with self._database.write() as connection:
+            moved = await connection.execute(
+                update(batches)
+                .where(batches.c.id == batch_id, batches.c.status.in_(sources(target)))
+                .values(status=target, **values)
+            )
+            return bool(moved.rowcount)
+
+    async def get(self, batch_id: str) -> Batch | None:
+        """The batch, if clients may see it."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select_batches().where(batches.c.id == batch_id, batches.c.status.in_(VISIBLE))
+            )
+            row = rows.first()
+            return None if row is None else to_batch(row)
+
+    async def page(
+        self,
+        owner: Identity | None,
+        limit: int,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+    ) -> list[Batch]:
+        """Up to `limit` batches of one principal, newest first.
+
+        Args:
+            owner: Whose batches.
+            limit: How many.
+            after_id: Those that follow this one in the list. It need not exist any more.
+            before_id: Those that come just before this one, nearest last.
+        """
+        mine = (
+            batches.c.owner_principal.is_(None)
+            if owner is None
+            else batches.c.owner_principal == owner.principal
+        )
+        query = select_batches().where(mine, batches.c.status.in_(VISIBLE)).limit(limit)
+        if after_id is not None:
+            query = query.where(batches.c.id < after_id)
+        if before_id is not None:
+            query = query.where(batches.c.id > before_id)
+        order = batches.c.id.desc() if before_id is None else batches.c.id
+        async with self._database.read() as connection:
+            found = [to_batch(row) for row in await connection.execute(query.order_by(order))]
+        return found if before_id is None else found[::-1]
+
+    async def unfinished(self, batch_id: str) -> int:
+        """How many requests of a batch have no result yet; counted on the partial indexes alone."""
+        counts = [
+            select(func.count())
+            .select_from(requests)
+            .where(requests.c.batch_id == batch_id, in_state(state))
+            .scalar_subquery()
+            for state in (RequestState.PENDING, RequestState.LEASED)
+        ]
+        async with self._database.read() as connection:
+            return int(await connection.scalar(select(counts[0] + counts[1])) or 0)
+
+    async def results(self, batch_id: str, *, after: int, limit: int) -> list[StoredResult]:
+        """Up to `limit` results behind the position `after`, in the order of the requests."""
+        join = requests.outerjoin(
+            results, (results.c.batch_id == requests.c.batch_id) & (results.c.position == requests.c.position)
+        )
+        query = (
+            select(requests.c.position, requests.c.custom_id, requests.c.state, results.c.body)
+            .select_from(join)
+            .where(requests.c.batch_id == batch_id, requests.c.position > after)
+            .order_by(requests.c.position)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            return [
+                StoredResult(row.position, row.custom_id, RequestState(row.state), row.body)
+                for row in await connection.execute(query)
+            ]

@@ -1,0 +1,180 @@
+"""What nobody asks for and must happen all the same, as transactions that any process may run at any time.
+
+| step | what |
+| --- | --- |
+| `take_over` | the leases of dead workers go back to the queue |
+| `settle` | the waiting requests of a batch that is canceling or expired get their end |
+| `archive` | results that were kept long enough become unavailable |
+| `purge` | rows that nobody can see any more are removed, and so are dead workers |
+
+Each step works in chunks, so that no transaction grows with a batch, and says whether it has more to do.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, case, delete, exists, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from llama_stack_messages_provider.api.errors import error_body
+from llama_stack_messages_provider.batches.database import Database
+from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
+from llama_stack_messages_provider.batches.rows import Held, end_if_done, hold, in_state
+from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
+
+__all__ = ["CHUNK", "Sweep"]
+
+CHUNK = 5000
+"""Rows changed by one transaction."""
+
+DEAD_WORKERS_KEPT = 3600.0
+"""Seconds for which the row of a dead worker stays, for the operator who looks."""
+
+GAVE_UP = error_body("api_error", "The server died again and again while it ran this request")
+
+
+class Sweep:
+    """The care of all batches.
+
+    Args:
+        database: Where they are.
+        max_attempts: After this many failures of its own a request is not given back but `errored`.
+        results_seconds: How long after the creation of its batch a result is kept.
+    """
+
+    def __init__(self, database: Database, *, max_attempts: int, results_seconds: float) -> None:
+        self._database = database
+        self._max_attempts = max_attempts
+        self._results_seconds = results_seconds
+
+    async def run(self) -> bool:
+        """Every step once; True if there is more to do at once."""
+        more = [await self.take_over(), await self.settle(), await self.archive(), await self.purge()]
+        return any(more)
+
+    async def take_over(self) -> bool:
+        """Give back what dead workers had leased: a death counts as a failure of the requests it ran."""
+        now = self._database.now()
+        live = exists().where(workers.c.id == requests.c.lease_owner, workers.c.expires_at > now)
+        orphans = select(requests.c.batch_id).where(in_state(RequestState.LEASED), ~live).distinct()
+        batch_ids = await self._find(orphans)
+        for batch_id in batch_ids:
+            async with self._database.write() as connection:
+                for batch in await hold(connection, [batch_id], now):
+                    await self._take_over_batch(connection, batch, live, now)
+        return False
+
+    async def _take_over_batch(
+        self, connection: AsyncConnection, batch: Held, live: ColumnElement[bool], now: ColumnElement[float]
+    ) -> None:
+        rows = await connection.execute(
+            update(requests)
+            .where(requests.c.batch_id == batch.id, in_state(RequestState.LEASED), ~live)
+            .values(
+                state=case(
+                    (requests.c.faults + 1 >= self._max_attempts, RequestState.ERRORED),
+                    else_=batch.unfinished_becomes,
+                ),
+                lease_owner=None,
+                not_before=0.0,
+                faults=requests.c.faults + 1,
+            )
+            .returning(requests.c.position, requests.c.state)
+        )
+        given_up = [row.position for row in rows if row.state == RequestState.ERRORED]
+        if given_up:
+            body = orjson.dumps(GAVE_UP).decode()
+            await connection.execute(
+                insert(results),
+                [{"batch_id": batch.id, "position": position, "body": body} for position in given_up],
+            )
+        await end_if_done(connection, batch.id, now)
+
+    async def settle(self) -> bool:
+        """End what will not be run; requests that are being run may finish."""
+        now = self._database.now()
+        over = or_(
+            batches.c.status == BatchStatus.CANCELING,
+            (batches.c.status == BatchStatus.IN_PROGRESS) & (batches.c.expires_at <= now),
+        )
+        more = False
+        for batch_id in await self._find(select(batches.c.id).where(over)):
+            async with self._database.write() as connection:
+                for batch in await hold(connection, [batch_id], now, where=over, skip_locked=True):
+                    more |= await self._settle_batch(connection, batch, now)
+        return more
+
+    async def _settle_batch(
+        self, connection: AsyncConnection, batch: Held, now: ColumnElement[float]
+    ) -> bool:
+        mine = requests.c.batch_id == batch.id
+        waiting = select(requests.c.position).where(mine, in_state(RequestState.PENDING)).limit(CHUNK)
+        settled = await connection.execute(
+            update(requests)
+            .where(mine, requests.c.position.in_(waiting))
+            .values(state=batch.unfinished_becomes)
+        )
+        await end_if_done(connection, batch.id, now)
+        return settled.rowcount == CHUNK
+
+    async def archive(self) -> bool:
+        """Results that were kept for as long as was promised become unavailable."""
+        now = self._database.now()
+        due = (
+            (batches.c.status == BatchStatus.ENDED)
+            & batches.c.archived_at.is_(None)
+            & (batches.c.created_at + self._results_seconds <= now)
+        )
+        if not await self._find(select(batches.c.id).where(due).limit(1)):
+            return False
+        async with self._database.write() as connection:
+            await connection.execute(update(batches).where(due).values(archived_at=now))
+        return False
+
+    async def purge(self) -> bool:
+        """Remove rows: of batches deleted, archived, or left half created by a worker that died."""
+        now = self._database.now()
+        await self._drop_half_created(now)
+        kept = exists().where(requests.c.batch_id == batches.c.id)
+        useless = or_(
+            batches.c.status == BatchStatus.DELETING,
+            (batches.c.status == BatchStatus.ENDED) & batches.c.archived_at.is_not(None) & kept,
+        )
+        more = False
+        for batch_id in await self._find(select(batches.c.id).where(useless)):
+            async with self._database.write() as connection:
+                for batch in await hold(connection, [batch_id], now, where=useless, skip_locked=True):
+                    more |= await _purge_batch(connection, batch)
+        return more
+
+    async def _drop_half_created(self, now: ColumnElement[float]) -> None:
+        alive = exists().where(workers.c.id == batches.c.creator, workers.c.expires_at > now)
+        abandoned = (batches.c.status == BatchStatus.CREATING) & ~alive
+        long_dead = workers.c.expires_at < now - DEAD_WORKERS_KEPT
+        if not await self._find(
+            select(batches.c.id).where(abandoned).union_all(select(workers.c.id).where(long_dead)).limit(1)
+        ):
+            return
+        async with self._database.write() as connection:
+            await connection.execute(update(batches).where(abandoned).values(status=BatchStatus.DELETING))
+            await connection.execute(delete(workers).where(long_dead))
+
+    async def _find(self, query: Any) -> Sequence[str]:
+        async with self._database.read() as connection:
+            return (await connection.scalars(query)).all()
+
+
+async def _purge_batch(connection: AsyncConnection, batch: Held) -> bool:
+    """Remove a chunk of a held batch's rows, and the batch itself after the last; True if there is more."""
+    first = await connection.scalar(
+        select(func.min(requests.c.position)).where(requests.c.batch_id == batch.id)
+    )
+    if first is not None:
+        for table in (requests, results):
+            chunk = (table.c.batch_id == batch.id) & (table.c.position < first + CHUNK)
+            await connection.execute(delete(table).where(chunk))
+        return True
+    if batch.status is BatchStatus.DELETING:
+        await connection.execute(delete(batches).where(batches.c.id == batch.id))
+    return False

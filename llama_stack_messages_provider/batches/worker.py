@@ -1,0 +1,260 @@
+"""A process's share of the work: it claims requests, runs them, and records what became of them.
+
+```
+claiming    rows ──> waiting (at most `concurrency`) ──> running (at most `slots`) ──> done
+recording   done ──> rows, as many as there are in one transaction
+renewing    the lease, at a third of its length; without it everything that runs is dropped in time
+sweeping    what dead workers left, what expired, what is to be removed
+```
+
+Whatever a process is killed in the middle of, another one, or the next, begins with the same four loops.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from llama_stack.core.task import create_detached_background_task
+from llama_stack.log import get_logger
+
+from llama_stack_messages_provider.batches.claims import Claims, Lease, Outcome
+from llama_stack_messages_provider.batches.config import BatchesConfig
+from llama_stack_messages_provider.batches.runner import Runner, run_lease
+from llama_stack_messages_provider.batches.sweep import Sweep
+
+__all__ = ["Worker"]
+
+logger = get_logger(name=__name__, category="providers")
+
+LINGER = 0.01
+"""Seconds for which results gather before they are written together."""
+
+RECORD_AT_MOST = 256
+"""Results written by one transaction."""
+
+CONTENDED = 0.02
+"""Seconds until the next claim, when another process was at the same batches."""
+
+SWEEP_SECONDS = 2.0
+"""Seconds between two sweeps, at most; less if leases are shorter."""
+
+TROUBLE = 0.5
+"""Seconds until a loop goes on after the database failed it."""
+
+
+class Worker:
+    """Runs requests while it is started.
+
+    Args:
+        claims: The queue.
+        sweep: The care of all batches.
+        runner: Runs one request.
+        config: Concurrency, leases, retries.
+        interactive: How many interactive requests are in flight in this process.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        sweep: Sweep,
+        runner: Runner,
+        config: BatchesConfig,
+        interactive: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._claims = claims
+        self._sweep = sweep
+        self._runner = runner
+        self._config = config
+        self._interactive = interactive
+        self._id = ""
+        self._holds_until = 0.0
+        self._waiting: deque[Lease] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._done: list[Outcome] = []
+        self._recording_now = 0
+        self._stopping = False
+        self._work = asyncio.Event()
+        self._results = asyncio.Event()
+        self._chores = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def id(self) -> str:
+        """The worker's id in the database, as of now; it changes if a lease is lost."""
+        return self._id
+
+    async def start(self) -> None:
+        """Register, and work until `stop`."""
+        await self._register()
+        loops = [self._claiming, self._recording, self._renewing, self._sweeping]
+        self._loops = [create_detached_background_task(self._forever(loop)) for loop in loops]
+
+    async def stop(self) -> None:
+        """Record what is done, drop what is running, and give back at once what has no result."""
+        self._stopping = True
+        for event in (self._work, self._results, self._chores):
+            event.set()
+        await self._drop_running()
+        # The loops end by themselves: a transaction cut short would cost its connection.
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        try:
+            while self._done:
+                await self._record_some()
+            await self._claims.resign(self._id)
+        except Exception:
+            logger.exception("The worker could not give back its leases; they run out", worker=self._id)
+
+    def wake(self) -> None:
+        """There may be work, or a slot for it."""
+        self._work.set()
+
+    def wake_sweep(self) -> None:
+        """A batch was canceled or deleted."""
+        self._chores.set()
+
+    # --- loops ---
+
+    async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while not self._stopping:
+            try:
+                await step()
+            except Exception:
+                logger.exception("A batch worker's loop failed and goes on", step=step.__name__)
+                await asyncio.sleep(TROUBLE)
+
+    async def _claiming(self) -> None:
+        self._work.clear()
+        self._begin_waiting()
+        pause = self._config.poll_seconds
+        room = self._room()
+        # A few rows at a time would cost a transaction each.
+        if room > self._config.concurrency // 2 and self._holds():
+            worker = self._id
+            claim = await self._claims.claim(worker, room, self._config.concurrency_per_batch)
+            if worker == self._id:
+                self._waiting.extend(claim.leases)
+            if claim.leases:
+                return
+            pause = CONTENDED if claim.contended else pause
+        await _wait(self._work, pause)
+
+    def _begin_waiting(self) -> None:
+        slots = self._slots()
+        while self._waiting and len(self._running) < slots and self._holds() and not self._stopping:
+            task = create_detached_background_task(self._run(self._waiting.popleft()))
+            self._running.add(task)
+            task.add_done_callback(self._finished)
+
+    async def _run(self, lease: Lease) -> None:
+        outcome = await run_lease(self._runner, lease, self._config)
+        self._done.append(outcome)
+        self._results.set()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._begin_waiting()
+
+    def _slots(self) -> int:
+        """Requests that may run at once; an interactive one takes the place of one of the batches'."""
+        concurrency = self._config.concurrency
+        return max(min(1, concurrency), concurrency - self._interactive())
+
+    def _room(self) -> int:
+        """Requests that may be claimed: what runs next is at hand, and no more."""
+        held = len(self._waiting) + len(self._running) + len(self._done) + self._recording_now
+        return self._slots() + self._config.concurrency - held
+
+    async def _recording(self) -> None:
+        await self._results.wait()
+        if not self._stopping:
+            await asyncio.sleep(LINGER)
+        self._results.clear()
+        while self._done:
+            await self._record_some()
+
+    async def _record_some(self) -> None:
+        some = self._done[:RECORD_AT_MOST]
+        del self._done[:RECORD_AT_MOST]
+        self._recording_now = len(some)
+        try:
+            taken = await self._claims.record(some)
+        except Exception:
+            self._done[:0] = some
+            self._results.set()
+            raise
+        finally:
+            self._recording_now = 0
+        if taken < len(some):
+            logger.warning("Results of lost leases were dropped", dropped=len(some) - taken, worker=self._id)
+        self._work.set()
+
+    async def _renewing(self) -> None:
+        await self._pause(self._config.lease_seconds / 3)
+        while not self._stopping and not await self._renewed():
+            if not self._holds():
+                await self._lose_everything()
+                return
+            await asyncio.sleep(TROUBLE)
+
+    async def _renewed(self) -> bool:
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self._holds_until - begun):
+                renewed = await self._claims.renew(self._id, self._config.lease_seconds)
+        except Exception as error:
+            logger.warning(
+                "The lease of the batch worker was not renewed", worker=self._id, error=repr(error)
+            )
+            return False
+        self._holds_until = begun + self._config.lease_seconds if renewed else 0.0
+        return renewed
+
+    async def _sweeping(self) -> None:
+        self._chores.clear()
+        while await self._sweep.run() and not self._stopping:
+            pass
+        self._work.set()
+        await _wait(self._chores, min(SWEEP_SECONDS, self._config.lease_seconds / 3))
+
+    # --- the lease ---
+
+    async def _register(self) -> None:
+        begun = time.monotonic()
+        self._id = await self._claims.register(self._config.lease_seconds, os.getpid())
+        self._holds_until = begun + self._config.lease_seconds
+
+    def _holds(self) -> bool:
+        """Our clock started before the database's did: it runs out first."""
+        return time.monotonic() < self._holds_until
+
+    async def _lose_everything(self) -> None:
+        """The others may take our requests now: none of them may go on here."""
+        logger.warning("The lease of the batch worker is lost; its requests are dropped", worker=self._id)
+        self._waiting.clear()
+        await self._drop_running()
+        self._done.clear()
+        await self._register()
+        self._work.set()
+
+    async def _drop_running(self) -> None:
+        self._waiting.clear()
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _pause(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, 0.1))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
