@@ -8,11 +8,11 @@ __all__ = ["messages_provider_spec"]
 def messages_provider_spec() -> InlineProviderSpec:
     """`inline::messages`: needs the inference API of the same stack and nothing else."""
     return InlineProviderSpec(
-        # `Api.messages` raises AttributeError even once the API is loaded; `add` returns the member every time.
+        # `Api.messages` raises AttributeError even once the API is loaded; `add` returns the member again.
         api=Api.add("messages"),
         provider_type="inline::messages",
         module="llama_stack_messages_provider.provider",
         config_class="llama_stack_messages_provider.config.MessagesConfig",
         api_dependencies=[Api.inference],
-        description="The Anthropic Messages API: native where the upstream has it, translated where it has not.",
+        description="The Anthropic Messages API, native where the upstream has it and translated elsewhere.",
     )

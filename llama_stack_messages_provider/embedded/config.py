@@ -23,7 +23,7 @@ class LlamaCppConfig(RemoteInferenceProviderConfig):
     context_size: int = Field(
         default=8192,
         ge=256,
-        description="Tokens that a request may fill, prompt and answer together. SmolLM2 was trained on 8192.",
+        description="Tokens that a request may fill, prompt and answer together; SmolLM2 knows 8192.",
     )
     parallel: int = Field(
         default=2,
@@ -34,6 +34,11 @@ class LlamaCppConfig(RemoteInferenceProviderConfig):
         default=None,
         ge=1,
         description="CPU threads for inference. Without a number, llama.cpp takes one for each core.",
+    )
+    connections: int = Field(
+        default=128,
+        ge=1,
+        description="Connections held open at once, those that wait for a slot included.",
     )
     prompt_cache_mib: int = Field(
         default=512,

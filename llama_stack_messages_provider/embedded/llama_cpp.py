@@ -1,11 +1,14 @@
-"""llama.cpp's own HTTP server in this process, seen by Llama Stack as one more OpenAI-style upstream.
+"""llama.cpp's own HTTP server, which Llama Stack sees as one more OpenAI-style upstream on a free local port.
 
-The server answers on a free port of the loopback interface from C++ threads: it belongs to no event loop, so
-it may start in the temporary loop in which Llama Stack builds its providers. Each worker process has its own.
+It runs in a child process, started and ended with the provider. In this process it could not be ended: while
+a stream is open, xllamacpp's destructor waits for it with the interpreter locked, and no client can hang up.
 """
 
 import asyncio
 import importlib.util
+import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,9 +22,6 @@ from llama_stack_messages_provider.embedded.config import LlamaCppConfig
 __all__ = ["EmbeddedModelError", "LlamaCppInferenceAdapter", "packaged_weights"]
 
 PACKAGED_ALIAS = "smollm2"
-
-# llama.cpp's own numbering: 1 is errors, 3 is a dozen lines for each request.
-LOG_ERRORS = 1
 
 
 class EmbeddedModelError(RuntimeError):
@@ -52,65 +52,77 @@ def choose_model(config: LlamaCppConfig) -> tuple[Path, str]:
         )
     if not path.is_file():
         raise EmbeddedModelError(
-            f"no model for inline::llama-cpp: {path} is no file; set LLAMA_CPP_MODEL to a GGUF file"
+            f"no model for inline::llama-cpp: {path} is not a file; set LLAMA_CPP_MODEL to a GGUF file"
         )
     return path, config.model_alias or (path.stem if config.model_path else PACKAGED_ALIAS)
 
 
-def start_server(path: Path, alias: str, config: LlamaCppConfig) -> Any:
-    """An `xllamacpp.Server` that answers at its `listening_address` until it is dropped.
+def start_server(config: LlamaCppConfig) -> tuple[subprocess.Popen[str], str, str]:
+    """Start the child process and wait until it listens: the process, its address, the model's alias.
 
     Raises:
-        EmbeddedModelError: `xllamacpp` is not installed, or llama.cpp cannot load the file.
+        EmbeddedModelError: `xllamacpp` or the model is missing, or llama.cpp cannot load the file.
     """
-    try:
-        import xllamacpp
-    except ImportError as error:
+    path, alias = choose_model(config)
+    if importlib.util.find_spec("xllamacpp") is None:
         raise EmbeddedModelError(
             'inline::llama-cpp needs xllamacpp: `pip install "llama-stack-messages-provider[embedded]"`'
-        ) from error
-
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.model_alias = {alias}
-    # llama.cpp divides its context among the slots.
-    params.n_ctx = config.context_size * config.parallel
-    params.n_parallel = config.parallel
-    if config.threads is not None:
-        params.cpuparams.n_threads = config.threads
-    params.use_jinja = True
-    params.cache_prompt = True
-    params.cache_ram_mib = config.prompt_cache_mib
-    params.ui = False
-    params.verbosity = LOG_ERRORS
-    try:
-        return xllamacpp.Server(params)
-    except RuntimeError as error:
+        )
+    settings = config.model_dump(
+        include={"context_size", "parallel", "threads", "connections", "prompt_cache_mib"}
+    )
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            str(Path(__file__).with_name("serve.py")),
+            json.dumps({"path": str(path), "alias": alias, **settings}),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    with process.stdout as output:
+        address = output.readline().strip()
+    if not address:
+        stop_server(process)
         raise EmbeddedModelError(
             f"llama.cpp cannot load {path}: set LLAMA_CPP_MODEL to a GGUF file it can read"
-        ) from error
+        )
+    return process, address, alias
+
+
+def stop_server(process: subprocess.Popen[str]) -> None:
+    """End the child process at once, streams and all."""
+    process.kill()
+    process.wait()
+    if process.stdin:
+        process.stdin.close()
 
 
 class LlamaCppInferenceAdapter(OpenAIMixin):
-    """Inference from the llama.cpp server in this process."""
+    """Inference from the llama.cpp server next to this process."""
 
     config: LlamaCppConfig
 
-    _server: Any = PrivateAttr(default=None)
+    _process: subprocess.Popen[str] | None = PrivateAttr(default=None)
+    _address: str = PrivateAttr(default="")
     _alias: str = PrivateAttr(default="")
 
     async def initialize(self) -> None:
         """Load the model and start to listen; returns when the first request can be answered.
 
         Raises:
-            EmbeddedModelError: See `choose_model` and `start_server`.
+            EmbeddedModelError: See `start_server`.
         """
-        path, self._alias = choose_model(self.config)
-        self._server = await asyncio.to_thread(start_server, path, self._alias, self.config)
+        self._process, self._address, self._alias = await asyncio.to_thread(start_server, self.config)
 
     async def shutdown(self) -> None:
         """Stop listening and free the model."""
-        self._server = None
+        process, self._process = self._process, None
+        if process is not None:
+            await asyncio.to_thread(stop_server, process)
 
     def get_base_url(self) -> str:
         """Where the server listens: `http://127.0.0.1:<free port>/v1`.
@@ -118,16 +130,16 @@ class LlamaCppInferenceAdapter(OpenAIMixin):
         Raises:
             EmbeddedModelError: The server is not running.
         """
-        if self._server is None:
+        if self._process is None or self._process.poll() is not None:
             raise EmbeddedModelError("inline::llama-cpp is not running")
-        return f"{self._server.listening_address}/v1"
+        return f"{self._address}/v1"
 
     def get_api_key(self) -> str:
         """A stand-in: the server asks for no key, the OpenAI client insists on one."""
         return "NO KEY REQUIRED"
 
     def get_extra_client_params(self) -> dict[str, Any]:
-        """Talk to this very process over plain HTTP: no proxy of the environment, no certificates to load."""
+        """Plain HTTP on this machine: no proxy of the environment, no certificates to load."""
         return {"http_client": DefaultAsyncHttpxClient(trust_env=False, verify=False)}
 
     async def list_provider_model_ids(self) -> Iterable[str]:
