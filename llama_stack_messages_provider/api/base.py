@@ -1,12 +1,14 @@
 """What every wire type shares: unknown fields kept, no coercion, precise error paths.
 
-Three kinds of optional field, told apart by their annotation:
+Kinds of optional field, told apart by their annotation:
 
 - `x: Omittable[T] = None`: may be absent, must not be null. Reads as None when absent.
 - `x: T | None = None`: may be absent, may be null.
 - `x: T | None` without a default: always present, may be null.
 
-`exclude_unset=True` keeps the three apart when dumping, so a dump gives back what came in.
+Responses carry all their fields, null where there is nothing to say, but for those that are `Rare[T]`.
+
+`exclude_unset=True` keeps them apart when dumping, so a dump gives back what came in.
 
 Unions are told apart by one field (`ByField`) or by JSON kind (`ByShape`), never by trial: a bad field of a
 known type is reported at its own path instead of once per member of the union.
@@ -20,12 +22,15 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
+from .glossary import GLOSSARY
+
 __all__ = [
     "ByField",
     "ByShape",
     "JsonObject",
     "NullTolerated",
     "Omittable",
+    "Rare",
     "ResponseModel",
     "UnknownType",
     "WireModel",
@@ -76,12 +81,22 @@ NullTolerated = Annotated[T | None, _NotNull(accept=True)]
 """Documented as never null, but sent as null by clients that replay a dumped response."""
 
 
+class _Rare:
+    """Marks a field of a response that may be left out."""
+
+
+Rare = Annotated[T | None, _Rare()]
+"""A field of a response that need not be there."""
+
+
 def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
     """Publish no generated titles and no null defaults of requests; responses carry their nullable fields."""
     schema.pop("title", None)
-    for prop in schema.get("properties", {}).values():
+    for name, prop in schema.get("properties", {}).items():
         prop.pop("title", None)
-        if prop.get("default", "") is None and not issubclass(model, ResponseModel):
+        if "description" not in prop and name in GLOSSARY:
+            prop["description"] = GLOSSARY[name]
+        if prop.get("default", "") is None:
             del prop["default"]
     if issubclass(model, ResponseModel) and model.model_fields:
         schema["required"] = [model.model_fields[name].alias or name for name in model.always_present()]
@@ -112,12 +127,12 @@ class ResponseModel(WireModel):
 
     @classmethod
     def always_present(cls) -> list[str]:
-        """The fields that are in every such object: all but the omittable ones."""
-        return [name for name, field in cls.model_fields.items() if not _omittable(field)]
+        """The fields that are in every such object: all but the rare ones."""
+        return [name for name, field in cls.model_fields.items() if not _is_rare(field)]
 
 
-def _omittable(field: FieldInfo) -> bool:
-    return any(isinstance(item, _NotNull) for item in field.metadata)
+def _is_rare(field: FieldInfo) -> bool:
+    return any(isinstance(item, _Rare) for item in field.metadata)
 
 
 class UnknownType(WireModel):

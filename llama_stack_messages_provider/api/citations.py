@@ -55,7 +55,7 @@ class CitationPageLocationParam(WireModel):
     cited_text: str
     document_index: Index
     document_title: Annotated[str, published(minLength=1, maxLength=255)] | None
-    start_page_number: Annotated[int, Field(ge=1)]
+    start_page_number: Annotated[int, published(minimum=1)]
     """Counts from 1."""
     end_page_number: int
     """Exclusive."""

@@ -13,7 +13,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from typing import Annotated, Literal
 
-from .base import ByField, Omittable, ResponseModel, UnknownType
+from .base import ByField, Rare, ResponseModel, UnknownType
 from .citations import TextCitation
 from .message import (
     AppliedEdits,
@@ -85,7 +85,7 @@ class SignatureDelta(ResponseModel):
 class CompactionDelta(ResponseModel):
     type: Literal["compaction_delta"] = "compaction_delta"
     content: str | None = None
-    encrypted_content: Omittable[str] = None
+    encrypted_content: Rare[str] = None
 
 
 class UnknownDelta(UnknownType):
@@ -112,9 +112,9 @@ class MessageDeltaUsage(ResponseModel):
     cache_creation_input_tokens: Count | None = None
     cache_read_input_tokens: Count | None = None
     server_tool_use: ServerToolUsage | None = None
-    output_tokens_details: Omittable[OutputTokensDetails] = None
-    iterations: Omittable[list[UnknownType]] = None
-    fallback_credit: Omittable[FallbackCreditUsage] = None
+    output_tokens_details: Rare[OutputTokensDetails] = None
+    iterations: Rare[list[UnknownType]] = None
+    fallback_credit: Rare[FallbackCreditUsage] = None
 
 
 class MessageDelta(ResponseModel):
@@ -133,8 +133,8 @@ class MessageDeltaEvent(ResponseModel):
     type: Literal["message_delta"] = "message_delta"
     delta: MessageDelta
     usage: MessageDeltaUsage
-    context_management: Omittable[AppliedEdits] = None
-    input_transformations: Omittable[list[UnknownType]] = None
+    context_management: Rare[AppliedEdits] = None
+    input_transformations: Rare[list[UnknownType]] = None
 
 
 class MessageStopEvent(ResponseModel):
@@ -169,7 +169,7 @@ class ErrorEvent(ResponseModel):
 
     type: Literal["error"] = "error"
     error: ErrorObject
-    request_id: Omittable[str] = None
+    request_id: Rare[str] = None
 
 
 class UnknownEvent(UnknownType):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, Omittable, ResponseModel, UnknownType, known, published
+from .base import ByField, Rare, ResponseModel, UnknownType, known, published
 from .response_blocks import ContentBlock
 
 __all__ = [
@@ -68,12 +68,12 @@ class Usage(ResponseModel):
     cache_creation_input_tokens: Count | None = None
     cache_read_input_tokens: Count | None = None
     inference_geo: str | None = None
-    output_tokens_details: Omittable[OutputTokensDetails] = None
+    output_tokens_details: Rare[OutputTokensDetails] = None
     server_tool_use: ServerToolUsage | None = None
     service_tier: Annotated[str, known("standard", "priority", "batch")] | None = None
-    speed: Omittable[Annotated[str, known("standard", "fast")]] = None
-    iterations: Omittable[list[UnknownType]] = None
-    fallback_credit: Omittable["FallbackCreditUsage"] = None
+    speed: Rare[Annotated[str, known("standard", "fast")]] = None
+    iterations: Rare[list[UnknownType]] = None
+    fallback_credit: Rare["FallbackCreditUsage"] = None
 
 
 class FallbackCreditUsage(ResponseModel):
@@ -88,9 +88,9 @@ class RefusalStopDetails(ResponseModel):
         Annotated[str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")] | None
     ) = None
     explanation: str | None = None
-    fallback_credit_token: Omittable[str] = None
-    fallback_has_prefill_claim: Omittable[bool] = None
-    recommended_model: Omittable[str] = None
+    fallback_credit_token: Rare[str] = None
+    fallback_has_prefill_claim: Rare[bool] = None
+    recommended_model: Rare[str] = None
 
 
 class ContainerSkill(ResponseModel):
@@ -104,7 +104,7 @@ class Container(ResponseModel):
 
     id: str
     expires_at: Annotated[str, published(format="date-time")]
-    skills: Omittable[list[ContainerSkill]] = None
+    skills: Rare[list[ContainerSkill]] = None
 
 
 class MessageDiagnostics(ResponseModel):
@@ -132,9 +132,9 @@ class Message(ResponseModel):
     stop_details: Annotated[RefusalStopDetails | UnknownType, ByField()] | None = None
     usage: Usage
     container: Container | None = None
-    diagnostics: Omittable[MessageDiagnostics] = None
-    context_management: Omittable[AppliedEdits] = None
-    input_transformations: Omittable[list[UnknownType]] = None
+    diagnostics: Rare[MessageDiagnostics] = None
+    context_management: Rare[AppliedEdits] = None
+    input_transformations: Rare[list[UnknownType]] = None
 
 
 class CountTokensContextManagement(ResponseModel):
@@ -146,7 +146,7 @@ class MessageTokensCount(ResponseModel):
 
     input_tokens: int
     """Tokens of the whole prompt: messages, system and tools."""
-    context_management: Omittable[CountTokensContextManagement] = None
+    context_management: Rare[CountTokensContextManagement] = None
 
 
 class ErrorObject(ResponseModel):

@@ -151,8 +151,11 @@ class CreateMessageRequest(_Prompt):
     stop_sequences: Omittable[list[str]] = None
     """Texts that end the answer."""
     temperature: Omittable[Annotated[float, Field(ge=0, le=1)]] = None
+    """How random the choice of tokens is."""
     top_p: Omittable[Annotated[float, Field(ge=0, le=1)]] = None
+    """Choose among the likeliest tokens that have this probability together."""
     top_k: Omittable[Annotated[int, Field(ge=0)]] = None
+    """Choose among this many of the likeliest tokens."""
     metadata: Omittable[Metadata] = None
     service_tier: Omittable[Annotated[str, known("auto", "standard_only")]] = None
     container: Annotated[str | ContainerParams, ByShape()] | None = None

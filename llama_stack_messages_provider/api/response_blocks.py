@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, ByShape, JsonObject, Omittable, ResponseModel, UnknownType, published
+from .base import ByField, ByShape, JsonObject, Rare, ResponseModel, UnknownType, published
 from .blocks import Base64PDFSource, Caller, DirectCaller, PlainTextSource, UnknownBlock, UnknownSource
 from .citations import CitationsConfig, TextCitation
 from .server_blocks import (
@@ -103,7 +103,7 @@ class ToolUseBlock(ResponseModel):
     name: Annotated[str, published(minLength=1)]
     input: JsonObject
     caller: Annotated[Caller, published(default={"type": "direct"})] = Field(default_factory=_direct)
-    toolset_name: Omittable[str] = None
+    toolset_name: Rare[str] = None
     """The toolset that a member tool belongs to, such as `browser`."""
 
 
@@ -296,9 +296,9 @@ class CompactionBlock(ResponseModel):
 
     type: Literal["compaction"] = "compaction"
     content: str | None = None
-    encrypted_content: Omittable[str] = None
-    signature: Omittable[str] = None
-    tool_changes: Omittable[list[UnknownType]] = None
+    encrypted_content: Rare[str] = None
+    signature: Rare[str] = None
+    tool_changes: Rare[list[UnknownType]] = None
 
 
 class FallbackBlock(ResponseModel):

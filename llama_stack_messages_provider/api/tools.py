@@ -272,8 +272,11 @@ class WebFetchURLSources(WireModel):
     """Where the URLs that may be fetched come from; each is `{type: all | none | only | except, tools?}`."""
 
     client_tool_results: Omittable[UnknownType] = None
+    """Results of which of the client's tools."""
     server_tool_results: Omittable[UnknownType] = None
+    """Results of which of the server tools."""
     user_input: Omittable[UnknownType] = None
+    """Messages of the user: all or none."""
 
 
 class _WebFetchTool(_WebTool):

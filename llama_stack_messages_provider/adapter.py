@@ -1,0 +1,424 @@
+"""The adapter: for each call it makes a plan and wires the parts. It maps nothing itself."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Response
+from llama_stack.log import get_logger
+from llama_stack_api import Api
+from pydantic import ValidationError
+
+from llama_stack_messages_provider.api.answer import EventStream, JSONAnswer
+from llama_stack_messages_provider.api.base import describe
+from llama_stack_messages_provider.api.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
+from llama_stack_messages_provider.api.models import (
+    CountTokensRequest,
+    CreateBatchRequest,
+    CreateMessageRequest,
+    DeletedMessageBatch,
+    Message,
+    MessageBatch,
+    MessageBatchPage,
+    MessageTokensCount,
+)
+from llama_stack_messages_provider.api.protocol import Exchange
+from llama_stack_messages_provider.batches.database import find_backend
+from llama_stack_messages_provider.batches.identity import Identity, current_identity
+from llama_stack_messages_provider.batches.service import BatchService
+from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.metrics import InferenceMetrics
+from llama_stack_messages_provider.plan import Plan, Planner
+from llama_stack_messages_provider.resolve import ModelResolver
+from llama_stack_messages_provider.seam import install_seam
+from llama_stack_messages_provider.sse import PING, encode
+from llama_stack_messages_provider.start import Start
+from llama_stack_messages_provider.tokens import Count, TokenCounter
+from llama_stack_messages_provider.translate.native import native_body
+from llama_stack_messages_provider.translate.request import Translation, TranslationOptions
+from llama_stack_messages_provider.translate.signatures import Signer
+from llama_stack_messages_provider.translated import TranslatedRoute
+from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
+from llama_stack_messages_provider.upstream.native import NativeMessages, NativeMissingError, renamed
+from llama_stack_messages_provider.upstream.probe import Prober
+from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+
+__all__ = ["MessagesAdapter"]
+
+logger = get_logger(name=__name__, category="providers")
+
+_FORWARDED = ("anthropic-version", "anthropic-beta")
+_VERSION = "2023-06-01"
+_STRICT_HEADER = "x-messages-strict"
+_DROPPED_SHOWN = 40
+
+
+class MessagesAdapter:
+    """The Messages API over a stack's inference API.
+
+    Args:
+        config: The provider's settings.
+        deps: The stack's APIs; `inference` is used.
+        policy: The host's access policy.
+    """
+
+    def __init__(self, config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) -> None:
+        self._config = config
+        limits = Limits(
+            config.limits.connect_seconds, config.limits.first_byte_seconds, config.limits.idle_seconds
+        )
+        self._sessions = Sessions()
+        probe = config.probe
+        prober = Prober(
+            self._sessions,
+            timeout=probe.timeout_seconds,
+            yes_seconds=probe.yes_seconds,
+            no_seconds=probe.no_seconds,
+        )
+        inference = deps[Api.inference]
+        self.resolver = ModelResolver(inference.routing_table, config.model_aliases)
+        self.planner = Planner(config, self.resolver, prober)
+        self._key = config.key()
+        self._native = NativeMessages(self._sessions, limits)
+        completions = ChatCompletions(inference, self._sessions, limits, store=config.store_completions)
+        options = TranslationOptions(config.strict, config.translation.tool_error_marker)
+        self._translated = TranslatedRoute(
+            completions, self._key, options, config.translation.system_messages
+        )
+        self._counter = TokenCounter(self._sessions, limits)
+        self._batches = self._batch_service(policy)
+
+    def _batch_service(self, policy: list[Any]) -> BatchService | None:
+        if not self._config.batches.enabled:
+            return None
+        backend = find_backend(self._config.batches.backend)
+        return BatchService(self._config.batches, backend, self._run_of_batch, policy)
+
+    # --- life ---
+
+    async def initialize(self) -> None:
+        """Nothing: the loop that this runs in is not the one that serves."""
+
+    async def shutdown(self) -> None:
+        """Close what belongs to the running loop."""
+        await self.stop()
+
+    async def start(self, app: FastAPI | None) -> None:
+        """Begin background work in the serving loop, and wrap the app's middlewares for our paths."""
+        if app is not None:
+            install_seam(
+                app,
+                max_body_bytes=self._config.limits.body_bytes,
+                max_batch_bytes=self._config.batches.max_bytes,
+            )
+        if self._batches is not None:
+            await self._batches.start()
+
+    async def stop(self) -> None:
+        """End background work and close connections."""
+        if self._batches is not None:
+            await self._batches.stop()
+        await self._sessions.close()
+
+    # --- over HTTP ---
+
+    async def serve_message(self, exchange: Exchange) -> Response:
+        """`POST /v1/messages`: bytes in, bytes out on the native route."""
+        request = exchange.request
+        _check_head(request)
+        if self._batches is None:
+            return await self._serve(exchange)
+        with self._batches.interactive():
+            return await self._serve(exchange)
+
+    async def _serve(self, exchange: Exchange) -> Response:
+        plan = await self.planner.plan(exchange.request)
+        logger.debug(
+            "Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason
+        )
+        if plan.route == "native":
+            try:
+                return await self._serve_native(exchange, plan)
+            except NativeMissingError as exc:
+                plan = await self._without_native(plan, exc, exchange.request)
+        return await self._serve_translated(exchange, plan)
+
+    async def _without_native(self, plan: Plan, exc: MessagesError, request: Mapping[str, Any]) -> Plan:
+        self.planner.forget(plan, exc.message)
+        logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
+        return await self.planner.plan_for(plan.target, request)
+
+    async def _serve_native(self, exchange: Exchange, plan: Plan) -> Response:
+        request, target, engine = exchange.request, plan.target, plan.capability.engine
+        assert plan.endpoint is not None
+        body = self._native_body(exchange, plan)
+        sign = Signer(self._key, target.identifier)
+        sent = _forwarded(exchange.headers)
+        metrics = InferenceMetrics(target, stream=bool(request.get("stream")))
+        if not request.get("stream"):
+            with metrics:
+                answer = await self._native.complete(plan.endpoint, body, sent)
+            body = renamed(answer, request["model"], engine, sign)
+            return JSONAnswer(body, headers=_answer_headers(exchange, plan))
+        start = Start(_message_id(), request["model"])
+        events = self._native.stream(
+            plan.endpoint,
+            body,
+            sent,
+            engine=engine,
+            upstream_model=target.upstream_model,
+            client_model=request["model"],
+            sign=sign,
+            start=start,
+        )
+        return await self._streamed(events, start, lambda: _answer_headers(exchange, plan), metrics)
+
+    def _native_body(self, exchange: Exchange, plan: Plan) -> bytes:
+        return native_body(
+            exchange.body,
+            exchange.request,
+            model=plan.target.upstream_model,
+            engine=plan.capability.engine,
+            error_marker=self._config.translation.tool_error_marker,
+        )
+
+    async def _serve_translated(self, exchange: Exchange, plan: Plan) -> Response:
+        request = exchange.request
+        _validated(CreateMessageRequest, request)
+        translation = self._translated.translate(plan, request, strict=_wants_strict(exchange.headers))
+        message_id = _message_id()
+        metrics = InferenceMetrics(plan.target, stream=bool(request.get("stream")))
+        if not request.get("stream"):
+            with metrics:
+                message = await self._translated.complete(plan, request, translation, message_id)
+            metrics.output_tokens(message["usage"]["output_tokens"])
+            return JSONAnswer(message, headers=_answer_headers(exchange, plan, translation))
+        start = Start(message_id, request["model"])
+        events = self._translated.stream(plan, request, translation, message_id, start)
+        return await self._streamed(
+            events, start, lambda: _answer_headers(exchange, plan, translation), metrics
+        )
+
+    async def _streamed(
+        self,
+        events: AsyncGenerator[bytes],
+        start: Start,
+        answer_headers: Callable[[], dict[str, str]],
+        metrics: InferenceMetrics,
+    ) -> Response:
+        """The stream once its first piece is there; an upstream that is silent for long gets it started."""
+        opening = asyncio.ensure_future(anext(events))
+        ping_after = self._config.ping.after_seconds
+        try:
+            await asyncio.wait({opening}, timeout=ping_after)
+            if opening.done():
+                opening.result()
+        except BaseException:
+            opening.cancel()
+            await asyncio.wait({opening})
+            await events.aclose()
+            raise
+        headers = answer_headers()
+        source = _told(_opened(opening, events, start), headers["request-id"], metrics)
+        return EventStream(source, headers, ping_after=ping_after)
+
+    async def serve_count(self, exchange: Exchange) -> Response:
+        """`POST /v1/messages/count_tokens`."""
+        plan, count = await self._count(exchange)
+        headers = {**_answer_headers(exchange, plan), "x-messages-count-source": count.source}
+        return JSONAnswer({"input_tokens": count.tokens}, headers=headers)
+
+    async def _count(self, exchange: Exchange) -> tuple[Plan, Count]:
+        request = exchange.request
+        _check_head(request, count=True)
+        plan = await self.planner.plan(request)
+        if plan.route == "native" and plan.capability.count_tokens:
+            try:
+                return plan, await self._native_count(exchange, plan)
+            except NativeMissingError as exc:
+                logger.warning("Native count_tokens is gone", model=plan.target.identifier, reason=exc.message)
+        _validated(CountTokensRequest, request)
+        params = self._translated.translate(plan, {**request, "stream": False}, strict=False).params
+        count = await self._counter.count(
+            params, plan.endpoint, plan.dialect.name, lambda p: self._translated.infer(plan, p)
+        )
+        return plan, count
+
+    async def _native_count(self, exchange: Exchange, plan: Plan) -> Count:
+        assert plan.endpoint is not None
+        answer = await self._native.complete(
+            plan.endpoint,
+            self._native_body(exchange, plan),
+            _forwarded(exchange.headers),
+            path="/v1/messages/count_tokens",
+        )
+        body = answer.json()
+        if not isinstance(body, dict) or type(body.get("input_tokens")) is not int:
+            raise NativeMissingError("The upstream's count is not understood")
+        return Count(body["input_tokens"], "native")
+
+    async def serve_batch(
+        self, body: AsyncIterator[bytes], headers: Mapping[str, str], base_url: str
+    ) -> Response:
+        """`POST /v1/messages/batches`: the body is read as it comes."""
+        return JSONAnswer(await self._need_batches().create(body, current_identity()))
+
+    # --- in the same process ---
+
+    async def create_message(self, params: CreateMessageRequest) -> Message | Response:
+        """A message, or a streaming response of server-sent events."""
+        response = await self.serve_message(_exchange(params))
+        return response if params.stream else Message.model_validate_json(bytes(response.body))
+
+    async def count_message_tokens(self, params: CountTokensRequest) -> MessageTokensCount:
+        """The number of input tokens."""
+        _, count = await self._count(_exchange(params))
+        return MessageTokensCount(input_tokens=count.tokens)
+
+    async def create_message_batch(self, params: CreateBatchRequest) -> MessageBatch:
+        """Accept many requests."""
+
+        async def body() -> AsyncIterator[bytes]:
+            yield orjson.dumps(params.wire())
+
+        return MessageBatch.model_validate(await self._need_batches().create(body(), current_identity()))
+
+    async def retrieve_message_batch(self, message_batch_id: str) -> MessageBatch:
+        """The state of a batch."""
+        batch = await self._need_batches().retrieve(message_batch_id, current_identity())
+        return MessageBatch.model_validate(batch)
+
+    async def list_message_batches(
+        self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
+    ) -> MessageBatchPage:
+        """One's own batches, newest first."""
+        page = await self._need_batches().list(
+            current_identity(), limit=limit, after_id=after_id, before_id=before_id
+        )
+        return MessageBatchPage.model_validate(page)
+
+    async def cancel_message_batch(self, message_batch_id: str) -> MessageBatch:
+        """Run no further requests of a batch."""
+        batch = await self._need_batches().cancel(message_batch_id, current_identity())
+        return MessageBatch.model_validate(batch)
+
+    async def delete_message_batch(self, message_batch_id: str) -> DeletedMessageBatch:
+        """Remove a batch that has ended."""
+        deleted = await self._need_batches().delete(message_batch_id, current_identity())
+        return DeletedMessageBatch.model_validate(deleted)
+
+    async def message_batch_results(self, message_batch_id: str) -> Response:
+        """The results, one JSON object a line."""
+        from fastapi.responses import StreamingResponse
+
+        lines = await self._need_batches().results(message_batch_id, current_identity())
+        return StreamingResponse(lines, media_type="application/x-jsonl")
+
+    def _need_batches(self) -> BatchService:
+        if self._batches is None:
+            raise NotFoundError("Message Batches are switched off on this server (batches.enabled)")
+        return self._batches
+
+    async def _run_of_batch(self, params: dict[str, Any], identity: Identity | None) -> dict[str, Any]:
+        """A request of a batch, run with its creator's access."""
+        _validated(CreateMessageRequest, params)
+        exchange = Exchange(_request_id(), orjson.dumps(params), params)
+        response = await self._serve(exchange)
+        message = orjson.loads(response.body)
+        assert isinstance(message, dict)
+        return message
+
+
+async def _opened(
+    opening: "asyncio.Future[bytes]", events: AsyncGenerator[bytes], start: Start
+) -> AsyncGenerator[bytes]:
+    """The events from the first piece on."""
+    try:
+        if not opening.done():
+            yield start.now() + PING
+        yield await opening
+        async for piece in events:
+            yield piece
+    finally:
+        if not opening.done():
+            opening.cancel()
+            await asyncio.wait({opening})
+        await events.aclose()
+
+
+async def _told(
+    events: AsyncGenerator[bytes], request_id: str, metrics: InferenceMetrics
+) -> AsyncGenerator[bytes]:
+    """The events, and a failure among them as an `error` event: an end is never invented."""
+    try:
+        with metrics:
+            async for piece in events:
+                metrics.first()
+                yield piece
+    except MessagesError as exc:
+        logger.warning("Stream failed", request_id=request_id, status=exc.status, error=exc.message)
+        yield encode(exc.body(request_id))
+    except Exception:
+        logger.exception("Stream failed", request_id=request_id)
+        yield encode(ApiError().body(request_id))
+    finally:
+        await events.aclose()
+
+
+def _exchange(params: Any) -> Exchange:
+    request = params.wire()
+    return Exchange(_request_id(), orjson.dumps(request), request)
+
+
+def _message_id() -> str:
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def _request_id() -> str:
+    return f"req_{secrets.token_hex(12)}"
+
+
+def _check_head(request: Mapping[str, Any], *, count: bool = False) -> None:
+    """What both routes need to know; the rest of a native request is its upstream's to judge."""
+    if not isinstance(request.get("model"), str) or not isinstance(request.get("messages"), list):
+        _validated(CountTokensRequest if count else CreateMessageRequest, request)
+    if not isinstance(request.get("stream") or False, bool):
+        raise InvalidRequestError("stream: Input should be a valid boolean")
+
+
+def _validated(kind: Any, request: Mapping[str, Any]) -> None:
+    try:
+        kind.model_validate(request)
+    except ValidationError as exc:
+        raise InvalidRequestError(describe(exc)) from exc
+
+
+def _wants_strict(headers: Mapping[str, str]) -> bool:
+    return headers.get(_STRICT_HEADER, "").lower() == "true"
+
+
+def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
+    sent = {name: headers[name] for name in _FORWARDED if name in headers}
+    sent.setdefault("anthropic-version", _VERSION)
+    return sent
+
+
+def _answer_headers(
+    exchange: Exchange, plan: Plan, translation: Translation | None = None
+) -> dict[str, str]:
+    headers = {
+        "request-id": exchange.request_id,
+        "x-messages-route": plan.route,
+        "x-messages-model": _header_safe(plan.target.identifier),
+    }
+    if translation is not None and translation.dropped:
+        shown = translation.dropped[:_DROPPED_SHOWN]
+        headers["x-messages-dropped"] = _header_safe(", ".join(shown))
+        logger.info("Parts of a request were dropped", model=plan.target.identifier, dropped=shown)
+    return headers
+
+
+def _header_safe(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,108 @@
+"""HTTP answers that end when the client goes away, and streams that stay alive while the upstream does."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llama_stack_messages_provider.sse import PING
+
+__all__ = ["EventStream", "JSONAnswer", "while_connected"]
+
+
+class JSONAnswer(Response):
+    """A body that is JSON already, or becomes it."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """Bytes as they are, anything else as JSON."""
+        return content if isinstance(content, bytes) else orjson.dumps(content)
+
+
+async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
+    """Await work, and cancel it when the client disconnects.
+
+    The request's body must have been read: what `receive` brings next is the disconnect.
+
+    Raises:
+        ClientDisconnect: The client went away; the work was cancelled.
+    """
+    working = asyncio.current_task()
+    assert working is not None
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        working.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if gone:
+            working.uncancel()
+            raise ClientDisconnect from None
+        raise
+    finally:
+        watcher.cancel()
+
+
+class EventStream(Response):
+    """A stream of server-sent events.
+
+    Args:
+        source: Pieces of bytes, each ending at an event's end. It is closed whatever happens, which is what
+            cancels the upstream when the client goes away.
+        headers: Headers of the answer.
+        ping_after: Seconds of silence after which a ping is sent.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, source: AsyncGenerator[bytes], headers: Mapping[str, str], *, ping_after: float
+    ) -> None:
+        super().__init__(headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._source = source
+        self._ping_after = ping_after
+        self._last = time.monotonic()
+
+    @property
+    def body_iterator(self) -> AsyncGenerator[bytes]:
+        """The events, for the in-process client."""
+        return self._source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream; a client that goes away ends it."""
+        with suppress(ClientDisconnect, OSError):
+            await while_connected(receive, self._send_all(send))
+
+    async def _send_all(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        pinger = asyncio.create_task(self._ping(send))
+        try:
+            async for data in self._source:
+                self._last = time.monotonic()
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+        finally:
+            pinger.cancel()
+            await self._source.aclose()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _ping(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._last + self._ping_after - time.monotonic())
+            if time.monotonic() - self._last >= self._ping_after:
+                self._last = time.monotonic()
+                await send({"type": "http.response.body", "body": PING, "more_body": True})

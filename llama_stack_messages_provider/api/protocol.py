@@ -1,0 +1,103 @@
+"""The Messages API as a protocol: what a provider of it offers, over HTTP and in the same process."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from fastapi import FastAPI, Response
+
+from llama_stack_messages_provider.api.models import (
+    CountTokensRequest,
+    CreateBatchRequest,
+    CreateMessageRequest,
+    DeletedMessageBatch,
+    Message,
+    MessageBatch,
+    MessageBatchPage,
+    MessageTokensCount,
+)
+
+__all__ = ["Exchange", "Messages"]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request as it came over HTTP.
+
+    Args:
+        request_id: Its `req_...`.
+        body: The bytes of the body.
+        request: The body's JSON object.
+        headers: The headers, by lower-case name; repeated ones joined with commas.
+        base_url: The server's URL as the client sees it.
+    """
+
+    request_id: str
+    body: bytes
+    request: dict[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    base_url: str = ""
+
+
+@runtime_checkable
+class Messages(Protocol):
+    """The Anthropic Messages API.
+
+    The first group is called in the same process, the second by the routes. Errors are `MessagesError`s in both.
+
+    Source: https://platform.claude.com/docs/en/api/messages
+    """
+
+    async def create_message(self, params: CreateMessageRequest) -> Message | Response:
+        """A message; a streaming response of server-sent events if `params.stream`."""
+        ...
+
+    async def count_message_tokens(self, params: CountTokensRequest) -> MessageTokensCount:
+        """The number of input tokens of a request, without running it."""
+        ...
+
+    async def create_message_batch(self, params: CreateBatchRequest) -> MessageBatch:
+        """Accept many requests, to be run in the background."""
+        ...
+
+    async def retrieve_message_batch(self, message_batch_id: str) -> MessageBatch:
+        """The state of a batch."""
+        ...
+
+    async def list_message_batches(
+        self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
+    ) -> MessageBatchPage:
+        """One's own batches, newest first."""
+        ...
+
+    async def cancel_message_batch(self, message_batch_id: str) -> MessageBatch:
+        """Run no further requests of a batch."""
+        ...
+
+    async def delete_message_batch(self, message_batch_id: str) -> DeletedMessageBatch:
+        """Remove a batch that has ended, and its results."""
+        ...
+
+    async def message_batch_results(self, message_batch_id: str) -> Response:
+        """The results of a batch that has ended, one JSON object a line."""
+        ...
+
+    async def start(self, app: FastAPI | None) -> None:
+        """Begin background work, in the loop that serves."""
+        ...
+
+    async def stop(self) -> None:
+        """End background work and close connections."""
+        ...
+
+    async def serve_message(self, exchange: Exchange) -> Response:
+        """`POST /v1/messages`."""
+        ...
+
+    async def serve_count(self, exchange: Exchange) -> Response:
+        """`POST /v1/messages/count_tokens`."""
+        ...
+
+    async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str], base_url: str) -> Response:
+        """`POST /v1/messages/batches`; the body is read as it comes."""
+        ...

@@ -1,0 +1,125 @@
+"""The settings of `inline::messages`: the `config:` of the provider in a run configuration."""
+
+import secrets
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from llama_stack_messages_provider.batches.config import BatchesConfig
+
+__all__ = ["LimitsConfig", "MessagesConfig", "PingConfig", "ProbeConfig", "TranslationConfig"]
+
+Route = Literal["auto", "native", "translation"]
+
+
+class ProbeConfig(BaseModel):
+    """How upstreams are asked what they can do."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    timeout_seconds: float = Field(
+        default=5.0, gt=0, description="How long a probe may take. An upstream that takes longer decides nothing."
+    )
+    yes_seconds: float = Field(
+        default=600.0, gt=0, description="How long it is remembered that an upstream speaks the Messages API."
+    )
+    no_seconds: float = Field(
+        default=60.0, gt=0, description="How long it is remembered that it does not: servers are upgraded."
+    )
+
+
+class LimitsConfig(BaseModel):
+    """How long upstreams may take, and how large requests may be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    connect_seconds: float = Field(default=10.0, gt=0, description="For an upstream to accept a connection.")
+    first_byte_seconds: float = Field(
+        default=600.0, gt=0, description="For an upstream to begin its answer: a long prompt on a slow machine."
+    )
+    idle_seconds: float = Field(default=120.0, gt=0, description="Between two pieces of an upstream's answer.")
+    body_bytes: int = Field(
+        default=32 * 1024 * 1024, gt=0, description="The largest request body, Anthropic's own limit by default."
+    )
+
+
+class PingConfig(BaseModel):
+    """What keeps a silent stream alive."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    after_seconds: float = Field(
+        default=10.0,
+        gt=0,
+        description="Silence after which a stream gets a ping; also how long an upstream's error can still "
+        "become an HTTP status.",
+    )
+
+
+class TranslationConfig(BaseModel):
+    """How requests are put into the inference API's terms."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tool_error_marker: str = Field(
+        default="[tool error] ", description="Put before a tool result whose `is_error` is true."
+    )
+    system_messages: Literal["auto", "keep", "merge"] = Field(
+        default="auto",
+        description="System messages in mid-conversation: `keep` their place, `merge` them into the system "
+        "prompt, or keep them until the model's template refuses them.",
+    )
+    fetch_urls: bool = Field(
+        default=False, description="Fetch documents that are given by URL. Private addresses are never fetched."
+    )
+    fetch_bytes: int = Field(
+        default=16 * 1024 * 1024, gt=0, description="The largest document that is fetched."
+    )
+
+
+class MessagesConfig(BaseModel):
+    """Every setting has a default that suits most: `config: {}` works."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_aliases: dict[str, str] = Field(
+        default_factory=dict,
+        description="Model names that clients use (glob patterns, first match wins) and what they stand for.",
+    )
+    route: Route = Field(
+        default="auto",
+        description="`auto`: native where the upstream speaks the Messages API and lacks nothing the request "
+        "needs. `native`: refuse what cannot go that way. `translation`: never native.",
+    )
+    routes: dict[str, Route] = Field(
+        default_factory=dict, description="The same for single providers, by `provider_id`."
+    )
+    strict: bool = Field(
+        default=False,
+        description="Refuse requests that would lose something in translation, with a 400 that names it. "
+        "A client can ask for it with the header `x-messages-strict: true`.",
+    )
+    store_completions: bool = Field(
+        default=False,
+        description="Send translated requests through the host's router, which writes each completion to its "
+        "inference store: slower, and listed by `/v1/chat/completions`.",
+    )
+    signing_key: SecretStr | None = Field(
+        default=None,
+        description="Key of the signatures on thinking blocks; the same on all replicas. Without one each "
+        "process makes its own.",
+    )
+    probe: ProbeConfig = Field(default_factory=ProbeConfig, description="See below.")
+    limits: LimitsConfig = Field(default_factory=LimitsConfig, description="See below.")
+    ping: PingConfig = Field(default_factory=PingConfig, description="See below.")
+    translation: TranslationConfig = Field(default_factory=TranslationConfig, description="See below.")
+    batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
+
+    @classmethod
+    def sample_run_config(cls, __distro_dir__: str = "", **kwargs: Any) -> dict[str, Any]:
+        """What a generated run configuration starts with."""
+        return {}
+
+    def key(self) -> bytes:
+        """The signing key, made anew if none is configured."""
+        return self.signing_key.get_secret_value().encode() if self.signing_key else secrets.token_bytes(32)

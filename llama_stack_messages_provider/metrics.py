@@ -1,0 +1,63 @@
+"""The host's inference metrics for requests that do not pass its router."""
+
+import time
+from types import TracebackType
+
+from llama_stack.telemetry.inference_metrics import (
+    create_inference_metric_attributes,
+    inference_duration,
+    inference_time_to_first_token,
+    inference_tokens_per_second,
+)
+
+from llama_stack_messages_provider.resolve import Target
+
+__all__ = ["InferenceMetrics"]
+
+
+class InferenceMetrics:
+    """Measures one inference while it is entered, in seconds.
+
+    Args:
+        target: The model.
+        stream: Whether it is streamed.
+    """
+
+    __slots__ = ("_duration", "_first", "_start", "_stream", "_target")
+
+    def __init__(self, target: Target, *, stream: bool) -> None:
+        self._target = target
+        self._stream = stream
+        self._start = time.perf_counter()
+        self._duration = 0.0
+        self._first = False
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._duration = time.perf_counter() - self._start
+        inference_duration.record(self._duration, attributes=self._attributes("error" if kind else "success"))
+
+    def first(self) -> None:
+        """The first piece of a stream is there."""
+        if not self._first:
+            self._first = True
+            waited = time.perf_counter() - self._start
+            inference_time_to_first_token.record(waited, attributes=self._attributes("success"))
+
+    def output_tokens(self, tokens: int) -> None:
+        """How many tokens were generated."""
+        if tokens and self._duration > 0:
+            rate = tokens / self._duration
+            inference_tokens_per_second.record(rate, attributes=self._attributes("success"))
+
+    def _attributes(self, status: str) -> dict[str, str]:
+        return create_inference_metric_attributes(
+            model=self._target.identifier,
+            provider=self._target.provider_id,
+            stream=self._stream,
+            status=status,
+        )

@@ -1,0 +1,105 @@
+"""How a request goes: which model, by which route, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.resolve import ModelResolver, Target
+from llama_stack_messages_provider.translate.dialects import Dialect, dialect_of
+from llama_stack_messages_provider.translate.gaps import features_of, gaps_of
+from llama_stack_messages_provider.upstream.endpoint import Endpoint, endpoint_of
+from llama_stack_messages_provider.upstream.probe import Capability, Prober
+
+__all__ = ["Plan", "Planner"]
+
+_UNREACHABLE = Capability("no", False, "unknown", "the provider has no upstream that can be reached directly")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The way of one request.
+
+    Args:
+        target: The model.
+        route: `native` or `translation`.
+        reason: Why this route, for people.
+        endpoint: The upstream, where it can be reached directly.
+        capability: What it can do.
+        gaps: What the request needs and the native endpoint lacks.
+    """
+
+    target: Target
+    route: Literal["native", "translation"]
+    reason: str
+    endpoint: Endpoint | None
+    capability: Capability
+    gaps: Mapping[str, str]
+
+    @property
+    def dialect(self) -> Dialect:
+        """How chat completions are worded for this upstream."""
+        base = self.endpoint.api_base if self.endpoint else None
+        return dialect_of(self.capability.engine, self.target.provider_type, base)
+
+
+class Planner:
+    """Makes plans.
+
+    Args:
+        config: Modes and aliases.
+        resolver: Finds models.
+        prober: Knows upstreams.
+    """
+
+    def __init__(self, config: MessagesConfig, resolver: ModelResolver, prober: Prober) -> None:
+        self._config = config
+        self._resolver = resolver
+        self._prober = prober
+
+    async def plan(self, request: Mapping[str, Any]) -> Plan:
+        """The plan for a request.
+
+        Raises:
+            NotFoundError: There is no such model.
+            InvalidRequestError: The configuration wants the native route, and there is none.
+        """
+        return await self.plan_for(await self._resolver.resolve(request["model"]), request)
+
+    async def plan_for(self, target: Target, request: Mapping[str, Any]) -> Plan:
+        """The plan for a request to a target."""
+        endpoint = endpoint_of(target.provider)
+        capability = await self._capability(target, endpoint)
+        mode = self._config.routes.get(target.provider_id, self._config.route)
+        gaps = gaps_of(capability.engine, features_of(request)) if capability.native and mode == "auto" else {}
+        route, reason = _decide(mode, capability, gaps)
+        return Plan(target, route, reason, endpoint, capability, gaps)
+
+    def forget(self, plan: Plan, reason: str) -> None:
+        """The native endpoint turned out to be missing."""
+        if plan.endpoint is not None:
+            self._prober.forget(plan.target.provider_id, plan.endpoint, plan.target.upstream_model, reason)
+
+    async def _capability(self, target: Target, endpoint: Endpoint | None) -> Capability:
+        if endpoint is None:
+            return _UNREACHABLE
+        return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
+
+
+def _decide(
+    mode: str, capability: Capability, gaps: Mapping[str, str]
+) -> tuple[Literal["native", "translation"], str]:
+    if mode == "translation":
+        return "translation", "configured"
+    if mode == "native":
+        if not capability.native:
+            raise InvalidRequestError(
+                f"model: its provider is configured for the native route, but {capability.reason}"
+            )
+        return "native", "configured"
+    if not capability.native:
+        return "translation", capability.reason
+    if gaps:
+        return "translation", "; ".join(f"{name} is {what}" for name, what in gaps.items())
+    return "native", capability.reason

@@ -1,0 +1,134 @@
+"""A client's model name to a model of this stack.
+
+Exact identifier, then configured alias, then the one registered LLM whose `provider_resource_id` it is, then the
+host's `provider_id/model` form with its access check. Nobody learns of a model that they may not use.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from llama_stack.core.access_control.access_control import is_action_allowed
+from llama_stack.core.access_control.datatypes import Action
+from llama_stack.core.datatypes import ModelWithOwner
+from llama_stack.core.request_headers import get_authenticated_user
+from llama_stack_api import ModelType
+
+from llama_stack_messages_provider.api.errors import InvalidRequestError, NotFoundError
+
+__all__ = ["ModelResolver", "Target"]
+
+_MATCHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The model that a request goes to.
+
+    Args:
+        identifier: Its name in this stack, `provider_id/provider_model_id`.
+        provider_id: The provider that serves it.
+        provider: The provider's implementation.
+        upstream_model: The upstream's name of it.
+        metadata: What it was registered with.
+    """
+
+    identifier: str
+    provider_id: str
+    provider: Any
+    upstream_model: str
+    metadata: Mapping[str, Any]
+
+    @property
+    def provider_type(self) -> str:
+        """The provider's type, such as `remote::vllm`."""
+        spec = getattr(self.provider, "__provider_spec__", None)
+        return getattr(spec, "provider_type", "unknown")
+
+
+class ModelResolver:
+    """Resolves names against the stack's routing table, with the access of the current user.
+
+    Args:
+        routing_table: The models' routing table.
+        aliases: Glob patterns and the names they stand for, first match wins.
+    """
+
+    def __init__(self, routing_table: Any, aliases: Mapping[str, str]) -> None:
+        self._table = routing_table
+        self._aliases = aliases
+
+    async def resolve(self, name: str) -> Target:
+        """The target for a name.
+
+        Raises:
+            NotFoundError: There is no such model for this user; close matches are named.
+            InvalidRequestError: The name is not that of an LLM, or stands for several.
+        """
+        if target := await self._registered(name):
+            return target
+        alias = next((to for pattern, to in self._aliases.items() if fnmatchcase(name, pattern)), None)
+        wanted = alias or name
+        if target := (await self._registered(wanted) if alias else None):
+            return target
+        if target := await self._bare(wanted) or self._fallback(wanted):
+            return target
+        raise NotFoundError(f"model: {await self._not_found(name, alias)}")
+
+    async def all_llms(self) -> list[Any]:
+        """The registered LLMs that the current user may use."""
+        models = (await self._table.list_models()).data
+        return [m for m in models if m.model_type == ModelType.llm and self._readable(m)]
+
+    async def target_of(self, model: Any) -> Target:
+        """The target of a registered model."""
+        return self._target(model, self._table.impls_by_provider_id[model.provider_id])
+
+    async def _registered(self, identifier: str) -> Target | None:
+        model = await self._table.get_object_by_identifier("model", identifier)
+        if model is None or model.provider_id not in self._table.impls_by_provider_id:
+            return None
+        if model.model_type != ModelType.llm:
+            raise InvalidRequestError(f"model: {identifier} is a model for {model.model_type.value}, not an LLM")
+        return await self.target_of(model)
+
+    async def _bare(self, name: str) -> Target | None:
+        models = [m for m in await self.all_llms() if m.provider_resource_id == name]
+        if len(models) > 1:
+            names = ", ".join(sorted(m.identifier for m in models))
+            raise InvalidRequestError(f"model: {name} stands for several models, name one of them: {names}")
+        return await self.target_of(models[0]) if models else None
+
+    def _fallback(self, name: str) -> Target | None:
+        provider_id, _, upstream_model = name.partition("/")
+        provider = self._table.impls_by_provider_id.get(provider_id)
+        if provider is None or not upstream_model:
+            return None
+        model = ModelWithOwner(
+            identifier=name,
+            provider_id=provider_id,
+            provider_resource_id=upstream_model,
+            model_type=ModelType.llm,
+            metadata={},
+        )
+        return self._target(model, provider) if self._readable(model) else None
+
+    def _readable(self, model: Any) -> bool:
+        if not isinstance(model, ModelWithOwner):  # listed with the user's own credentials, checked there
+            return True
+        return is_action_allowed(self._table.policy, Action.READ, model, get_authenticated_user())  # type: ignore[arg-type]
+
+    def _target(self, model: Any, provider: Any) -> Target:
+        return Target(
+            model.identifier, model.provider_id, provider, model.provider_resource_id, model.metadata or {}
+        )
+
+    async def _not_found(self, name: str, alias: str | None) -> str:
+        text = f"there is no model {name}" + (f" (an alias of {alias})" if alias else "")
+        models = await self.all_llms()
+        known = {m.identifier: m.identifier for m in models} | {m.provider_resource_id: m.identifier for m in models}
+        close = difflib.get_close_matches(alias or name, known, n=_MATCHES, cutoff=0.5)
+        names = list(dict.fromkeys(known[match] for match in close))
+        return f"{text}; did you mean {' or '.join(names)}?" if names else text

@@ -1,0 +1,152 @@
+"""What native endpoints lack: one table, read from the engines' sources, that decides which requests they get.
+
+A request that needs something in an engine's row is translated instead, where it can be carried.
+
+Sources: vLLM 0.32 `entrypoints/anthropic`, SGLang 0.5.23 `entrypoints/anthropic`, llama.cpp `tools/server`,
+Ollama `docs/api/anthropic-compatibility`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+__all__ = ["BLIND_TO_ERRORS", "GAPS", "NO_COUNT_TOKENS", "REPAIRED", "Engine", "features_of", "gaps_of"]
+
+Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "anthropic", "unknown"]
+
+_REFUSED = "refused with 400"
+_DROPPED = "dropped in silence"
+_IGNORED = "ignored"
+
+GAPS: dict[Engine, dict[str, str]] = {
+    "vllm": {
+        "document": _REFUSED,
+        "search_result": _REFUSED,
+        "client_tool": _REFUSED,
+        "server_tool": _REFUSED,
+        "server_tool_history": _REFUSED,
+        "container_upload": _REFUSED,
+        "unknown_block": _REFUSED,
+    },
+    "sglang": {
+        "document": _REFUSED,
+        "redacted_thinking": _REFUSED,
+        "client_tool": _DROPPED,
+        "server_tool": _DROPPED,
+        "server_tool_history": _REFUSED,
+        "container_upload": _REFUSED,
+        "unknown_block": _REFUSED,
+    },
+    "llama.cpp": {
+        "document": _DROPPED,
+        "search_result": _DROPPED,
+        "tool_reference": _DROPPED,
+        "client_tool": "offered without a schema",
+        "server_tool": "offered without a schema",
+        "server_tool_history": _DROPPED,
+        "forced_tool": "the tool's name is lost",
+        "no_tool": _IGNORED,
+        "no_parallel_tools": _IGNORED,
+        "thinking_off": _IGNORED,
+        "effort": _IGNORED,
+        "structured_output": _IGNORED,
+    },
+    "ollama": {
+        "document": _DROPPED,
+        "search_result": _DROPPED,
+        "tool_reference": _DROPPED,
+        "image_url": _REFUSED,
+        "client_tool": "offered without a schema",
+        "forced_tool": _IGNORED,
+        "any_tool": _IGNORED,
+        "no_tool": _IGNORED,
+        "no_parallel_tools": _IGNORED,
+        "structured_output": _IGNORED,
+    },
+    "anthropic": {},
+    "unknown": {},
+}
+
+NO_COUNT_TOKENS: frozenset[Engine] = frozenset({"ollama"})
+
+# Engines whose native streams and messages are parsed and mended; those of all others are relayed as bytes.
+REPAIRED: dict[Engine, str] = {
+    "llama.cpp": "blocks overlap, skeletons lack fields, signatures are empty, stop_sequence is reported as end_turn",
+    "sglang": "thinking has no signature",
+    "ollama": "thinking has no signature, errors come without an event",
+}
+
+# Engines that do not show `is_error` to their model: a marker is written into the result instead.
+BLIND_TO_ERRORS: frozenset[Engine] = frozenset({"vllm", "sglang", "llama.cpp", "ollama"})
+
+_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
+_KNOWN_BLOCKS = frozenset({"text", "image", "tool_use", "tool_result", "thinking", "tool_reference"})
+_FEATURE_BLOCKS = frozenset({"document", "search_result", "redacted_thinking", "container_upload"})
+
+
+def gaps_of(engine: Engine, features: frozenset[str]) -> dict[str, str]:
+    """The features that an engine's native endpoint lacks, and what happens to them there."""
+    row = GAPS[engine]
+    return {name: row[name] for name in sorted(features) if name in row}
+
+
+def features_of(request: Mapping[str, Any]) -> frozenset[str]:
+    """What a request uses, in the table's words. Shapes that are not valid count for nothing."""
+    return frozenset(
+        [*_block_features(request.get("messages")), *_tool_features(request), *_thinking_features(request)]
+    )
+
+
+def _block_features(messages: Any) -> Iterator[str]:
+    if not isinstance(messages, list):
+        return
+    for message in messages:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):
+            for block in content:
+                if isinstance(block, dict):
+                    yield from _features_of_block(block)
+
+
+def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
+    kind = block.get("type")
+    if kind == "text" or kind == "tool_use":
+        return
+    if kind == "image":
+        source = block.get("source")
+        if isinstance(source, dict) and source.get("type") == "url":
+            yield "image_url"
+    elif kind == "tool_result":
+        if block.get("is_error"):
+            yield "is_error"
+        yield from _block_features([block])
+    elif kind in _FEATURE_BLOCKS or kind == "tool_reference":
+        yield kind
+    elif isinstance(kind, str) and (kind.endswith("_tool_result") or kind in {"server_tool_use", "mcp_tool_use"}):
+        yield "server_tool_history"
+    elif kind not in _KNOWN_BLOCKS:
+        yield "unknown_block"
+
+
+def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
+    for tool in request.get("tools") or ():
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind != "custom" and "input_schema" not in tool:
+            yield "client_tool" if kind.startswith(_CLIENT_TOOLS) else "server_tool"
+    choice = request.get("tool_choice")
+    if not isinstance(choice, dict):
+        return
+    if feature := {"tool": "forced_tool", "any": "any_tool", "none": "no_tool"}.get(str(choice.get("type"))):
+        yield feature
+    if choice.get("disable_parallel_tool_use"):
+        yield "no_parallel_tools"
+
+
+def _thinking_features(request: Mapping[str, Any]) -> Iterator[str]:
+    thinking, output = request.get("thinking"), request.get("output_config")
+    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+        yield "thinking_off"
+    if isinstance(output, dict):
+        if output.get("format"):
+            yield "structured_output"
+        if output.get("effort"):
+            yield "effort"

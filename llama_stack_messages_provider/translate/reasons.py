@@ -1,0 +1,123 @@
+"""Why a turn ended, and what it cost.
+
+Precedence of stop reasons, highest first: a refusal; a length limit (its last call may be cut off); a complete
+tool call, whatever the upstream called it; a matched stop sequence; the end of the turn.
+
+Sources: `anthropic.types.StopReason`, https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons,
+https://platform.openai.com/docs/api-reference/chat/object (`finish_reason`, `usage`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "stop_of", "usage_of"]
+
+StopReason = Literal[
+    "end_turn",
+    "max_tokens",
+    "stop_sequence",
+    "tool_use",
+    "pause_turn",
+    "refusal",
+    "model_context_window_exceeded",
+]
+
+# None: known, and decided by what was sent (a tool call, a stop sequence, nothing).
+FINISH_TO_STOP: dict[str, StopReason | None] = {
+    "stop": None,
+    "tool_calls": None,
+    "function_call": None,
+    "eos": None,
+    "length": "max_tokens",
+    "model_length": "max_tokens",
+    "content_filter": "refusal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a message ended: `stop_reason`, the matched `stop_sequence`, and details of a refusal."""
+
+    reason: StopReason
+    sequence: str | None = None
+    details: dict[str, Any] | None = None
+
+
+def stop_of(
+    finish_reason: str | None,
+    choice: Mapping[str, Any],
+    *,
+    has_calls: bool,
+    refused: bool,
+    text_tail: str,
+    stop_sequences: Sequence[str],
+    max_tokens: int | None,
+    output_tokens: int | None,
+) -> Stop:
+    """The stop of a finished choice.
+
+    Args:
+        finish_reason: The upstream's word; None if it ended without one.
+        choice: The choice that carried it, with what the engine adds (`stop_reason`, `matched_stop`).
+        has_calls: Whether a tool call was sent.
+        refused: Whether the upstream sent a `refusal`.
+        text_tail: The end of the text, for upstreams that leave the stop string in it.
+        stop_sequences: What the client asked to stop at.
+        max_tokens: The limit that was sent, in tokens.
+        output_tokens: What was generated, in tokens; None if the upstream did not say.
+    """
+    mapped = FINISH_TO_STOP.get(finish_reason or "stop")
+    if mapped == "refusal" or refused:
+        return Stop("refusal", details={"type": "refusal", "category": None, "explanation": None})
+    if mapped == "max_tokens":
+        return Stop(_length_reason(max_tokens, output_tokens))
+    if has_calls:
+        return Stop("tool_use")
+    sequence = _matched_sequence(choice, text_tail, stop_sequences)
+    return Stop("end_turn") if sequence is None else Stop("stop_sequence", sequence)
+
+
+def _length_reason(max_tokens: int | None, output_tokens: int | None) -> StopReason:
+    # One token of grace: engines differ on whether the last token counts.
+    if max_tokens is not None and output_tokens and output_tokens + 1 < max_tokens:
+        return "model_context_window_exceeded"
+    return "max_tokens"
+
+
+def _matched_sequence(choice: Mapping[str, Any], text_tail: str, stop_sequences: Sequence[str]) -> str | None:
+    # vLLM says `stop_reason`, SGLang `matched_stop`, llama.cpp `stopping_word`; an integer is a token id.
+    for key in ("stop_reason", "matched_stop", "stopping_word"):
+        value = choice.get(key)
+        if isinstance(value, str) and value and value in stop_sequences:
+            return value
+    return next((s for s in stop_sequences if s and text_tail.endswith(s)), None)
+
+
+def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """OpenAI's usage in Anthropic's terms: `input_tokens` excludes what was read from the cache.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching (tracking cache performance).
+    """
+    usage = usage or {}
+    prompt = _count(usage.get("prompt_tokens"))
+    cached = min(_count(_detail(usage, "prompt_tokens_details", "cached_tokens")), prompt)
+    thinking = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    answer: dict[str, Any] = {
+        "input_tokens": prompt - cached,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": _count(usage.get("completion_tokens")),
+    }
+    if isinstance(thinking, int):
+        answer["output_tokens_details"] = {"thinking_tokens": thinking}
+    return answer
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
+    details = usage.get(group)
+    return details.get(name) if isinstance(details, Mapping) else None
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and value > 0 else 0

@@ -1,0 +1,90 @@
+"""A whole OpenAI completion to an Anthropic message."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_stack_messages_provider.translate.calls import CallBook, parse_arguments
+from llama_stack_messages_provider.translate.reasons import stop_of, usage_of
+from llama_stack_messages_provider.translate.stream import Restore, Sign, message_skeleton, reasoning_of
+
+__all__ = ["to_message"]
+
+
+def to_message(
+    completion: Mapping[str, Any],
+    *,
+    message_id: str,
+    model: str,
+    sign: Sign = lambda _: "",
+    stop_sequences: Sequence[str] = (),
+    max_tokens: int | None = None,
+    restore: Restore = lambda name: {"name": name},
+    show_thinking: bool = True,
+) -> dict[str, Any]:
+    """The message that a completion makes; the arguments are those of `StreamTranslator`.
+
+    Raises:
+        ValueError: The completion has no choice, so that there is nothing to answer with.
+    """
+    choices = completion.get("choices") or ()
+    if not choices:
+        raise ValueError("the completion has no choices")
+    choice: Mapping[str, Any] = choices[0]
+    source: Mapping[str, Any] = choice.get("message") or {}
+    book = _calls(source, message_id)
+    usage = usage_of(completion.get("usage"))
+    text = _text(source)
+    stop = stop_of(
+        choice.get("finish_reason"),
+        choice,
+        has_calls=bool(book),
+        refused=bool(source.get("refusal")),
+        text_tail=text,
+        stop_sequences=stop_sequences,
+        max_tokens=max_tokens,
+        output_tokens=usage["output_tokens"],
+    )
+    content = _thinking(source, sign, show_thinking) + _text_blocks(text) + _tool_uses(book, restore)
+    return {
+        **message_skeleton(message_id, model, usage),
+        "content": content,
+        "stop_reason": stop.reason,
+        "stop_sequence": stop.sequence,
+        "stop_details": stop.details,
+    }
+
+
+def _calls(source: Mapping[str, Any], message_id: str) -> CallBook:
+    book = CallBook(f"toolu_{message_id.removeprefix('msg_')}_")
+    for index, call in enumerate(source.get("tool_calls") or ()):
+        book.add({**call, "index": index})
+    return book
+
+
+def _text(source: Mapping[str, Any]) -> str:
+    content = source.get("content")
+    refusal = source.get("refusal")
+    return (content if isinstance(content, str) else "") + (refusal if isinstance(refusal, str) else "")
+
+
+def _thinking(source: Mapping[str, Any], sign: Sign, show: bool) -> list[dict[str, Any]]:
+    reasoning = reasoning_of(source)
+    if not reasoning:
+        return []
+    return [{"type": "thinking", "thinking": reasoning if show else "", "signature": sign(reasoning)}]
+
+
+def _text_blocks(text: str) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text, "citations": None}] if text else []
+
+
+def _tool_uses(book: CallBook, restore: Restore) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "tool_use",
+            "id": call.id,
+            **restore(call.name),
+            "input": parse_arguments(call.take()),
+        }
+        for call in book.calls
+    ]

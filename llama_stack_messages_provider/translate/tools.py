@@ -1,0 +1,122 @@
+"""Tool definitions and choices to OpenAI functions, and tool names that OpenAI-style servers take."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.translate.client_tools import ClientTools
+from llama_stack_messages_provider.translate.losses import Losses
+
+__all__ = ["ToolNames", "ToolPlan", "tool_plan"]
+
+# OpenAI's bound on function names: ^[a-zA-Z0-9_-]{1,64}$.
+_MAX_NAME = 64
+_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
+_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+
+
+class ToolNames:
+    """Names that are sent upstream for names that clients use: shortened with a hash where they are too long."""
+
+    def __init__(self) -> None:
+        self.restored: dict[str, str] = {}
+
+    def sent(self, name: str) -> str:
+        """The name to send; the same name always becomes the same one, so that prompts stay cacheable."""
+        if _NAME.match(name):
+            return name
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        short = f"{re.sub('[^a-zA-Z0-9_-]', '_', name)[: _MAX_NAME - 13]}_{digest}"
+        self.restored[short] = name
+        return short
+
+
+class ToolPlan:
+    """What is offered to the model.
+
+    Args:
+        functions: OpenAI tools.
+        choice: OpenAI's `tool_choice`, or None.
+        parallel: OpenAI's `parallel_tool_calls`, or None.
+        names: The names that were exchanged.
+        client_tools: The client tools with documented schemas among them.
+    """
+
+    __slots__ = ("choice", "client_tools", "functions", "names", "parallel")
+
+    def __init__(self, names: ToolNames, client_tools: ClientTools) -> None:
+        self.functions: list[dict[str, Any]] = []
+        self.choice: str | dict[str, Any] | None = None
+        self.parallel: bool | None = None
+        self.names = names
+        self.client_tools = client_tools
+
+    def restored(self, function_name: str) -> dict[str, Any]:
+        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block."""
+        name = self.names.restored.get(function_name, function_name)
+        return {"name": name, **self.client_tools.block_fields(name)}
+
+
+def tool_plan(request: Mapping[str, Any], losses: Losses) -> ToolPlan:
+    """The functions to offer and the choice among them.
+
+    Raises:
+        InvalidRequestError: A choice without tools, of a tool that is not there, or of one that nothing here runs.
+    """
+    tools: list[dict[str, Any]] = [*(request.get("tools") or ()), *_added(request)]
+    plan = ToolPlan(ToolNames(), ClientTools(tools))
+    for index, tool in enumerate(tools):
+        if functions := plan.client_tools.functions_of(tool):
+            plan.functions += functions
+        elif "input_schema" in tool:
+            plan.functions.append(_function(tool, plan.names))
+        else:
+            losses.drop(f"tools.{index}", f"nothing here runs {tool.get('type')}")
+    if choice := request.get("tool_choice"):
+        _choose(plan, choice, tools)
+    return plan
+
+
+def _added(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Tools that `tool_addition` blocks define in mid-conversation: offered from the start, which changes no answer."""
+    for message in request["messages"]:
+        if isinstance(message["content"], list):
+            for block in message["content"]:
+                if block["type"] == "tool_addition" and "definition" in block["tool"]:
+                    yield block["tool"]["definition"]
+
+
+def _function(tool: Mapping[str, Any], names: ToolNames) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": names.sent(tool["name"])}
+    if description := tool.get("description"):
+        function["description"] = description
+    function["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
+    if tool.get("strict") is not None:
+        function["strict"] = tool["strict"]
+    return {"type": "function", "function": function}
+
+
+def _choose(plan: ToolPlan, choice: Mapping[str, Any], tools: list[dict[str, Any]]) -> None:
+    kind = choice.get("type")
+    if not tools and kind != "none":
+        raise InvalidRequestError("tool_choice: may only be specified while providing tools")
+    if kind == "tool":
+        plan.choice = {"type": "function", "function": {"name": _chosen(plan, choice["name"], tools)}}
+    elif not plan.functions and kind == "any":
+        names = ", ".join(str(tool.get("type")) for tool in tools)
+        raise InvalidRequestError(f"tool_choice: the only tools are ones that this server cannot run ({names})")
+    elif plan.functions:
+        plan.choice = _CHOICES.get(str(kind))
+    if plan.functions and choice.get("disable_parallel_tool_use"):
+        plan.parallel = False
+
+
+def _chosen(plan: ToolPlan, name: str, tools: list[dict[str, Any]]) -> str:
+    sent = plan.names.sent(name)
+    if any(f["function"]["name"] == sent for f in plan.functions):
+        return sent
+    if any(tool.get("name") == name for tool in tools):
+        raise InvalidRequestError(f"tool_choice.name: {name} is a tool that this server cannot run")
+    raise InvalidRequestError(f"tool_choice.name: there is no tool named {name}")

@@ -1,0 +1,162 @@
+"""The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from llama_stack_messages_provider.api.errors import InvalidRequestError, MessagesError, UpstreamError
+from llama_stack_messages_provider.plan import Plan
+from llama_stack_messages_provider.sse import encode_all
+from llama_stack_messages_provider.start import Start
+from llama_stack_messages_provider.translate.healing import Remedy, remedy_for
+from llama_stack_messages_provider.translate.request import Translation, TranslationOptions, to_chat_completion
+from llama_stack_messages_provider.translate.response import to_message
+from llama_stack_messages_provider.translate.signatures import Signer
+from llama_stack_messages_provider.translate.stream import StreamTranslator
+from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
+
+__all__ = ["TranslatedRoute"]
+
+_MAX_REMEDIES = 4
+
+
+class TranslatedRoute:
+    """Runs translated requests.
+
+    Args:
+        completions: The inference API.
+        key: Signs thinking blocks.
+        options: The configured options of translations.
+        merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
+    """
+
+    def __init__(
+        self, completions: ChatCompletions, key: bytes, options: TranslationOptions, merge_system: str
+    ) -> None:
+        self._completions = completions
+        self._key = key
+        self._options = options
+        self._merge_system = merge_system
+        self._remedies: dict[str, list[Remedy]] = {}
+
+    def translate(self, plan: Plan, request: Mapping[str, Any], *, strict: bool) -> Translation:
+        """The chat completion for a request, with what its model is known to refuse left out.
+
+        Raises:
+            InvalidRequestError: It cannot be translated, or not without loss in strict mode.
+        """
+        learned = self._remedies.get(plan.target.identifier, ())
+        merge = self._merge_system == "merge" or any(r.merge_system for r in learned)
+        options = TranslationOptions(strict or self._options.strict, self._options.tool_error_marker, merge)
+        translation = to_chat_completion(
+            request, model=plan.target.upstream_model, dialect=plan.dialect, options=options
+        )
+        for remedy in learned:
+            _apply(remedy, translation)
+        return translation
+
+    async def complete(
+        self, plan: Plan, request: Mapping[str, Any], translation: Translation, message_id: str
+    ) -> dict[str, Any]:
+        """The whole message.
+
+        Raises:
+            MessagesError: The upstream's failure.
+        """
+        for _ in range(_MAX_REMEDIES):
+            try:
+                completion = await self._completions.complete(plan.target, plan.endpoint, translation.params)
+                break
+            except InvalidRequestError as exc:
+                self._remedy(exc, plan, request, translation)
+        else:
+            completion = await self._completions.complete(plan.target, plan.endpoint, translation.params)
+        try:
+            return to_message(
+                completion, message_id=message_id, model=request["model"], **self._back(plan, translation)
+            )
+        except ValueError as exc:
+            raise UpstreamError(f"The upstream's answer cannot be used: {exc}") from exc
+
+    async def infer(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
+        """A chat completion as it is."""
+        return await self._completions.complete(plan.target, plan.endpoint, params)
+
+    async def stream(
+        self,
+        plan: Plan,
+        request: Mapping[str, Any],
+        translation: Translation,
+        message_id: str,
+        start: Start,
+    ) -> AsyncGenerator[bytes]:
+        """The events of a streamed message, each piece ending at an event's end.
+
+        Raises:
+            MessagesError: The upstream's failure, before or between pieces.
+        """
+        chunks, batch = await self._opened(plan, request, translation)
+        translator = StreamTranslator(message_id, request["model"], **self._back(plan, translation))
+        translator.started = start.sent
+        try:
+            if piece := _events(translator, batch):
+                yield piece
+            async for batch in chunks:
+                if piece := _events(translator, batch):
+                    yield piece
+            if not (translator.finished or chunks.ended):
+                raise UpstreamError("The upstream's stream ended before its message did")
+            yield encode_all(translator.close())
+        finally:
+            await chunks.aclose()
+
+    async def _opened(
+        self, plan: Plan, request: Mapping[str, Any], translation: Translation
+    ) -> tuple[ChunkStream, list[dict[str, Any]]]:
+        """A stream of chunks with its first batch, after as many remedies as it takes."""
+        for _ in range(_MAX_REMEDIES):
+            chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
+            try:
+                return chunks, await anext(chunks, [])
+            except InvalidRequestError as exc:
+                await chunks.aclose()
+                self._remedy(exc, plan, request, translation)
+        chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
+        return chunks, await anext(chunks, [])
+
+    def _back(self, plan: Plan, translation: Translation) -> dict[str, Any]:
+        return {
+            "sign": Signer(self._key, plan.target.identifier),
+            "stop_sequences": translation.stop_sequences,
+            "max_tokens": translation.max_tokens,
+            "restore": translation.plan.restored,
+            "show_thinking": translation.show_thinking,
+        }
+
+    def _remedy(
+        self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation
+    ) -> None:
+        """Change the translation so that the upstream takes it, and remember that for its model.
+
+        Raises:
+            MessagesError: The refusal, where nothing can be done about it.
+        """
+        remedy = remedy_for(refusal.message, translation.params)
+        unwanted = remedy is None or (translation.strict and remedy.drop is not None)
+        if remedy is None or unwanted or (remedy.merge_system and self._merge_system == "keep"):
+            raise refusal
+        if remedy.max_tokens is None:
+            self._remedies.setdefault(plan.target.identifier, []).append(remedy)
+        if remedy.merge_system:
+            translation.params = self.translate(plan, request, strict=translation.strict).params
+        else:
+            _apply(remedy, translation)
+
+
+def _apply(remedy: Remedy, translation: Translation) -> None:
+    if remedy.drop and remedy.drop in translation.params:
+        translation.dropped.append(remedy.drop)
+    translation.params = remedy.apply(translation.params)
+
+
+def _events(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:
+    return encode_all(event for chunk in batch for event in translator.feed(chunk))

@@ -1,0 +1,1 @@
+"""The IO towards upstreams: sessions, endpoints, the probe, the native relay, chat completions."""

@@ -1,0 +1,244 @@
+"""Chat completions through Llama Stack's inference API.
+
+Three ways, the same request: over the host's router, which keeps each completion in its inference store (only if
+configured); over the provider's own inference API; or, where the provider would do no more than send the request to
+an OpenAI-style server, to that server over our pooled session with the provider's credentials and network settings.
+The last one saves what the other two spend: a client built for each call, the SDK's request path, and an object for
+each chunk.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
+
+import orjson
+from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
+from openai import APIConnectionError, APIStatusError, APITimeoutError
+from pydantic import BaseModel, ValidationError
+
+from llama_stack_messages_provider.api.errors import (
+    InvalidRequestError,
+    MessagesError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
+from llama_stack_messages_provider.resolve import Target
+from llama_stack_messages_provider.sse import SSEDecoder
+from llama_stack_messages_provider.translate.errors import from_event, from_status
+from llama_stack_messages_provider.upstream.endpoint import Endpoint, wire_is_faithful
+from llama_stack_messages_provider.upstream.sessions import (
+    Answer,
+    ConnectionFailedError,
+    Limits,
+    Sessions,
+    parsed,
+    pieces,
+)
+
+__all__ = ["ChatCompletions", "ChunkStream"]
+
+Chunk = dict[str, Any]
+
+
+class ChunkStream:
+    """The chunks of a streamed completion, in batches of those that are there together.
+
+    Attributes:
+        ended: Whether the upstream said that it was done (`[DONE]`); a stream that just stops is not done.
+    """
+
+    def __init__(self, batches: AsyncGenerator[list[Chunk]]) -> None:
+        self._batches = batches
+        self.ended = False
+
+    def __aiter__(self) -> AsyncIterator[list[Chunk]]:
+        return self
+
+    async def __anext__(self) -> list[Chunk]:
+        batch = await anext(self._batches)
+        if batch and batch[-1] is _DONE:
+            self.ended = True
+            batch.pop()
+        return batch
+
+    async def aclose(self) -> None:
+        """End the stream, and the upstream's work with it."""
+        await self._batches.aclose()
+
+
+_DONE: Chunk = {}
+
+
+class ChatCompletions:
+    """Calls the inference API.
+
+    Args:
+        inference: The stack's inference API, for `store`.
+        sessions: Pooled sessions.
+        limits: How long an upstream may take.
+        store: Go over the host's router and its inference store.
+    """
+
+    def __init__(self, inference: Any, sessions: Sessions, limits: Limits, *, store: bool) -> None:
+        self._inference = inference
+        self._sessions = sessions
+        self._limits = limits
+        self._store = store
+
+    async def complete(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> dict[str, Any]:
+        """A whole completion, as JSON.
+
+        Raises:
+            MessagesError: What the upstream's failure means to the client.
+        """
+        if endpoint is None or not self._on_the_wire(target, params):
+            return _plain(await self._call(target, params))
+        _check_allowed(target)
+        answer = await self._sessions.fetch(
+            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._limits, data=orjson.dumps(params)
+        )
+        if answer.status != 200:
+            raise _refusal(answer)
+        completion = answer.json()
+        if not isinstance(completion, dict):
+            raise UpstreamError("The upstream's answer is not a chat completion")
+        if "choices" not in completion and "error" in completion:
+            raise from_event(completion)
+        return completion
+
+    def stream(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> ChunkStream:
+        """A streamed completion; nothing is sent before the first batch is asked for."""
+        if endpoint is None or not self._on_the_wire(target, params):
+            return ChunkStream(self._called(target, params))
+        return ChunkStream(self._wired(target, endpoint, params))
+
+    def _on_the_wire(self, target: Target, params: dict[str, Any]) -> bool:
+        provider = target.provider
+        return not self._store and wire_is_faithful(provider) and not _needs_localized_images(provider, params)
+
+    async def _wired(self, target: Target, endpoint: Endpoint, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
+        _check_allowed(target)
+        response = await self._sessions.open(
+            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._limits, data=orjson.dumps(params)
+        )
+        body = pieces(response, self._limits)
+        try:
+            if response.status != 200:
+                raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in body])))
+            if not response.content_type.startswith("text/event-stream"):
+                raise _not_a_stream(b"".join([p async for p in body]))
+            decoder = SSEDecoder()
+            async for data in body:
+                if chunks := [_chunk(event.data) for event in decoder.decode(data)]:
+                    yield chunks
+            if chunks := [_chunk(event.data) for event in decoder.flush()]:
+                yield chunks
+        finally:
+            await body.aclose()
+
+    async def _called(self, target: Target, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
+        chunks = await self._call(target, params)
+        try:
+            with _foreign_errors():
+                async for chunk in chunks:
+                    if chunk is not None:
+                        yield [_plain(chunk)]
+        finally:
+            await _aclose(chunks)
+
+    async def _call(self, target: Target, params: dict[str, Any]) -> Any:
+        with _foreign_errors():
+            model = target.identifier if self._store else target.upstream_model
+            request = OpenAIChatCompletionRequestWithExtraBody(**{**params, "model": model})
+            api = self._inference if self._store else target.provider
+            return await api.openai_chat_completion(request)
+
+
+def _chunk(data: bytes) -> Chunk:
+    if data == b"[DONE]":
+        return _DONE
+    chunk = parsed(data)
+    if not isinstance(chunk, dict):
+        raise UpstreamError("The upstream sent a chunk that is not JSON")
+    if "error" in chunk and not chunk.get("choices"):
+        raise from_event(chunk)
+    return chunk
+
+
+def _refusal(answer: Answer) -> MessagesError:
+    body = answer.json()
+    return from_status(answer.status, answer.headers, answer.body if body is None else body)
+
+
+def _not_a_stream(body: bytes) -> MessagesError:
+    answer = parsed(body)
+    if isinstance(answer, dict) and "error" in answer:
+        return from_event(answer)
+    return UpstreamError("The upstream's answer is not a stream of events")
+
+
+def _needs_localized_images(provider: Any, params: dict[str, Any]) -> bool:
+    if not provider.download_images:
+        return False
+    contents = (m.get("content") for m in params["messages"])
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    return any(part["type"] == "image_url" and part["image_url"]["url"].startswith("http") for part in parts)
+
+
+def _check_allowed(target: Target) -> None:
+    try:
+        target.provider._validate_model_allowed(target.upstream_model)
+    except ValueError as exc:
+        raise InvalidRequestError(f"model: {exc}") from exc
+
+
+def _plain(completion: Any) -> dict[str, Any]:
+    if isinstance(completion, BaseModel):
+        return completion.model_dump(mode="json", exclude_none=True)
+    return dict(completion)
+
+
+async def _aclose(chunks: Any) -> None:
+    # Async generators have `aclose`, the OpenAI SDK's streams have `close`.
+    close = getattr(chunks, "aclose", None) or getattr(chunks, "close", None)
+    if close is not None:
+        await close()
+
+
+class _foreign_errors:  # noqa: N801 - a context manager, read as a verb
+    """Errors of providers and their SDKs as ours; the one place that knows them."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: Any) -> None:
+        if exc is None or isinstance(exc, MessagesError) or not isinstance(exc, Exception):
+            return
+        raise _ours(exc) from exc
+
+
+# The first match wins, so that a class stands before those it derives from.
+_FOREIGN: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
+    (APITimeoutError, lambda exc: UpstreamTimeoutError()),
+    (APIConnectionError, lambda exc: ConnectionFailedError(f"The upstream could not be reached: {exc.__cause__ or exc}")),
+    (APIStatusError, lambda exc: from_status(exc.status_code, exc.response.headers, exc.body or exc.message)),
+    (ValidationError, lambda exc: InvalidRequestError(f"The inference API refused the translation: {_first(exc)}")),
+    (ValueError, lambda exc: InvalidRequestError(str(exc))),
+    (TimeoutError, lambda exc: UpstreamTimeoutError()),
+    (ConnectionError, lambda exc: ConnectionFailedError(str(exc) or None)),
+    (PermissionError, lambda exc: from_status(403, {}, str(exc))),
+    (NotImplementedError, lambda exc: InvalidRequestError(str(exc) or "The provider cannot do this")),
+)
+
+
+def _ours(exc: Exception) -> MessagesError:
+    for kind, translate in _FOREIGN:
+        if isinstance(exc, kind):
+            return translate(exc)
+    if isinstance(status := getattr(exc, "status_code", None), int) and status >= 400:
+        return from_status(status, {}, str(exc))
+    return UpstreamError(f"The provider failed: {type(exc).__name__}: {exc}", status=500)
+
+
+def _first(exc: ValidationError) -> str:
+    error = exc.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"

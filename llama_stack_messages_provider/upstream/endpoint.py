@@ -1,0 +1,112 @@
+"""Where a provider's upstream is and how to reach it: what its OpenAI client would use, for our own requests."""
+
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_stack.providers.utils.inference.http_client import _build_ssl_context
+from llama_stack.providers.utils.inference.model_registry import NetworkConfig, TimeoutConfig
+from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
+
+__all__ = ["Endpoint", "endpoint_of", "wire_is_faithful"]
+
+# The host's providers that wrap the mixin's chat completion but send the same request for what we ask:
+# vLLM's only adds its default for `max_tokens`, which is always set here.
+_SAME_ON_THE_WIRE = frozenset({"VLLMInferenceAdapter"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-style upstream: `{root}/v1/...`, with the credentials and network settings of its provider.
+
+    Args:
+        root: The base URL without its `/v1`.
+        api_base: The base URL as configured, where `/chat/completions` hangs.
+        api_key: The provider's key, or the one of this request's provider data; None if there is none.
+        headers: Headers that the provider's network settings add.
+        ssl: What aiohttp takes as `ssl`: a context, or False to skip verification.
+        proxy: A proxy URL, or None.
+        connect_timeout, read_timeout: Seconds from the provider's network settings, or None.
+        anthropic_key: Whether the key goes into `x-api-key` instead of `Authorization`.
+    """
+
+    root: str
+    api_base: str
+    api_key: str | None = field(default=None, repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+    ssl: ssl.SSLContext | bool = True
+    proxy: str | None = None
+    connect_timeout: float | None = None
+    read_timeout: float | None = None
+    anthropic_key: bool = False
+
+    def auth_headers(self) -> dict[str, str]:
+        """The headers that carry the credentials and what the network settings add."""
+        headers = dict(self.headers)
+        if self.api_key:
+            name = "x-api-key" if self.anthropic_key else "authorization"
+            headers.setdefault(name, self.api_key if self.anthropic_key else f"Bearer {self.api_key}")
+        return headers
+
+
+def endpoint_of(provider: Any) -> Endpoint | None:
+    """The endpoint behind a provider; None where it has no OpenAI-style upstream, or one that needs its own client."""
+    if not isinstance(provider, OpenAIMixin) or _has_own_client(provider):
+        return None
+    base = str(provider.get_base_url()).rstrip("/")
+    network: NetworkConfig | None = getattr(provider.config, "network", None)
+    connect, read = _timeouts(network)
+    return Endpoint(
+        root=base.removesuffix("/v1"),
+        api_base=base,
+        api_key=provider._get_api_key_from_config_or_provider_data(),
+        headers=tuple((network.headers or {}).items()) if network else (),
+        ssl=_ssl(provider, network),
+        proxy=_proxy(network, base),
+        connect_timeout=connect,
+        read_timeout=read,
+        anthropic_key=provider.__provider_spec__.provider_type == "remote::anthropic",  # type: ignore[attr-defined]
+    )
+
+
+def wire_is_faithful(provider: Any) -> bool:
+    """Whether a chat completion may go out on our own session: the provider would send the very same request."""
+    own = type(provider).openai_chat_completion is not OpenAIMixin.openai_chat_completion
+    same = not own or type(provider).__name__ in _SAME_ON_THE_WIRE
+    return same and not provider.overwrite_completion_id
+
+
+def _has_own_client(provider: OpenAIMixin) -> bool:
+    return type(provider).get_extra_client_params is not OpenAIMixin.get_extra_client_params
+
+
+def _timeouts(network: NetworkConfig | None) -> tuple[float | None, float | None]:
+    timeout = network.timeout if network else None
+    if isinstance(timeout, TimeoutConfig):
+        return timeout.connect, timeout.read
+    return timeout, timeout
+
+
+def _ssl(provider: OpenAIMixin, network: NetworkConfig | None) -> ssl.SSLContext | bool:
+    if network is None or network.tls is None:
+        return provider.shared_ssl_context
+    return _cached_ssl(provider, network)
+
+
+def _cached_ssl(provider: OpenAIMixin, network: NetworkConfig) -> ssl.SSLContext | bool:
+    # A context reads files: one per provider, kept where the provider keeps its other extras.
+    cached = getattr(provider, "__messages_ssl__", None)
+    if cached is None:
+        assert network.tls is not None
+        built = _build_ssl_context(network.tls)
+        cached = ssl.create_default_context(cafile=built) if isinstance(built, str) else built
+        object.__setattr__(provider, "__messages_ssl__", cached)
+    return cached
+
+
+def _proxy(network: NetworkConfig | None, base: str) -> str | None:
+    proxy = network.proxy if network else None
+    if proxy is None or any(host in base for host in proxy.no_proxy or ()):
+        return None
+    url = proxy.url or (proxy.https if base.startswith("https:") else proxy.http)
+    return str(url) if url else None

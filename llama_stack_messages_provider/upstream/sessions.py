@@ -1,0 +1,182 @@
+"""Pooled HTTP sessions, one per event loop and network setting, made in the loop that uses them.
+
+Llama Stack constructs providers in a loop that is gone when the server starts, so that nothing here exists before
+the first request.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import orjson
+
+from llama_stack_messages_provider.api.errors import UpstreamError, UpstreamTimeoutError
+from llama_stack_messages_provider.upstream.endpoint import Endpoint
+
+__all__ = ["Answer", "ConnectionFailedError", "Limits", "Sessions", "parsed", "pieces"]
+
+_KEEPALIVE_SECONDS = 60.0
+
+
+class ConnectionFailedError(UpstreamError):
+    """The upstream could not be reached, or hung up before it answered: worth another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long an upstream may take, in seconds.
+
+    Args:
+        connect: To accept a connection.
+        first_byte: To send the first byte of an answer.
+        idle: Between two pieces of an answer.
+    """
+
+    connect: float
+    first_byte: float
+    idle: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer of an upstream."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The body as JSON; None if it is not JSON."""
+        return parsed(self.body)
+
+
+def parsed(body: bytes) -> Any:
+    """Bytes as JSON; None if they are not JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+class Sessions:
+    """The sessions of one adapter."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+
+    def session(self) -> aiohttp.ClientSession:
+        """The session of the running loop."""
+        loop = asyncio.get_running_loop()
+        session = self._sessions.get(loop)
+        if session is None or session.closed:
+            session = self._sessions[loop] = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ttl_dns_cache=60),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
+                read_bufsize=2**18,
+                trust_env=any(name.lower().endswith("_proxy") for name in os.environ),
+            )
+        return session
+
+    async def close(self) -> None:
+        """Close the running loop's session; those of other loops are gone with them."""
+        session = self._sessions.pop(asyncio.get_running_loop(), None)
+        if session is not None:
+            await session.close()
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        endpoint: Endpoint,
+        limits: Limits,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> Answer:
+        """Send a request and read its whole answer.
+
+        Raises:
+            UpstreamError: No connection, or it broke before the end of the answer.
+            UpstreamTimeoutError: The connect, first-byte or idle limit passed.
+        """
+        response = await self.open(method, url, endpoint, limits, headers=headers, data=data)
+        body = b"".join([piece async for piece in pieces(response, limits)])
+        return Answer(response.status, response.headers, body)
+
+    async def open(
+        self,
+        method: str,
+        url: str,
+        endpoint: Endpoint,
+        limits: Limits,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request and return its response once the headers are there; the caller closes it."""
+        sent = endpoint.auth_headers()
+        sent["content-type"] = "application/json"
+        if headers:
+            sent.update(headers)
+        options: dict[str, Any] = {"proxy": endpoint.proxy} if endpoint.proxy else {}
+        if endpoint.root.startswith("https:"):
+            options["ssl"] = endpoint.ssl
+        first_byte = endpoint.read_timeout or limits.first_byte
+        connect = endpoint.connect_timeout or limits.connect
+        options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=first_byte)
+        try:
+            response = await self._send(method, url, headers=sent, data=data, **options)
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise UpstreamTimeoutError(f"The upstream did not accept a connection within {connect:g} s") from exc
+        except TimeoutError as exc:
+            raise UpstreamTimeoutError(f"The upstream did not begin to answer within {first_byte:g} s") from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise ConnectionFailedError(f"The upstream could not be reached: {_reason(exc)}") from exc
+        _limit_idle(response, limits.idle)
+        return response
+
+    async def _send(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
+        session = self.session()
+        try:
+            return await session.request(method, url, allow_redirects=False, **options)
+        except aiohttp.ServerDisconnectedError:
+            # An idle pooled connection that the upstream was just closing: nothing of an answer has come.
+            return await session.request(method, url, allow_redirects=False, **options)
+
+
+async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGenerator[bytes]:
+    """The body of a response, as much at a time as is there.
+
+    Raises:
+        UpstreamTimeoutError: The idle limit passed.
+        UpstreamError: The connection broke.
+    """
+    try:
+        async for data in response.content.iter_any():
+            yield data
+    except TimeoutError as exc:
+        raise UpstreamTimeoutError(f"The upstream's answer stopped for {limits.idle:g} s") from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        raise UpstreamError("The upstream's answer broke off") from exc
+    finally:
+        # A response that was read to its end has returned its connection to the pool; any other loses it.
+        response.close()
+
+
+def _limit_idle(response: aiohttp.ClientResponse, seconds: float) -> None:
+    connection = response.connection
+    if connection is not None and connection.protocol is not None:
+        connection.protocol.read_timeout = seconds
+
+
+def _reason(exc: BaseException) -> str:
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return exc.os_error.strerror or "connection failed"
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "it closed the connection without an answer"
+    return type(exc).__name__
