@@ -1,0 +1,30 @@
+# `make run` serves a real model on port 8321; `make test` runs the tests. Both install what they need first.
+PORT ?= 8321
+CONFIG ?= run.yaml
+ARGS ?=
+
+.PHONY: run test check lint bench setup
+
+run:
+	@scripts/setup run
+	LLAMA_STACK_LOG_FORMAT=json .venv/bin/llama stack run $(CONFIG) --port $(PORT)
+
+test:
+	@scripts/setup dev
+	.venv/bin/pytest $(ARGS)
+
+check: lint test
+
+lint:
+	@scripts/setup dev
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench:
+	@scripts/setup dev
+	.venv/bin/python -m benchmarks $(ARGS)
+
+setup:
+	@scripts/setup dev
