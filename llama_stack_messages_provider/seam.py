@@ -178,7 +178,7 @@ class _Answer:
 
     async def _begin(self, message: Message) -> None:
         headers = message.get("headers", ())
-        if not any(name == b"request-id" for name, _ in headers):
+        if b"request-id" not in dict(headers):
             if message["status"] >= 400:
                 self._refusal = message
                 return
@@ -248,11 +248,11 @@ def _as_bearer(pairs: Headers, headers: dict[bytes, bytes]) -> Headers:
     `x-api-key` is always taken out: nothing behind this line reads it, the host's custom auth forwards every
     header but `Authorization` to its endpoint, and a key that is not there cannot reach an upstream or a log.
     """
-    kept = [pair for pair in pairs if pair[0] != b"x-api-key"]
     key = headers[b"x-api-key"]
-    if key and not headers.get(b"authorization"):
-        kept = [*(pair for pair in kept if pair[0] != b"authorization"), (b"authorization", b"Bearer " + key)]
-    return kept
+    if not key or headers.get(b"authorization"):
+        return [pair for pair in pairs if pair[0] != b"x-api-key"]
+    kept = [pair for pair in pairs if pair[0] not in (b"x-api-key", b"authorization")]
+    return [*kept, (b"authorization", b"Bearer " + key)]
 
 
 def _error_of(status: int, headers: Headers, body: bytes) -> MessagesError:
