@@ -1,12 +1,12 @@
 """What workers do with requests, as transactions: claim under a lease, record, give back.
 
 A worker has a row of its own; its leases hold until that row runs out, and renewing it renews them all.
-A row that has run out is never renewed: its worker registers anew, under another id, so that a late word of the
-old one finds no lease to its name.
+A row that has run out is never renewed: its worker registers anew, under another id, so that a late word of
+the old one finds no lease to its name.
 
 Each transaction holds the rows of the batches it touches. Claiming takes only batches that nobody else holds
-at that moment (`FOR UPDATE SKIP LOCKED`), so replicas do not queue behind each other; on SQLite the whole file
-has one writer, and the same updates are guarded by the same conditions.
+at that moment (`FOR UPDATE SKIP LOCKED`), so replicas do not queue behind each other; on SQLite the whole
+file has one writer, and the same updates are guarded by the same conditions.
 """
 
 import secrets
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
-from llama_stack_messages_provider.batches.rows import Held, end_if_done, hold, in_state
+from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
 __all__ = ["Claim", "Claims", "Lease", "Outcome"]
@@ -84,9 +84,7 @@ class Claims:
         worker = secrets.token_hex(12)
         async with self._database.write() as connection:
             await connection.execute(
-                insert(workers).values(
-                    id=worker, expires_at=self._database.now() + lease_seconds, process=process
-                )
+                insert(workers).values(id=worker, expires_at=self._database.now() + lease_seconds, process=process)
             )
         return worker
 
@@ -105,9 +103,7 @@ class Claims:
         """Give back at once all that the worker has not recorded, as if it had never been tried."""
         now = self._database.now()
         async with self._database.write() as connection:
-            leased = select(requests.c.batch_id).where(
-                requests.c.lease_owner == worker, in_state(RequestState.LEASED)
-            )
+            leased = select(requests.c.batch_id).where(requests.c.lease_owner == worker, in_state(RequestState.LEASED))
             ids = (await connection.scalars(leased.distinct())).all()
             for held in await hold(connection, ids, now):
                 await connection.execute(
@@ -139,10 +135,7 @@ class Claims:
         now = self._database.now()
         async with self._database.write() as connection:
             live = (batches.c.status == BatchStatus.IN_PROGRESS) & (batches.c.expires_at > now)
-            held = {
-                batch.id: batch
-                for batch in await hold(connection, candidates, now, where=live, skip_locked=True)
-            }
+            held = {batch.id: batch for batch in await hold(connection, candidates, now, where=live, skip_locked=True)}
             turns = [held[batch_id] for batch_id in candidates if batch_id in held]
             for number, batch in enumerate(turns):
                 share = -(-(limit - len(leases)) // (len(turns) - number))
@@ -201,12 +194,8 @@ class Claims:
         async with self._database.write() as connection:
             for batch in await hold(connection, by_batch, now):
                 standing = await _standing(connection, batch.id, by_batch[batch.id])
-                await _write_results(
-                    connection, [outcome for outcome in standing if outcome.body is not None]
-                )
-                await _give_back(
-                    connection, batch, [outcome for outcome in standing if outcome.body is None], now
-                )
+                await _write_results(connection, batch, [outcome for outcome in standing if outcome.body is not None])
+                await _give_back(connection, batch, [outcome for outcome in standing if outcome.body is None], now)
                 await end_if_done(connection, batch.id, now)
                 taken += len(standing)
         return taken
@@ -229,81 +218,80 @@ async def _load(connection: AsyncConnection, batch_id: str) -> tuple[int, int]:
 async def _lease(
     connection: AsyncConnection, batch: Held, worker: str, limit: int, which: ColumnElement[bool]
 ) -> list[Lease]:
-    mine = requests.c.batch_id == batch.id
-    next_ones = (
-        select(requests.c.position)
-        .where(mine, in_state(RequestState.PENDING), which)
-        .order_by(requests.c.not_before, requests.c.position)
-        .limit(limit)
-    )
     rows = await connection.execute(
-        update(requests)
-        .where(mine, requests.c.position.in_(next_ones))
-        .values(state=RequestState.LEASED, lease_owner=worker, attempts=requests.c.attempts + 1)
-        .returning(
+        select(
             requests.c.position,
             requests.c.attempts,
             requests.c.faults,
             requests.c.custom_id,
             requests.c.params,
         )
+        .where(requests.c.batch_id == batch.id, in_state(RequestState.PENDING), which)
+        .order_by(requests.c.not_before, requests.c.position)
+        .limit(limit)
     )
     leases = [
         Lease(
-            batch.id, row.position, worker, row.attempts, row.faults, row.custom_id, row.params, batch.owner
+            batch.id,
+            row.position,
+            worker,
+            row.attempts + 1,
+            row.faults,
+            row.custom_id,
+            row.params,
+            batch.owner,
         )
         for row in rows
     ]
-    return sorted(leases, key=attrgetter("position"))
+    await change_each(
+        connection,
+        batch.id,
+        {"state": RequestState.LEASED, "lease_owner": worker, "attempts": requests.c.attempts + 1},
+        [{"at": lease.position} for lease in leases],
+    )
+    return leases
 
 
 async def _standing(connection: AsyncConnection, batch_id: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes whose leases still stand; nobody can take them before this transaction ends."""
-    key = (requests.c.position, requests.c.attempts, requests.c.lease_owner)
-    ours = {
-        (outcome.lease.position, outcome.lease.attempt, outcome.lease.worker): outcome for outcome in outcomes
-    }
+    ours = {(outcome.lease.position, outcome.lease.attempt, outcome.lease.worker): outcome for outcome in outcomes}
     rows = await connection.execute(
-        select(*key).where(
-            requests.c.batch_id == batch_id, in_state(RequestState.LEASED), tuple_(*key).in_(list(ours))
+        select(requests.c.position, requests.c.attempts, requests.c.lease_owner).where(
+            requests.c.batch_id == batch_id,
+            in_state(RequestState.LEASED),
+            requests.c.lease_owner.in_(sorted({outcome.lease.worker for outcome in outcomes})),
         )
     )
-    return [ours[row.position, row.attempts, row.lease_owner] for row in rows]
+    found = [ours.get((row.position, row.attempts, row.lease_owner)) for row in rows]
+    return [outcome for outcome in found if outcome is not None]
 
 
-async def _write_results(connection: AsyncConnection, outcomes: Sequence[Outcome]) -> None:
+async def _write_results(connection: AsyncConnection, batch: Held, outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         return
-    await connection.execute(insert(results), [_result_row(outcome) for outcome in outcomes])
-    for state in sorted({outcome.state for outcome in outcomes}):
-        positions = [outcome.lease.position for outcome in outcomes if outcome.state is state]
-        await connection.execute(
-            update(requests)
-            .where(requests.c.batch_id == outcomes[0].lease.batch_id, requests.c.position.in_(positions))
-            .values(state=state, lease_owner=None)
-        )
-
-
-def _result_row(outcome: Outcome) -> dict[str, str | int | None]:
-    return {"batch_id": outcome.lease.batch_id, "position": outcome.lease.position, "body": outcome.body}
+    await connection.execute(
+        insert(results),
+        [{"batch_id": batch.id, "position": outcome.lease.position, "body": outcome.body} for outcome in outcomes],
+    )
+    await change_each(
+        connection,
+        batch.id,
+        {"state": bindparam("ended"), "lease_owner": None},
+        [{"at": outcome.lease.position, "ended": outcome.state} for outcome in outcomes],
+    )
 
 
 async def _give_back(
     connection: AsyncConnection, batch: Held, outcomes: Sequence[Outcome], now: ColumnElement[float]
 ) -> None:
-    if not outcomes:
-        return
-    await connection.execute(
-        update(requests)
-        .where(requests.c.batch_id == batch.id, requests.c.position == bindparam("at"))
-        .values(
-            state=batch.unfinished_becomes,
-            lease_owner=None,
-            not_before=now + bindparam("delay"),
-            faults=requests.c.faults + bindparam("fault"),
-        ),
-        [
-            {"at": outcome.lease.position, "delay": outcome.delay, "fault": int(outcome.fault)}
-            for outcome in outcomes
-        ],
+    await change_each(
+        connection,
+        batch.id,
+        {
+            "state": batch.unfinished_becomes,
+            "lease_owner": None,
+            "not_before": now + bindparam("delay"),
+            "faults": requests.c.faults + bindparam("fault"),
+        },
+        [{"at": outcome.lease.position, "delay": outcome.delay, "fault": int(outcome.fault)} for outcome in outcomes],
     )

@@ -42,9 +42,7 @@ class BatchesConfig(BaseModel):
         "third of it.",
     )
     max_requests: int = Field(default=100_000, ge=1, description="Most requests in one batch.")
-    max_bytes: int = Field(
-        default=256 * MEGABYTE, ge=1, description="Most bytes in the body that creates a batch."
-    )
+    max_bytes: int = Field(default=256 * MEGABYTE, ge=1, description="Most bytes in the body that creates a batch.")
     max_request_bytes: int = Field(
         default=32 * MEGABYTE,
         ge=1,
@@ -65,8 +63,8 @@ class BatchesConfig(BaseModel):
         default=8,
         ge=1,
         description="A request becomes `errored` after this many failures of its own: upstream 5xx answers, "
-        "or the death of the process that ran it. An upstream that is down or asks to wait (429, 503, 529) is "
-        "waited for until the batch expires.",
+        "or the death of the process that ran it. An upstream that is down or asks to wait (429, 503, 529) "
+        "is waited for until the batch expires.",
     )
     retry_seconds: float = Field(
         default=1.0,

@@ -4,7 +4,7 @@ The host's `SqlStore` offers single-statement inserts and updates on a table; cl
 and row locks, so this is an engine of our own with the backend's settings.
 
 SQLite has one writer per file. The host's inference store writes every chat completion to the backend's file
-and gives up after five seconds of waiting, and a batch writes thousands of rows a second: they get a file each,
+and gives up after five seconds of waiting, and a batch writes thousands of rows a second: each gets its file,
 `sql_store.db` and `sql_store.batches.db`. Ours is in WAL mode with `synchronous=FULL`: an accepted batch
 survives the loss of power, too.
 """
@@ -50,13 +50,9 @@ def find_backend(name: str) -> SqlBackend:
     config = backends.get(name)
     if not isinstance(config, SqliteSqlStoreConfig | PostgresSqlStoreConfig):
         known = ", ".join(sorted(backends)) or "none"
-        raise BackendError(
-            f"batches.backend: no SQL backend {name!r} in storage.backends (SQL backends: {known})"
-        )
+        raise BackendError(f"batches.backend: no SQL backend {name!r} in storage.backends (SQL backends: {known})")
     if isinstance(config, SqliteSqlStoreConfig) and ":memory:" in config.db_path:
-        raise BackendError(
-            f"batches.backend: {name!r} is in memory, where a batch does not outlive the process"
-        )
+        raise BackendError(f"batches.backend: {name!r} is in memory, where a batch does not outlive the process")
     return config
 
 
@@ -64,9 +60,7 @@ def engine_of(config: SqlBackend) -> AsyncEngine:
     """An engine with the backend's settings; it connects at first use, in the running event loop."""
     if isinstance(config, SqliteSqlStoreConfig):
         return _sqlite_engine(batches_file(config.db_path))
-    url = URL.create(
-        "postgresql+asyncpg", config.user, config.password, config.host, int(config.port), config.db
-    )
+    url = URL.create("postgresql+asyncpg", config.user, config.password, config.host, int(config.port), config.db)
     return create_async_engine(
         url,
         pool_size=config.pool_size,

@@ -53,9 +53,7 @@ class Intake:
         """The requests that these bytes complete."""
         self._bytes += len(data)
         if self._bytes > self._config.max_bytes:
-            raise RequestTooLargeError(
-                f"The batch exceeds the maximum size of {self._config.max_bytes} bytes"
-            )
+            raise RequestTooLargeError(f"The batch exceeds the maximum size of {self._config.max_bytes} bytes")
         self._parse(data)
         found = [self._accept(item) for item in self._items]
         if found:
@@ -82,9 +80,7 @@ class Intake:
         except ijson.JSONError as error:
             detail = error.args[0] if error.args else ""
             text = detail.decode(errors="replace") if isinstance(detail, bytes) else str(detail)
-            raise InvalidRequestError(
-                f"The request body is not valid JSON: {text.splitlines()[0]}"
-            ) from error
+            raise InvalidRequestError(f"The request body is not valid JSON: {text.splitlines()[0]}") from error
 
     def _accept(self, item: Any) -> NewRequest:
         position = self.total

@@ -99,18 +99,14 @@ def unfinished_becomes(status: BatchStatus, *, expired: bool) -> RequestState:
     return RequestState.EXPIRED if expired else RequestState.PENDING
 
 
-def request_counts(
-    status: BatchStatus, total: int, tally: Mapping[RequestState, int] | None = None
-) -> dict[str, int]:
+def request_counts(status: BatchStatus, total: int, tally: Mapping[RequestState, int] | None = None) -> dict[str, int]:
     """`request_counts` as the client reads them: all `processing` until the batch has ended."""
     ended = status is BatchStatus.ENDED
     counts = {str(state): (tally or {}).get(state, 0) if ended else 0 for state in sorted(TERMINAL)}
     return {"processing": 0 if ended else total, **counts}
 
 
-def retry_delay(
-    attempt: int, *, base: float, ceiling: float, retry_after: float | None, jitter: float
-) -> float:
+def retry_delay(attempt: int, *, base: float, ceiling: float, retry_after: float | None, jitter: float) -> float:
     """Seconds until the next try of a request that has been tried `attempt` times.
 
     Args:

@@ -1,10 +1,23 @@
 """A batch as its row says, and the statements that every part of the store builds on."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, String, exists, func, literal, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    String,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack_messages_provider.batches.identity import Identity
@@ -17,7 +30,7 @@ from llama_stack_messages_provider.batches.lifecycle import (
 )
 from llama_stack_messages_provider.batches.tables import batches, requests
 
-__all__ = ["Batch", "Held", "end_if_done", "hold", "in_state", "select_batches"]
+__all__ = ["Batch", "Held", "change_each", "end_if_done", "hold", "in_state", "select_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +133,29 @@ async def hold(
     ]
 
 
+async def change_each(
+    connection: AsyncConnection,
+    batch_id: str,
+    values: Mapping[str, Any],
+    parameters: Sequence[Mapping[str, Any]],
+) -> None:
+    """Change requests of a batch that this transaction holds, one by one; `at` is the position of each.
+
+    One by one, because a planner that knows nothing yet of a batch that was inserted a second ago uses a primary
+    key whatever it believes; a list of positions it may answer with a scan of the batch for each of them.
+    """
+    if parameters:
+        await connection.execute(
+            update(requests)
+            .where(requests.c.batch_id == batch_id, requests.c.position == bindparam("at"))
+            .values(values),
+            parameters,
+        )
+
+
 async def end_if_done(connection: AsyncConnection, batch_id: str, now: ColumnElement[float]) -> bool:
     """End a batch that this transaction holds, if none of its requests is left to run; count its results."""
-    left = select(
-        or_(*(exists().where(requests.c.batch_id == batch_id, in_state(state)) for state in _UNFINISHED))
-    )
+    left = select(or_(*(exists().where(requests.c.batch_id == batch_id, in_state(state)) for state in _UNFINISHED)))
     if await connection.scalar(left):
         return False
     counted = await connection.execute(

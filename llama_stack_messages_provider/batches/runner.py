@@ -58,9 +58,7 @@ async def run_lease(runner: Runner, lease: Lease, config: BatchesConfig) -> Outc
             raise
         return judge(lease, ApiError("The request was canceled by the server"), config)
     except Exception:
-        logger.exception(
-            "A batch request failed in an unexpected way", batch=lease.batch_id, at=lease.position
-        )
+        logger.exception("A batch request failed in an unexpected way", batch=lease.batch_id, at=lease.position)
         return judge(lease, ApiError(), config)
 
 

@@ -143,9 +143,7 @@ class BatchService:
         database = Database(engine_of(self._backend))
         try:
             await database.create_schema()
-            sweep = Sweep(
-                database, max_attempts=config.max_attempts, results_seconds=config.results_days * 86_400
-            )
+            sweep = Sweep(database, max_attempts=config.max_attempts, results_seconds=config.results_days * 86_400)
             worker = Worker(Claims(database), sweep, self._runner, config, lambda: self._interactive)
             await worker.start()
         except BaseException:
@@ -283,9 +281,7 @@ class BatchService:
         await self._own(batch_id, identity, Action.DELETE)
         running = await self._started()
         if not await running.store.discard(batch_id):
-            raise InvalidRequestError(
-                f"Message batch {batch_id} has not ended yet: cancel it before deleting it"
-            )
+            raise InvalidRequestError(f"Message batch {batch_id} has not ended yet: cancel it before deleting it")
         running.worker.wake_sweep()
         return {"id": batch_id, "type": "message_batch_deleted"}
 
@@ -324,9 +320,7 @@ class BatchService:
         if batch is None or not self._may(Action.READ, batch, identity):
             raise _not_found(batch_id)
         if not self._may(action, batch, identity):
-            raise PermissionDeniedError(
-                f"The access policy does not let you {action} message batch {batch_id}"
-            )
+            raise PermissionDeniedError(f"The access policy does not let you {action} message batch {batch_id}")
         return batch
 
     def _may(self, action: Action, batch: Batch, identity: Identity | None) -> bool:

@@ -39,9 +39,7 @@ class BatchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(
-        self, batch_id: str, owner: Identity | None, *, creator: str, expires_after: float
-    ) -> None:
+    async def begin(self, batch_id: str, owner: Identity | None, *, creator: str, expires_after: float) -> None:
         """A batch that nobody sees yet. It is removed if the worker `creator` dies before `publish`."""
         now = self._database.now()
         async with self._database.write() as connection:
@@ -74,10 +72,7 @@ class BatchStore:
             "attempts": 0,
             "faults": 0,
         }
-        values = [
-            {**fresh, "position": row.position, "custom_id": row.custom_id, "params": row.params}
-            for row in rows
-        ]
+        values = [{**fresh, "position": row.position, "custom_id": row.custom_id, "params": row.params} for row in rows]
         creating = batches.c.status == BatchStatus.CREATING
         async with self._database.write() as connection:
             held = await hold(connection, [batch_id], self._database.now(), where=creating)
@@ -106,9 +101,7 @@ class BatchStore:
         await self._move(batch_id, BatchStatus.CANCELING, {"cancel_initiated_at": self._database.now()})
         return await self.get(batch_id)
 
-    async def _move(
-        self, batch_id: str, target: BatchStatus, values: dict[str, int | ColumnElement[float]]
-    ) -> bool:
+    async def _move(self, batch_id: str, target: BatchStatus, values: dict[str, int | ColumnElement[float]]) -> bool:
         async with self._database.write() as connection:
             moved = await connection.execute(
                 update(batches)
@@ -142,11 +135,7 @@ class BatchStore:
             after_id: Those that follow this one in the list. It need not exist any more.
             before_id: Those that come just before this one, nearest last.
         """
-        mine = (
-            batches.c.owner_principal.is_(None)
-            if owner is None
-            else batches.c.owner_principal == owner.principal
-        )
+        mine = batches.c.owner_principal.is_(None) if owner is None else batches.c.owner_principal == owner.principal
         query = select_batches().where(mine, batches.c.status.in_(VISIBLE)).limit(limit)
         if after_id is not None:
             query = query.where(batches.c.id < after_id)

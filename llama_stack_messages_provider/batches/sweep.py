@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from llama_stack_messages_provider.api.errors import error_body
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
-from llama_stack_messages_provider.batches.rows import Held, end_if_done, hold, in_state
+from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
 __all__ = ["CHUNK", "Sweep"]
@@ -105,18 +105,16 @@ class Sweep:
                     more |= await self._settle_batch(connection, batch, now)
         return more
 
-    async def _settle_batch(
-        self, connection: AsyncConnection, batch: Held, now: ColumnElement[float]
-    ) -> bool:
-        mine = requests.c.batch_id == batch.id
-        waiting = select(requests.c.position).where(mine, in_state(RequestState.PENDING)).limit(CHUNK)
-        settled = await connection.execute(
-            update(requests)
-            .where(mine, requests.c.position.in_(waiting))
-            .values(state=batch.unfinished_becomes)
+    async def _settle_batch(self, connection: AsyncConnection, batch: Held, now: ColumnElement[float]) -> bool:
+        waiting = await connection.scalars(
+            select(requests.c.position)
+            .where(requests.c.batch_id == batch.id, in_state(RequestState.PENDING))
+            .limit(CHUNK)
         )
+        positions = [{"at": position} for position in waiting]
+        await change_each(connection, batch.id, {"state": batch.unfinished_becomes}, positions)
         await end_if_done(connection, batch.id, now)
-        return settled.rowcount == CHUNK
+        return len(positions) == CHUNK
 
     async def archive(self) -> bool:
         """Results that were kept for as long as was promised become unavailable."""
@@ -167,9 +165,7 @@ class Sweep:
 
 async def _purge_batch(connection: AsyncConnection, batch: Held) -> bool:
     """Remove a chunk of a held batch's rows, and the batch itself after the last; True if there is more."""
-    first = await connection.scalar(
-        select(func.min(requests.c.position)).where(requests.c.batch_id == batch.id)
-    )
+    first = await connection.scalar(select(func.min(requests.c.position)).where(requests.c.batch_id == batch.id))
     if first is not None:
         for table in (requests, results):
             chunk = (table.c.batch_id == batch.id) & (table.c.position < first + CHUNK)

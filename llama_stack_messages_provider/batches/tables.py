@@ -54,9 +54,7 @@ batches = Table(
     Column("cancel_initiated_at", _Time),
     Column("ended_at", _Time),
     Column("archived_at", _Time),
-    Column(
-        "served_at", _Time, nullable=False
-    ),  # when rows were last claimed: the longest waiting batch is next
+    Column("served_at", _Time, nullable=False),  # when rows were last claimed: the longest waiting batch is next
     Column("total", Integer, nullable=False),
     Column("succeeded", Integer, nullable=False),
     Column("errored", Integer, nullable=False),

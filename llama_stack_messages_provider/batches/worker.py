@@ -75,6 +75,8 @@ class Worker:
         self._running: set[asyncio.Task[None]] = set()
         self._done: list[Outcome] = []
         self._recording_now = 0
+        # Claiming skips batches that are held: without turns, it would skip those of our own recording.
+        self._turn = asyncio.Lock()
         self._stopping = False
         self._work = asyncio.Event()
         self._results = asyncio.Event()
@@ -133,7 +135,8 @@ class Worker:
         # A few rows at a time would cost a transaction each.
         if room > self._config.concurrency // 2 and self._holds():
             worker = self._id
-            claim = await self._claims.claim(worker, room, self._config.concurrency_per_batch)
+            async with self._turn:
+                claim = await self._claims.claim(worker, room, self._config.concurrency_per_batch)
             if worker == self._id:
                 self._waiting.extend(claim.leases)
             if claim.leases:
@@ -180,7 +183,8 @@ class Worker:
         del self._done[:RECORD_AT_MOST]
         self._recording_now = len(some)
         try:
-            taken = await self._claims.record(some)
+            async with self._turn:
+                taken = await self._claims.record(some)
         except Exception:
             self._done[:0] = some
             self._results.set()
@@ -205,9 +209,7 @@ class Worker:
             async with asyncio.timeout(self._holds_until - begun):
                 renewed = await self._claims.renew(self._id, self._config.lease_seconds)
         except Exception as error:
-            logger.warning(
-                "The lease of the batch worker was not renewed", worker=self._id, error=repr(error)
-            )
+            logger.warning("The lease of the batch worker was not renewed", worker=self._id, error=repr(error))
             return False
         self._holds_until = begun + self._config.lease_seconds if renewed else 0.0
         return renewed
