@@ -1,7 +1,9 @@
 """What Llama Stack imports for `module: llama_stack_messages_provider`."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from llama_stack_api import Api, InlineProviderSpec, ProviderSpec
 
 from llama_stack_messages_provider.api.spec import messages_provider_spec
@@ -18,15 +20,10 @@ def get_provider_spec() -> list[ProviderSpec]:
 
 
 def llama_cpp_provider_spec() -> InlineProviderSpec:
-    """`inline::llama-cpp`, a model in the server's own process."""
-    return InlineProviderSpec(
-        api=Api.inference,
-        provider_type="inline::llama-cpp",
-        module="llama_stack_messages_provider.embedded",
-        config_class="llama_stack_messages_provider.embedded.LlamaCppConfig",
-        pip_packages=["xllamacpp"],
-        description="llama.cpp inside the server's process, with the packaged SmolLM2 or any GGUF file.",
-    )
+    """`inline::llama-cpp`, as the file for `external_providers_dir` declares it."""
+    file = Path(__file__).with_name("providers.d") / "inline" / "inference" / "llama-cpp.yaml"
+    fields = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return InlineProviderSpec(api=Api.inference, provider_type="inline::llama-cpp", **fields)
 
 
 async def get_provider_impl(config: "MessagesConfig", deps: dict[Api, Any], policy: list[Any]) -> Any:

@@ -4,19 +4,21 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["apis_dir", "main"]
+__all__ = ["main"]
 
-
-def apis_dir() -> Path:
-    """The folder for `external_apis_dir` of a run configuration."""
-    return Path(__file__).parents[1] / "apis.d"
+# What a run configuration points at, by the command that prints it.
+FOLDERS = {
+    "apis-dir": ("apis.d", "external_apis_dir"),
+    "providers-dir": ("providers.d", "external_providers_dir"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="llama-stack-messages", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("apis-dir", help="print the folder for external_apis_dir")
-    parser.parse_args(arguments)
-    print(apis_dir())
+    for command, (_, key) in FOLDERS.items():
+        commands.add_parser(command, help=f"print the folder for {key} of a run configuration")
+    folder, _ = FOLDERS[parser.parse_args(arguments).command]
+    print(Path(__file__).parents[1] / folder)
     return 0
