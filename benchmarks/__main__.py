@@ -21,7 +21,7 @@ from benchmarks.measures import MEASURES, Measure, Rounds, check_bounds, figures
 from benchmarks.targets import ROOT, TARGETS, WORK, Server, Target, Upstreams, start, start_upstream, versions
 
 RESULTS = Path(__file__).parent / "results"
-QUICK_SECONDS = 0.7
+QUICK_SECONDS = 0.5
 ALL_MEASURES = ",".join(measure.name for measure in MEASURES)
 Generator = subprocess.Popen[bytes]
 
@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     groups = list(dict.fromkeys(target.group for target in TARGETS.values()))
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round, in about two minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round, in about three minutes")
     parser.add_argument("--only", default=",".join(groups), help=f"some of {','.join(groups)} (default: all)")
     parser.add_argument("--measures", help=f"some of {ALL_MEASURES} (default: all)")
     parser.add_argument("--rounds", type=int, help="rounds of every measure")
@@ -60,14 +60,12 @@ def started(targets: list[Target], load_core: int, server_core: int) -> Iterator
             stack.callback(server.stop)
             return server
 
-        native, chat = keep(start_upstream(False, load_core)), keep(start_upstream(True, load_core))
+        native = keep(start_upstream("anthropic", load_core))
+        chat = keep(start_upstream("openai", load_core))
         native.wait_until_ready()
         chat.wait_until_ready()
         upstreams = Upstreams(native.url, chat.url)
-        servers = {
-            each.name: keep(start(each, upstreams, server_core)) if each.launch else native
-            for each in targets
-        }
+        servers = {each.name: keep(start(each, upstreams, server_core)) if each.launch else native for each in targets}
         for name, server in servers.items():
             server.wait_until_ready()
             print(f"{TARGETS[name].title} is up", flush=True)
@@ -104,9 +102,7 @@ def ask(generator: Generator, measure: Measure, target: Target, server: Server) 
     return Result(**orjson.loads(generator.stdout.readline()))
 
 
-def race(
-    generator: Generator, measures: list[Measure], targets: list[Target], servers: dict[str, Server]
-) -> Rounds:
+def race(generator: Generator, measures: list[Measure], targets: list[Target], servers: dict[str, Server]) -> Rounds:
     """Every measure on every target, round by round; each round starts with another target."""
     rounds: Rounds = {target.name: {measure.name: [] for measure in measures} for target in targets}
     for number in range(max(measure.rounds for measure in measures)):

@@ -26,7 +26,7 @@ APIS_D = ROOT / "llama_stack_messages_provider" / "apis.d"
 
 @dataclass(frozen=True)
 class Upstreams:
-    """Base URLs: one speaks Messages natively, the other chat completions only."""
+    """Base URLs: one speaks Messages only, the other chat completions only."""
 
     native: str
     chat: str
@@ -56,8 +56,7 @@ class Target:
 def registered_models(provider_id: str) -> list[Json]:
     """The cases as registered models of a stack."""
     return [
-        {"model_id": name, "provider_id": provider_id, "provider_model_id": name, "model_type": "llm"}
-        for name in CASES
+        {"model_id": name, "provider_id": provider_id, "provider_model_id": name, "model_type": "llm"} for name in CASES
     ]
 
 
@@ -279,12 +278,12 @@ class Server:
             self.process.wait()
 
 
-def start_upstream(chat_only: bool, core: int) -> Server:
+def start_upstream(dialect: Dialect, core: int) -> Server:
     """Start an upstream."""
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.upstream", "--port", str(port)] + ["--chat-only"] * chat_only
+    command = [sys.executable, "-m", "benchmarks.upstream", "--port", str(port), "--dialect", dialect]
     launch = Launch(command, {"PYTHONPATH": str(ROOT)}, "/health")
-    return Server("upstream_chat" if chat_only else "upstream_native", launch, port, core)
+    return Server(f"upstream_{dialect}", launch, port, core)
 
 
 def start(target: Target, upstreams: Upstreams, core: int) -> Server:

@@ -1,8 +1,8 @@
 """The upstream: a deterministic HTTP server that costs next to nothing, as every server in the race calls it.
 
-It speaks OpenAI's chat completions and, unless started with ``--chat-only``, Anthropic's Messages natively
-in the manner of vLLM: its version, its model list and its refusal of an invalid request. Answers are encoded
-beforehand; each event of a stream is a write of its own in a turn of the loop of its own, as engines send them.
+It speaks one dialect, so that a right answer proves the route: OpenAI's chat completions, or Anthropic's
+Messages in the manner of vLLM (its version, its model list, its refusal of an invalid request). Answers are
+encoded beforehand; each event of a stream is a write and a turn of the loop of its own, as engines send them.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import re
 
 import orjson
 
-from benchmarks.payloads import AGENT_CALL, CASES, Case, Json, token
+from benchmarks.payloads import AGENT_CALL, CASES, PATHS, Case, Dialect, Json, token
 
 Answers = dict[tuple[bytes, bytes], list[bytes]]
 """The writes of an answer by path and model."""
@@ -19,9 +19,7 @@ Answers = dict[tuple[bytes, bytes], list[bytes]]
 MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"/]*/)?(bench-[a-z]+)"')
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 HEAD = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 USAGE = {"input_tokens": 12, "output_tokens": 34}
 CHAT_USAGE = {"prompt_tokens": 12, "completion_tokens": 34, "total_tokens": 46}
 
@@ -94,28 +92,26 @@ def named_event(event: Json) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
 
 
-def encode_stream(case: Case, path: bytes) -> list[bytes]:
+def encode_stream(case: Case, dialect: Dialect) -> list[bytes]:
     """The writes of a stream, the response's head before the first and the end after the last."""
-    if path == b"/v1/messages":
+    if dialect == "anthropic":
         writes = [b"".join(map(named_event, events)) for events in message_events(case)]
     else:
-        writes = [
-            b"".join(b"data: %b\n\n" % orjson.dumps(each) for each in chunks) for chunks in chat_chunks(case)
-        ]
+        writes = [b"".join(b"data: %b\n\n" % orjson.dumps(each) for each in chunks) for chunks in chat_chunks(case)]
         writes[-1] += b"data: [DONE]\n\n"
     chunked = [chunk(write) for write in writes]
     return [STREAM_HEAD + chunked[0], *chunked[1:-1], chunked[-1] + b"0\r\n\r\n"]
 
 
-def encode_answers(chat_only: bool) -> Answers:
+def encode_answers(dialect: Dialect) -> Answers:
     """Every answer to a valid request."""
+    path, whole = PATHS[dialect].encode(), message if dialect == "anthropic" else completion
     answers: Answers = {}
     for name, case in CASES.items():
-        chat, native = (b"/v1/chat/completions", name.encode()), (b"/v1/messages", name.encode())
-        answers[chat] = encode_stream(case, chat[0]) if case.events else [response(completion(case))]
-        if not chat_only:
-            answers[native] = encode_stream(case, native[0]) if case.events else [response(message(case))]
-            answers[b"/v1/messages/count_tokens", native[1]] = [response({"input_tokens": 12})]
+        model = name.encode()
+        answers[path, model] = encode_stream(case, dialect) if case.events else [response(whole(case))]
+        if dialect == "anthropic":
+            answers[path + b"/count_tokens", model] = [response({"input_tokens": 12})]
     return answers
 
 
@@ -191,9 +187,9 @@ class Upstream(asyncio.Protocol):
             self.next = self.loop.call_soon(self.play, writes, gap, following, start)
 
 
-async def serve(port: int, chat_only: bool) -> None:
+async def serve(port: int, dialect: Dialect) -> None:
     """Serve on 127.0.0.1 until killed."""
-    answers = encode_answers(chat_only)
+    answers = encode_answers(dialect)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Upstream(answers), "127.0.0.1", port, backlog=2048)
     await server.serve_forever()
@@ -202,6 +198,6 @@ async def serve(port: int, chat_only: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--chat-only", action="store_true")
+    parser.add_argument("--dialect", choices=list(PATHS), required=True)
     arguments = parser.parse_args()
-    asyncio.run(serve(arguments.port, arguments.chat_only))
+    asyncio.run(serve(arguments.port, arguments.dialect))
