@@ -61,9 +61,7 @@ tallies = st.dictionaries(st.sampled_from(sorted(TERMINAL)), st.integers(0, 100_
 
 
 @given(tallies, st.sampled_from([BatchStatus.IN_PROGRESS, BatchStatus.CANCELING]))
-def test_everything_counts_as_processing_until_the_end(
-    tally: dict[RequestState, int], status: BatchStatus
-) -> None:
+def test_everything_counts_as_processing_until_the_end(tally: dict[RequestState, int], status: BatchStatus) -> None:
     total = sum(tally.values())
 
     counts = request_counts(status, total, tally)
