@@ -90,7 +90,7 @@ FIGURES = (
     Figure("rps_16", "requests/s, concurrency 16", "", "plain_16", requests_per_second, more_is_better=True),
     Figure("rps_64", "requests/s, concurrency 64", "", "plain_64", requests_per_second, more_is_better=True),
     Figure("events", "stream events/s", "", "saturated", lambda r: r.events / r.wall, more_is_better=True),
-    Figure("slow_wall", "500 streams of 5 s at once", "s", "slow", lambda r: r.wall),
+    Figure("slow_wall", "500 streams of 5 s at once: wall time", "s", "slow", lambda r: r.wall),
     Figure("slow_peak", "500 streams: peak memory", "MiB", "slow", lambda r: r.peak / 2**20),
 )
 

@@ -34,6 +34,8 @@ def table(figures: Figures) -> str:
     names = list(figures)
     lines = [f"{'':46}" + "".join(f"{TARGETS[name].title:>21}" for name in names)]
     for figure in FIGURES:
+        if not any(figure.name in found for found in figures.values()):
+            continue
         title = f"{figure.title}, {figure.unit}" if figure.unit else figure.title
         cells = [f"{printed(figures[name].get(figure.name)):>21}" for name in names]
         lines.append(f"{title:46}" + "".join(cells))
