@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from tests.support import personalities
 from tests.support.stack import Stack, openai_provider, run_config, vllm_provider

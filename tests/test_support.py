@@ -4,13 +4,23 @@ import asyncio
 import json
 import socket
 import urllib.request
+from pathlib import Path
 
 import aiohttp
 import pytest
+from anthropic import Anthropic
 
-from tests.support import sse
-from tests.support.laws import assert_calls_conserved, assert_text_conserved, assert_well_formed, fold
+from tests.support import personalities, sse
+from tests.support.fixtures import chunk_bytes, chunk_names, chunks, sse_bytes, sse_is_sound, sse_names, sse_table
+from tests.support.laws import (
+    assert_calls_conserved,
+    assert_text_conserved,
+    assert_well_formed,
+    fold,
+    upstream_calls,
+)
 from tests.support.personalities import openai_style
+from tests.support.stack import Stack, openai_provider, run_config
 from tests.support.upstream import (
     ScriptedUpstream,
     anthropic_message,
@@ -35,6 +45,7 @@ from tests.support.waiting import eventually, eventually_async
 from tests.support.wire import Json
 
 CHAT = "/v1/chat/completions"
+USER = {"role": "user", "content": "x"}
 MESSAGE = anthropic_message(
     [thinking_block("hm, hm"), text_block("Hello you"), tool_use_block("look", {"at": ["sky", 1]})]
 )
@@ -89,9 +100,7 @@ def test_an_error_event_ends_a_stream_anywhere() -> None:
 
 
 def test_calls_and_text_are_compared_with_what_the_upstream_sent() -> None:
-    chunks = chat_chunks(
-        "Hello you", reasoning_content="hm, hm", tool_calls=[call("look", {"at": ["sky", 1]})]
-    )
+    chunks = chat_chunks("Hello you", reasoning_content="hm, hm", tool_calls=[call("look", {"at": ["sky", 1]})])
 
     assert_calls_conserved(chunks, _well_formed())
     assert_text_conserved(chunks, _well_formed())
@@ -132,7 +141,9 @@ def test_the_parser_takes_every_line_end_comments_and_split_data() -> None:
 
 
 def _post(url: str, body: Json) -> bytes:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"x-note": "kept"})
+    request = urllib.request.Request(
+        url, json.dumps(body).encode(), {"x-note": "kept", "content-type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=5) as response:
         return bytes(response.read())
 
@@ -143,10 +154,7 @@ def test_a_request_is_recorded_and_answered_by_the_script() -> None:
         upstream.reply(CHAT, chat_reply("later"))
 
         assert json.loads(_post(upstream.url + CHAT, {"model": "m"})) == {"first": 1}
-        assert (
-            json.loads(_post(upstream.url + CHAT, {"model": "m"}))["choices"][0]["message"]["content"]
-            == "later"
-        )
+        assert json.loads(_post(upstream.url + CHAT, {"model": "m"}))["choices"][0]["message"]["content"] == "later"
         assert b"[DONE]" in _post(upstream.url + CHAT, {"model": "m", "stream": True})
 
         eventually(lambda: upstream.last.finished_at)
@@ -206,3 +214,84 @@ def test_an_upstream_that_is_down_refuses_connections_and_can_come_back_on_its_p
         socket.create_connection(("127.0.0.1", port), timeout=5)
     with ScriptedUpstream(port=port) as upstream:
         assert _post(upstream.url + CHAT, {"model": "test-model"})
+
+
+SOUND_ANSWERS = [name for name in sse_names() if sse_is_sound(name) and b"event: error" not in sse_bytes(name)]
+
+
+def _blocks_and_end(message: Json) -> Json:
+    kept = {name: message.get(name) for name in ("content", "stop_reason", "stop_sequence", "model", "id")}
+    usage = {name: value for name, value in message["usage"].items() if value is not None}
+    return {**kept, "usage": usage}
+
+
+@pytest.mark.parametrize("name", SOUND_ANSWERS)
+def test_folding_gives_what_the_sdk_accumulates(name: str) -> None:
+    with ScriptedUpstream() as upstream:
+        upstream.reply("/v1/messages", stream_reply([sse_bytes(name)]))
+        client = Anthropic(base_url=upstream.url, api_key="any", max_retries=0)
+        with (
+            client,
+            client.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "x"}]) as got,
+        ):
+            expected = got.get_final_message().to_dict(mode="json")
+
+    assert _blocks_and_end(fold(sse.parse(sse_bytes(name)))) == _blocks_and_end(expected)
+
+
+def test_every_recorded_stream_has_its_row_and_every_row_its_stream() -> None:
+    assert sorted(sse_table()) == sse_names()
+
+
+@pytest.mark.parametrize("name", sse_names())
+def test_the_table_says_which_recorded_streams_are_sound(name: str) -> None:
+    try:
+        assert_well_formed(sse.events(sse_bytes(name)))
+        sound = True
+    except (AssertionError, json.JSONDecodeError):
+        sound = False
+
+    assert sound == sse_is_sound(name)
+
+
+@pytest.mark.parametrize("name", chunk_names())
+def test_a_recorded_chunk_stream_is_the_same_on_the_wire(name: str) -> None:
+    assert [data for _, data in sse.parse(chunk_bytes(name))] == chunks(name)
+    assert all(call.name for call in upstream_calls(chunks(name)))
+
+
+ENGINES = {
+    "openai": personalities.openai_style,
+    "vllm": personalities.vllm,
+    "sglang": personalities.sglang,
+    "llama.cpp": personalities.llama_cpp,
+    "ollama": personalities.ollama,
+    "anthropic": personalities.anthropic,
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_lists_its_models_and_answers_a_chat(engine: str) -> None:
+    with ScriptedUpstream(ENGINES[engine](models=["m"])) as upstream:
+        request = urllib.request.Request(f"{upstream.url}/v1/models", headers={"x-api-key": "k"})
+        with urllib.request.urlopen(request, timeout=5) as response:
+            assert json.load(response)["data"][0]["id"] == "m"
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+        request = urllib.request.Request(upstream.url + CHAT, json.dumps(body).encode(), {"x-api-key": "k"})
+        with urllib.request.urlopen(request, timeout=5) as response:
+            assert json.load(response)["choices"][0]["message"]["content"] == "Hello from m"
+
+
+def test_a_killed_stack_comes_back_on_its_port_and_storage(tmp_path: Path) -> None:
+    with ScriptedUpstream(openai_style(models=["m"])) as upstream:
+        config = run_config(tmp_path, inference=[openai_provider(upstream.url, "up")])
+        with Stack(config, tmp_path) as stack:
+            stack.kill()
+            assert not stack.running
+            stack.start()
+
+            answer = json.loads(_post(stack.base_url + CHAT, {"model": "up/m", "messages": [USER]}))
+            assert answer["choices"][0]["message"]["content"] == "Hello from m"
+            assert upstream.last.headers["authorization"] == "Bearer sk-test"
+            assert any("Uvicorn running" in record["event"] for record in stack.records())
+        assert not stack.running

@@ -137,9 +137,7 @@ class _Grammar:
     def _message_delta(self, event: Json) -> None:
         assert self.phase in ("between", "delta"), f"message_delta in phase {self.phase}"
         assert "stop_reason" in event.get("delta", {}), "message_delta without stop_reason"
-        assert isinstance(event.get("usage", {}).get("output_tokens"), int), (
-            "message_delta without output_tokens"
-        )
+        assert isinstance(event.get("usage", {}).get("output_tokens"), int), "message_delta without output_tokens"
         self.phase = "delta"
 
     def _message_stop(self, _event: Json) -> None:
@@ -267,9 +265,7 @@ class Call:
 
 
 def _choices(chunks: Iterable[Json]) -> list[Json]:
-    return [
-        choice for chunk in chunks for choice in chunk.get("choices") or [] if choice.get("index", 0) == 0
-    ]
+    return [choice for chunk in chunks for choice in chunk.get("choices") or [] if choice.get("index", 0) == 0]
 
 
 def upstream_calls(chunks: Iterable[Json]) -> list[Call]:

@@ -57,11 +57,7 @@ type Check = Callable[[RecordedRequest], Reply | None]
 
 def fake_count(body: Json) -> int:
     """A token count that depends on everything a prompt is made of, and on nothing else."""
-    prompt = {
-        name: body[name]
-        for name in ("system", "messages", "tools", "tool_choice", "thinking")
-        if name in body
-    }
+    prompt = {name: body[name] for name in ("system", "messages", "tools", "tool_choice", "thinking") if name in body}
     return len(orjson.dumps(prompt, option=orjson.OPT_SORT_KEYS)) // 4
 
 
@@ -143,9 +139,7 @@ def _wrong_types(request: RecordedRequest) -> list[tuple[str, str]]:
         "max_tokens": (int, "Input should be a valid integer"),
     }
     body = request.json
-    return [
-        (name, text) for name, (kind, text) in kinds.items() if not isinstance(body.get(name), kind | None)
-    ]
+    return [(name, text) for name, (kind, text) in kinds.items() if not isinstance(body.get(name), kind | None)]
 
 
 def _fastapi_errors(request: RecordedRequest) -> list[Json]:
@@ -229,9 +223,7 @@ def _vllm_model(models: Sequence[str], *, anthropic_shape: bool) -> Check:
             return None
         text = f"The model `{model}` does not exist."
         if anthropic_shape:
-            return json_reply(
-                {"type": "error", "error": {"type": "NotFoundError", "message": text}}, status=404
-            )
+            return json_reply({"type": "error", "error": {"type": "NotFoundError", "message": text}}, status=404)
         return _vllm_error(text, "NotFoundError", 404)
 
     return check
@@ -297,9 +289,7 @@ def _sglang_validation(request: RecordedRequest) -> Reply | None:
     if not errors:
         return None
     text = "; ".join(f"{error['loc'][-1]}: {error['msg']}" for error in errors)
-    return json_reply(
-        {"type": "error", "error": {"type": "invalid_request_error", "message": text}}, status=400
-    )
+    return json_reply({"type": "error", "error": {"type": "invalid_request_error", "message": text}}, status=400)
 
 
 def _sglang_adapt(part: Json) -> Json | None:
@@ -334,9 +324,7 @@ def _sglang_chat_validation(request: RecordedRequest) -> Reply | None:
 def sglang(models: Sequence[str] = DEFAULT_MODELS) -> Personality:
     """SGLang: native messages and counts, refusals in Anthropic's envelope; any model name will do."""
     routes: dict[str, Responder] = {
-        "GET /v1/models": model_list(
-            models, "sglang", root=models[0], parent=None, max_model_len=MAX_MODEL_LEN
-        ),
+        "GET /v1/models": model_list(models, "sglang", root=models[0], parent=None, max_model_len=MAX_MODEL_LEN),
         "GET /health": raw_reply(b"", content_type="text/plain"),
         "GET /model_info": json_reply({"model_path": "/models/weights", "is_generation": True}),
         CHAT: _checked(_sglang_chat_validation, _chat),
@@ -408,9 +396,7 @@ def _llama_cpp_tokenize(request: RecordedRequest) -> Reply:
 
 
 def _llama_cpp_template(request: RecordedRequest) -> Reply:
-    turns = [
-        f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in request.json["messages"]
-    ]
+    turns = [f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in request.json["messages"]]
     return json_reply({"prompt": "".join(turns) + "<|im_start|>assistant\n"})
 
 
@@ -462,9 +448,7 @@ def _ollama_error(message: str, kind: str, status: int) -> Reply:
 def _ollama_validation(request: RecordedRequest) -> Reply | None:
     """One complaint at a time, in this order."""
     if request.json is None:
-        return _ollama_error(
-            "invalid character 'n' looking for beginning of value", "invalid_request_error", 400
-        )
+        return _ollama_error("invalid character 'n' looking for beginning of value", "invalid_request_error", 400)
     body = request.json
     if not isinstance(body.get("max_tokens", 0), int):
         text = "json: cannot unmarshal string into Go struct field MessagesRequest.max_tokens of type int"
@@ -481,9 +465,7 @@ def _ollama_validation(request: RecordedRequest) -> Reply | None:
 def _ollama_model(models: Sequence[str]) -> Check:
     def check(request: RecordedRequest) -> Reply | None:
         model = request.json.get("model")
-        return (
-            None if model in models else _ollama_error(f"model '{model}' not found", "not_found_error", 404)
-        )
+        return None if model in models else _ollama_error(f"model '{model}' not found", "not_found_error", 404)
 
     return check
 
@@ -540,9 +522,7 @@ def _anthropic_validation(request: RecordedRequest) -> Reply | None:
     if "anthropic-version" not in request.headers:
         return _anthropic_error("anthropic-version: header is required", "invalid_request_error", 400)
     missing = _required(request)
-    return (
-        _anthropic_error(f"{missing[0]}: Field required", "invalid_request_error", 400) if missing else None
-    )
+    return _anthropic_error(f"{missing[0]}: Field required", "invalid_request_error", 400) if missing else None
 
 
 def _anthropic_model(models: Sequence[str]) -> Check:

@@ -100,9 +100,7 @@ class Reply:
                 yield Wait(self.pause)
 
 
-def raw_reply(
-    body: bytes, *, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Reply:
+def raw_reply(body: bytes, *, content_type: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     """These bytes and no others."""
     return Reply(status, {"content-type": content_type, **(headers or {})}, (body,), sized=True)
 

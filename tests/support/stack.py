@@ -33,7 +33,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import orjson
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from tests.support.wire import Json
 
@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 PACKAGE = "llama_stack_messages_provider"
-START_SECONDS = 60.0
+START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 LOG_TAIL_CHARACTERS = 6000
 
@@ -243,7 +243,7 @@ class Stack:
             wait: Whether to return only when it answers.
 
         Raises:
-            AssertionError: It does not answer within a minute, or ended; carries the end of its log.
+            AssertionError: It does not answer within `START_SECONDS`, or ended; carries the end of its log.
         """
         command = [sys.executable, "-m", "llama_stack.cli.llama", "stack", "run", str(self._file)]
         with self.log_file.open("ab") as log:

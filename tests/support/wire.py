@@ -66,9 +66,7 @@ def call(name: str, arguments: Any = None, *, id: str | None = None) -> Json:
     return {"id": id or f"call_{name}", "type": "function", "function": {"name": name, "arguments": text}}
 
 
-def completion_usage(
-    prompt_tokens: int = 11, completion_tokens: int = 5, *, cached_tokens: int | None = None
-) -> Json:
+def completion_usage(prompt_tokens: int = 11, completion_tokens: int = 5, *, cached_tokens: int | None = None) -> Json:
     """A usage object; OpenAI's `prompt_tokens` includes the cached ones."""
     total = prompt_tokens + completion_tokens
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens, "total_tokens": total}
@@ -133,9 +131,7 @@ def delta(
     return {**_chunk_head(model), "choices": [only], **_present(usage=usage)}
 
 
-def usage_chunk(
-    prompt_tokens: int = 11, completion_tokens: int = 5, *, cached_tokens: int | None = None
-) -> Json:
+def usage_chunk(prompt_tokens: int = 11, completion_tokens: int = 5, *, cached_tokens: int | None = None) -> Json:
     """The last chunk of a stream with `stream_options.include_usage`: no choices."""
     usage = completion_usage(prompt_tokens, completion_tokens, cached_tokens=cached_tokens)
     return {**_chunk_head(MODEL), "choices": [], "usage": usage}
@@ -243,11 +239,7 @@ def anthropic_stream(message: Json, *, piece: int = 4, ping: bool = True) -> lis
     return [
         {"type": "message_start", "message": blank},
         *([{"type": "ping"}] if ping else []),
-        *(
-            event
-            for index, block in enumerate(message["content"])
-            for event in _block_events(index, block, piece)
-        ),
+        *(event for index, block in enumerate(message["content"]) for event in _block_events(index, block, piece)),
         {"type": "message_delta", "delta": closing, "usage": message["usage"]},
         {"type": "message_stop"},
     ]
@@ -267,9 +259,7 @@ def _unfold(block: Json, piece: int) -> tuple[Json, list[Json]]:
             deltas = [{"type": "text_delta", "text": part} for part in _pieces(block["text"], piece)]
             return {"type": "text", "text": ""}, deltas
         case "thinking":
-            deltas = [
-                {"type": "thinking_delta", "thinking": part} for part in _pieces(block["thinking"], piece)
-            ]
+            deltas = [{"type": "thinking_delta", "thinking": part} for part in _pieces(block["thinking"], piece)]
             signed = {"type": "signature_delta", "signature": block["signature"]}
             return {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signed]
         case "tool_use" | "server_tool_use":
