@@ -121,7 +121,7 @@ VERSION = response({"version": "0.32.0"})
 HEALTH = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 NOT_FOUND = response({"detail": "Not Found"}, b"404 Not Found")
 REFUSED = response(
-    {"type": "error", "error": {"type": "invalid_request_error", "message": "model: Field required"}},
+    {"type": "error", "error": {"type": "invalid_request_error", "message": "messages: Field required"}},
     b"400 Bad Request",
 )
 
@@ -166,7 +166,7 @@ class Upstream(asyncio.Protocol):
             return
         model = MODEL.search(body)
         writes = self.answers.get((path, model[1])) if model else None
-        if model is None or writes is None:
+        if model is None or writes is None or b'"messages"' not in body:
             self.transport.write(REFUSED)
             return
         self.play(writes, CASES[model[1].decode()].gap, 0, self.loop.time())
