@@ -168,7 +168,6 @@ class MessagesAdapter:
             body,
             sent,
             engine=engine,
-            upstream_model=target.upstream_model,
             client_model=request["model"],
             sign=sign,
             start=start,

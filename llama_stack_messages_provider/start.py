@@ -15,9 +15,10 @@ class Start:
         model: The name that the client used.
     """
 
-    __slots__ = ("_message", "sent")
+    __slots__ = ("_message", "message_id", "sent")
 
     def __init__(self, message_id: str, model: str) -> None:
+        self.message_id = message_id
         self._message = message_skeleton(message_id, model, usage_of(None))
         self.sent = False
 

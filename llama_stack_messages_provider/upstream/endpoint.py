@@ -13,6 +13,11 @@ __all__ = ["Endpoint", "endpoint_of", "wire_is_faithful"]
 # The host's providers that wrap the mixin's chat completion but send the same request for what we ask:
 # vLLM's only adds its default for `max_tokens`, which is always set here.
 _SAME_ON_THE_WIRE = frozenset({"VLLMInferenceAdapter"})
+# Its client differs only in that it asks no proxy for an address of this machine.
+_PLAIN_CLIENT = frozenset({"LlamaCppInferenceAdapter"})
+
+
+_LOOPBACK = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class Endpoint:
         api_base: The base URL as configured, where `/chat/completions` hangs.
         api_key: The provider's key, or the one of this request's provider data; None if there is none.
         headers: Headers that the provider's network settings add.
-        ssl: What aiohttp takes as `ssl`: a context, or False to skip verification.
+        tls: What aiohttp takes as `ssl`: a context, or False to skip verification.
         proxy: A proxy URL, or None.
         connect_timeout, read_timeout: Seconds from the provider's network settings, or None.
         anthropic_key: Whether the key goes into `x-api-key` instead of `Authorization`.
@@ -34,11 +39,16 @@ class Endpoint:
     api_base: str
     api_key: str | None = field(default=None, repr=False)
     headers: tuple[tuple[str, str], ...] = ()
-    ssl: ssl.SSLContext | bool = True
+    tls: ssl.SSLContext | bool = True
     proxy: str | None = None
     connect_timeout: float | None = None
     read_timeout: float | None = None
     anthropic_key: bool = False
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this machine, where no proxy of the environment stands between."""
+        return self.root.startswith(_LOOPBACK)
 
     def auth_headers(self) -> dict[str, str]:
         """The headers that carry the credentials and what the network settings add."""
@@ -61,7 +71,7 @@ def endpoint_of(provider: Any) -> Endpoint | None:
         api_base=base,
         api_key=provider._get_api_key_from_config_or_provider_data(),
         headers=tuple((network.headers or {}).items()) if network else (),
-        ssl=_ssl(provider, network),
+        tls=_tls(provider, network),
         proxy=_proxy(network, base),
         connect_timeout=connect,
         read_timeout=read,
@@ -77,7 +87,8 @@ def wire_is_faithful(provider: Any) -> bool:
 
 
 def _has_own_client(provider: OpenAIMixin) -> bool:
-    return type(provider).get_extra_client_params is not OpenAIMixin.get_extra_client_params
+    own = type(provider).get_extra_client_params is not OpenAIMixin.get_extra_client_params
+    return own and type(provider).__name__ not in _PLAIN_CLIENT
 
 
 def _timeouts(network: NetworkConfig | None) -> tuple[float | None, float | None]:
@@ -87,20 +98,20 @@ def _timeouts(network: NetworkConfig | None) -> tuple[float | None, float | None
     return timeout, timeout
 
 
-def _ssl(provider: OpenAIMixin, network: NetworkConfig | None) -> ssl.SSLContext | bool:
+def _tls(provider: OpenAIMixin, network: NetworkConfig | None) -> ssl.SSLContext | bool:
     if network is None or network.tls is None:
         return provider.shared_ssl_context
-    return _cached_ssl(provider, network)
+    return _cached_tls(provider, network)
 
 
-def _cached_ssl(provider: OpenAIMixin, network: NetworkConfig) -> ssl.SSLContext | bool:
+def _cached_tls(provider: OpenAIMixin, network: NetworkConfig) -> ssl.SSLContext | bool:
     # A context reads files: one per provider, kept where the provider keeps its other extras.
-    cached = getattr(provider, "__messages_ssl__", None)
+    cached = getattr(provider, "__messages_tls__", None)
     if cached is None:
         assert network.tls is not None
         built = _build_ssl_context(network.tls)
         cached = ssl.create_default_context(cafile=built) if isinstance(built, str) else built
-        object.__setattr__(provider, "__messages_ssl__", cached)
+        object.__setattr__(provider, "__messages_tls__", cached)
     return cached
 
 

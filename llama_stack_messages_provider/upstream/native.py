@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 import orjson
 
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
-from llama_stack_messages_provider.sse import SSEDecoder, encode, encode_all
+from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder, encode, encode_all
 from llama_stack_messages_provider.start import Start
 from llama_stack_messages_provider.translate.errors import from_event, from_status
 from llama_stack_messages_provider.translate.gaps import REPAIRED, Engine
@@ -61,7 +61,6 @@ class NativeMessages:
         headers: Mapping[str, str],
         *,
         engine: Engine,
-        upstream_model: str,
         client_model: str,
         sign: Signer,
         start: Start,
@@ -82,9 +81,9 @@ class NativeMessages:
             if not response.content_type.startswith("text/event-stream"):
                 raise UpstreamError("The upstream's answer is not a stream of events")
             events = (
-                _repaired(source, client_model, sign, start)
+                _repaired(source, StreamRepair(sign, message_id=start.message_id, model=client_model), start)
                 if engine in REPAIRED
-                else _relayed(source, upstream_model, client_model, start)
+                else _relayed(source, client_model, start)
             )
             async for piece in events:
                 yield piece
@@ -92,37 +91,38 @@ class NativeMessages:
             await source.aclose()
 
 
-async def _relayed(
-    source: AsyncGenerator[bytes], upstream_model: str, client_model: str, start: Start
-) -> AsyncGenerator[bytes]:
-    relay = Relay(upstream_model, client_model)
+async def _relayed(source: AsyncGenerator[bytes], model: str | None, start: Start) -> AsyncGenerator[bytes]:
+    relay = Relay(model, ping=PING)
     begun = False
     async for data in source:
         if piece := relay.feed(data):
-            if not begun:
-                begun = True
-                piece = _without_start(piece) if start.sent else piece
+            if start.sent and not begun and relay.started:
+                piece = _without_start(piece)
+            begun = relay.started
             yield piece if b"event: error" not in piece else _mended_errors(piece)
+    if piece := relay.close():
+        yield piece
     if not relay.ended:
         raise UpstreamError(_EARLY_END)
 
 
-async def _repaired(
-    source: AsyncGenerator[bytes], client_model: str, sign: Signer, start: Start
-) -> AsyncGenerator[bytes]:
-    decoder, repair = SSEDecoder(), StreamRepair(sign)
-    ended = False
+async def _repaired(source: AsyncGenerator[bytes], repair: StreamRepair, start: Start) -> AsyncGenerator[bytes]:
+    decoder = SSEDecoder()
     async for data in source:
-        received = (parsed(event.data) for event in decoder.decode(data))
-        events = [event for each in received if isinstance(each, dict) for event in repair.feed(each)]
-        ended = ended or any(event["type"] in {"message_stop", "error"} for event in events)
-        if events and events[0]["type"] == "message_start":
-            events[0]["message"]["model"] = client_model
-            events = events[1:] if start.sent else events
-        if events:
-            yield encode_all(events)
-    if not ended:
+        if piece := _mend(repair, decoder.decode(data), start):
+            yield piece
+    if piece := _mend(repair, decoder.flush(), start):
+        yield piece
+    if not repair.finished:
         raise UpstreamError(_EARLY_END)
+
+
+def _mend(repair: StreamRepair, received: list[ServerSentEvent], start: Start) -> bytes:
+    bodies = ((parsed(event.data), event.event.decode(errors="replace")) for event in received)
+    events = [event for body, name in bodies if isinstance(body, dict) for event in repair.feed(body, name)]
+    if start.sent and events and events[0]["type"] == "message_start":
+        events = events[1:]
+    return encode_all(events)
 
 
 def _without_start(piece: bytes) -> bytes:

@@ -65,28 +65,22 @@ class Sessions:
     """The sessions of one adapter."""
 
     def __init__(self) -> None:
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._sessions: dict[tuple[asyncio.AbstractEventLoop, bool], aiohttp.ClientSession] = {}
 
-    def session(self) -> aiohttp.ClientSession:
+    def session(self, endpoint: Endpoint) -> aiohttp.ClientSession:
         """The session of the running loop."""
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
+        proxied = not endpoint.local and any(name.lower().endswith("_proxy") for name in os.environ)
+        key = (asyncio.get_running_loop(), proxied)
+        session = self._sessions.get(key)
         if session is None or session.closed:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ttl_dns_cache=60),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
-                read_bufsize=2**18,
-                trust_env=any(name.lower().endswith("_proxy") for name in os.environ),
-            )
+            session = self._sessions[key] = _session(trust_env=proxied)
         return session
 
     async def close(self) -> None:
-        """Close the running loop's session; those of other loops are gone with them."""
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
+        """Close the running loop's sessions; those of other loops are gone with them."""
+        loop = asyncio.get_running_loop()
+        for key in [key for key in self._sessions if key[0] is loop]:
+            await self._sessions.pop(key).close()
 
     async def fetch(
         self,
@@ -125,12 +119,12 @@ class Sessions:
             sent.update(headers)
         options: dict[str, Any] = {"proxy": endpoint.proxy} if endpoint.proxy else {}
         if endpoint.root.startswith("https:"):
-            options["ssl"] = endpoint.ssl
+            options["ssl"] = endpoint.tls
         first_byte = endpoint.read_timeout or limits.first_byte
         connect = endpoint.connect_timeout or limits.connect
         options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=first_byte)
         try:
-            response = await self._send(method, url, headers=sent, data=data, **options)
+            response = await self._send(self.session(endpoint), method, url, headers=sent, data=data, **options)
         except aiohttp.ConnectionTimeoutError as exc:
             raise UpstreamTimeoutError(f"The upstream did not accept a connection within {connect:g} s") from exc
         except TimeoutError as exc:
@@ -140,13 +134,25 @@ class Sessions:
         _limit_idle(response, limits.idle)
         return response
 
-    async def _send(self, method: str, url: str, **options: Any) -> aiohttp.ClientResponse:
-        session = self.session()
+    async def _send(
+        self, session: aiohttp.ClientSession, method: str, url: str, **options: Any
+    ) -> aiohttp.ClientResponse:
         try:
             return await session.request(method, url, allow_redirects=False, **options)
         except aiohttp.ServerDisconnectedError:
             # An idle pooled connection that the upstream was just closing: nothing of an answer has come.
             return await session.request(method, url, allow_redirects=False, **options)
+
+
+def _session(*, trust_env: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ttl_dns_cache=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers=("User-Agent", "Accept-Encoding", "Accept"),
+        read_bufsize=2**18,
+        trust_env=trust_env,
+    )
 
 
 async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGenerator[bytes]:
