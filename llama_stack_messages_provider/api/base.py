@@ -27,6 +27,7 @@ from .glossary import GLOSSARY
 __all__ = [
     "ByField",
     "ByShape",
+    "Expected",
     "JsonObject",
     "NullTolerated",
     "Omittable",
@@ -81,6 +82,14 @@ NullTolerated = Annotated[T | None, _NotNull(accept=True)]
 """Documented as never null, but sent as null by clients that replay a dumped response."""
 
 
+class _Expected:
+    """Marks a field that is published as required and accepted without."""
+
+
+Expected = Annotated[T | None, _Expected()]
+"""Documented as always present, but left out by clients that replay a response."""
+
+
 class _Rare:
     """Marks a field of a response that may be left out."""
 
@@ -98,8 +107,15 @@ def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
             prop["description"] = GLOSSARY[name]
         if prop.get("default", "") is None:
             del prop["default"]
-    if issubclass(model, ResponseModel) and model.model_fields:
-        schema["required"] = [model.model_fields[name].alias or name for name in model.always_present()]
+    fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    if issubclass(model, ResponseModel):
+        required = [name for name, field in fields.items() if not _marked(field, _Rare)]
+    else:
+        required = [
+            name for name, field in fields.items() if field.is_required() or _marked(field, _Expected)
+        ]
+    if required:
+        schema["required"] = required
 
 
 class WireModel(BaseModel):
@@ -128,11 +144,11 @@ class ResponseModel(WireModel):
     @classmethod
     def always_present(cls) -> list[str]:
         """The fields that are in every such object: all but the rare ones."""
-        return [name for name, field in cls.model_fields.items() if not _is_rare(field)]
+        return [name for name, field in cls.model_fields.items() if not _marked(field, _Rare)]
 
 
-def _is_rare(field: FieldInfo) -> bool:
-    return any(isinstance(item, _Rare) for item in field.metadata)
+def _marked(field: FieldInfo, marker: type) -> bool:
+    return any(isinstance(item, marker) for item in field.metadata)
 
 
 class UnknownType(WireModel):

@@ -69,11 +69,11 @@ class MessageBatch(ResponseModel):
     created_at: Timestamp
     expires_at: Timestamp
     """24 hours after creation; what has not run by then is expired."""
-    ended_at: Timestamp | None
-    cancel_initiated_at: Timestamp | None
-    archived_at: Timestamp | None
+    ended_at: Timestamp | None = None
+    cancel_initiated_at: Timestamp | None = None
+    archived_at: Timestamp | None = None
     """When the results were removed."""
-    results_url: str | None
+    results_url: str | None = None
     """Where the results are, in JSON lines, once the batch has ended."""
 
 
@@ -116,8 +116,8 @@ class MessageBatchPage(ResponseModel):
 
     data: list[MessageBatch]
     has_more: bool
-    first_id: str | None
-    last_id: str | None
+    first_id: str | None = None
+    last_id: str | None = None
 
 
 class DeletedMessageBatch(ResponseModel):

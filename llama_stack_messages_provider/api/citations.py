@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, Omittable, ResponseModel, UnknownType, WireModel, published
+from .base import ByField, Expected, Omittable, ResponseModel, UnknownType, WireModel, published
 
 __all__ = [
     "CitationCharLocation",
@@ -44,7 +44,7 @@ class CitationCharLocationParam(WireModel):
     cited_text: str
     document_index: Index
     """Counts the documents of the whole request from 0."""
-    document_title: Annotated[str, published(minLength=1, maxLength=255)] | None
+    document_title: Expected[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_char_index: Index
     end_char_index: int
     """Exclusive."""
@@ -54,7 +54,7 @@ class CitationPageLocationParam(WireModel):
     type: Literal["page_location"]
     cited_text: str
     document_index: Index
-    document_title: Annotated[str, published(minLength=1, maxLength=255)] | None
+    document_title: Expected[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_page_number: Annotated[int, published(minimum=1)]
     """Counts from 1."""
     end_page_number: int
@@ -65,7 +65,7 @@ class CitationContentBlockLocationParam(WireModel):
     type: Literal["content_block_location"]
     cited_text: str
     document_index: Index
-    document_title: Annotated[str, published(minLength=1, maxLength=255)] | None
+    document_title: Expected[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_block_index: Index
     end_block_index: int
     """Exclusive."""
@@ -75,7 +75,7 @@ class CitationWebSearchResultLocationParam(WireModel):
     type: Literal["web_search_result_location"]
     cited_text: str
     encrypted_index: str
-    title: Annotated[str, published(minLength=1, maxLength=512)] | None
+    title: Expected[Annotated[str, published(minLength=1, maxLength=512)]] = None
     url: Annotated[str, published(minLength=1, maxLength=2048)]
 
 
@@ -88,7 +88,7 @@ class CitationSearchResultLocationParam(WireModel):
     start_block_index: Index
     end_block_index: int
     """Exclusive."""
-    title: str | None
+    title: Expected[str] = None
 
 
 TextCitationParam = Annotated[
@@ -103,27 +103,27 @@ TextCitationParam = Annotated[
 
 
 class CitationCharLocation(CitationCharLocationParam, ResponseModel):
-    document_title: str | None
+    document_title: str | None = None
     file_id: str | None = None
 
 
 class CitationPageLocation(CitationPageLocationParam, ResponseModel):
-    document_title: str | None
+    document_title: str | None = None
     file_id: str | None = None
 
 
 class CitationContentBlockLocation(CitationContentBlockLocationParam, ResponseModel):
-    document_title: str | None
+    document_title: str | None = None
     file_id: str | None = None
 
 
 class CitationsWebSearchResultLocation(CitationWebSearchResultLocationParam, ResponseModel):
-    title: Annotated[str, published(maxLength=512)] | None
+    title: Annotated[str, published(maxLength=512)] | None = None
     url: str
 
 
 class CitationsSearchResultLocation(CitationSearchResultLocationParam, ResponseModel):
-    pass
+    title: str | None = None
 
 
 TextCitation = Annotated[

@@ -59,6 +59,10 @@ class OutputTokensDetails(ResponseModel):
     thinking_tokens: Count
 
 
+class FallbackCreditUsage(ResponseModel):
+    status: UnknownType
+
+
 class Usage(ResponseModel):
     """Tokens of one request. All input is `input_tokens` plus the two cache counts."""
 
@@ -73,11 +77,7 @@ class Usage(ResponseModel):
     service_tier: Annotated[str, known("standard", "priority", "batch")] | None = None
     speed: Rare[Annotated[str, known("standard", "fast")]] = None
     iterations: Rare[list[UnknownType]] = None
-    fallback_credit: Rare["FallbackCreditUsage"] = None
-
-
-class FallbackCreditUsage(ResponseModel):
-    status: UnknownType
+    fallback_credit: Rare[FallbackCreditUsage] = None
 
 
 class RefusalStopDetails(ResponseModel):

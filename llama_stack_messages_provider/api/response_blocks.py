@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, ByShape, JsonObject, Rare, ResponseModel, UnknownType, published
+from .base import ByField, ByShape, JsonObject, NullTolerated, Rare, ResponseModel, UnknownType, published
 from .blocks import Base64PDFSource, Caller, DirectCaller, PlainTextSource, UnknownBlock, UnknownSource
 from .citations import CitationsConfig, TextCitation
 from .server_blocks import (
@@ -73,6 +73,9 @@ __all__ = [
 ]
 
 
+DirectlyCalled = Annotated[Caller, published(default={"type": "direct"})]
+
+
 def _direct() -> Caller:
     return DirectCaller(type="direct")
 
@@ -102,7 +105,7 @@ class ToolUseBlock(ResponseModel):
     id: Annotated[str, published(pattern="^[a-zA-Z0-9_-]+$")]
     name: Annotated[str, published(minLength=1)]
     input: JsonObject
-    caller: Annotated[Caller, published(default={"type": "direct"})] = Field(default_factory=_direct)
+    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
     toolset_name: Rare[str] = None
     """The toolset that a member tool belongs to, such as `browser`."""
 
@@ -114,7 +117,7 @@ class ServerToolUseBlock(ResponseModel):
     id: ServerToolId
     name: ServerToolName
     input: JsonObject
-    caller: Annotated[Caller, published(default={"type": "direct"})] = Field(default_factory=_direct)
+    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
 
 
 class WebSearchResultBlock(WebSearchResultBlockParam, ResponseModel):
@@ -129,7 +132,7 @@ class WebSearchToolResultBlock(ResponseModel):
     type: Literal["web_search_tool_result"] = "web_search_tool_result"
     tool_use_id: ServerToolId
     content: Annotated[WebSearchToolResultError | list[WebSearchResultBlock], ByShape()]
-    caller: Annotated[Caller, published(default={"type": "direct"})] = Field(default_factory=_direct)
+    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
 
 
 class DocumentBlock(ResponseModel):
@@ -155,7 +158,7 @@ class WebFetchToolResultBlock(ResponseModel):
     type: Literal["web_fetch_tool_result"] = "web_fetch_tool_result"
     tool_use_id: ServerToolId
     content: Annotated[WebFetchToolResultErrorBlock | WebFetchBlock | UnknownType, ByField()]
-    caller: Annotated[Caller, published(default={"type": "direct"})] = Field(default_factory=_direct)
+    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
 
 
 class CodeExecutionResultBlock(CodeExecutionResultBlockParam, ResponseModel):

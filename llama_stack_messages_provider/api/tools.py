@@ -184,17 +184,17 @@ class ToolComputerUse20251124(ComputerUseToolParam):
     enable_zoom: Omittable[bool] = None
 
 
+class ToolsetMemberConfig(WireModel):
+    enabled: bool | None = None
+    defer_loading: bool | None = None
+
+
 class ToolsetParam(_ToolOptions):
     """A family of client tools declared by one entry; its calls carry `toolset_name`."""
 
     type: str
-    configs: dict[str, "ToolsetMemberConfig | None"] | None = None
+    configs: dict[str, ToolsetMemberConfig | None] | None = None
     """Overrides, keyed by member name."""
-
-
-class ToolsetMemberConfig(WireModel):
-    enabled: bool | None = None
-    defer_loading: bool | None = None
 
 
 class BrowserToolset20260801(ToolsetParam):
