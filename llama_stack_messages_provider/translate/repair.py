@@ -292,26 +292,27 @@ class StreamRepair:
         out.append(_changed(event or {"type": "content_block_stop"}, {"index": block.index}))
 
 
-def repair_message(message: Event, sign: Sign, *, message_id: str, model: str) -> Event:
+def repair_message(message: Event, sign: Sign, *, message_id: str = "", model: str | None = None) -> Event:
     """A native upstream's whole message, mended; the same object if nothing was wrong.
 
     Args:
         message: The parsed body.
         sign: Makes a thinking block's signature from its text, for upstreams that give none.
         message_id: Id of the message, for upstreams that give none.
-        model: The name that the client used.
+        model: The name that the client used; None leaves the upstream's.
     """
     whole = _with_stop_sequence(_complete(message, message_id, model))
     return _changed(whole, {"content": [_whole_block(block, sign) for block in whole["content"]]})
 
 
-def _complete(message: Event, message_id: str, model: str) -> Event:
+def _complete(message: Event, message_id: str, model: str | None) -> Event:
     always = {"id": message_id, "type": "message", "role": "assistant", "content": []}
     missing = {name: value for name, value in always.items() if not message.get(name)}
     nullable = {name: None for name in ("stop_reason", "stop_sequence") if name not in message}
     usage = message.get("usage") or {}
     uncounted = {name: 0 for name in ("input_tokens", "output_tokens") if not isinstance(usage.get(name), int)}
-    new = {**missing, "model": model, **nullable, "usage": _changed(usage, uncounted)}
+    named = {"model": message.get("model") or "" if model is None else model}
+    new = {**missing, **named, **nullable, "usage": _changed(usage, uncounted)}
     return _changed(message, new)
 
 
