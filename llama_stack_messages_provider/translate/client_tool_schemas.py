@@ -200,18 +200,14 @@ def _computer(tool: Mapping[str, Any], actions: tuple[str, ...], fields: Mapping
 
 def _computer_20241022(tool: Mapping[str, Any]) -> Function:
     fields = {
-        "coordinate": integers(
-            2, "[x, y]: mouse_move and left_click_drag go there. Clicks happen where the mouse is."
-        ),
+        "coordinate": integers(2, "[x, y]: mouse_move and left_click_drag go there. Clicks happen where the mouse is."),
         "text": string('type: the text to type; key: the key or keys, such as "Return" or "ctrl+s".'),
     }
     return _computer(tool, _ACTIONS_2024, fields)
 
 
 _COMPUTER_FIELDS = {
-    "coordinate": integers(
-        2, "[x, y]: where to click, move to, scroll or end a drag; without it, where the mouse is."
-    ),
+    "coordinate": integers(2, "[x, y]: where to click, move to, scroll or end a drag; without it, where the mouse is."),
     "start_coordinate": integers(2, "[x, y]: where left_click_drag starts."),
     "text": string(
         'type: the text to type; key and hold_key: the key or keys, such as "Return" or "ctrl+s"; clicks and '

@@ -90,9 +90,7 @@ def _toolset(tool: Mapping[str, Any]) -> Toolset | None:
     return TOOLSETS.get(str(tool.get("type")))
 
 
-def _toolset_functions(
-    toolset: Toolset, configs: Mapping[str, Any], prefix: str | None
-) -> list[dict[str, Any]]:
+def _toolset_functions(toolset: Toolset, configs: Mapping[str, Any], prefix: str | None) -> list[dict[str, Any]]:
     start = prefix or f"{toolset.name}_"
     return [
         _openai(Function(start + name, member.description, member.parameters))

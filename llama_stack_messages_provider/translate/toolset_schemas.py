@@ -44,9 +44,7 @@ def _click(description: str) -> Member:
 _COMPUTER_MEMBERS: Mapping[str, Member] = {
     "key": Member(
         'Press a key or a combination joined by "+", such as "Return", "ctrl+s" or "alt+Tab".',
-        parameters(
-            {"text": string("The key or combination.")}, repeat=integer("How many times; once if left out.")
-        ),
+        parameters({"text": string("The key or combination.")}, repeat=integer("How many times; once if left out.")),
     ),
     "hold_key": Member(
         "Hold a key or a combination down for a while.",
@@ -58,9 +56,7 @@ _COMPUTER_MEMBERS: Mapping[str, Member] = {
         "Move the mouse without clicking, to hover over something. To click, use a click tool at once.",
         parameters({"coordinate": _COORDINATE}),
     ),
-    "left_mouse_down": Member(
-        "Press the left mouse button where the mouse is, and keep it down.", parameters()
-    ),
+    "left_mouse_down": Member("Press the left mouse button where the mouse is, and keep it down.", parameters()),
     "left_mouse_up": Member("Release the left mouse button.", parameters()),
     "left_click": _click("Click with the left button"),
     "left_click_drag": Member(
@@ -208,9 +204,7 @@ _BROWSER_MEMBERS: Mapping[str, Member] = {
             "target": {**_POINT, "description": "The point where it ends."},
         },
     ),
-    "left_mouse_down": _in_tab(
-        "Press the left mouse button at a point and keep it down.", {"target": _AT_POINT}
-    ),
+    "left_mouse_down": _in_tab("Press the left mouse button at a point and keep it down.", {"target": _AT_POINT}),
     "left_mouse_up": _in_tab("Release the left mouse button at a point.", {"target": _AT_POINT}),
     "mouse_move": _in_tab("Move the mouse to a point without clicking.", {"target": _AT_POINT}),
     "scroll": _in_tab(

@@ -201,9 +201,7 @@ def test_every_function_and_parameter_is_described(function: Json) -> None:
 
 @pytest.mark.parametrize("tool", SINGLE_TOOLS, ids=_id)
 def test_a_single_tool_is_one_function_of_its_documented_name(tool: Json) -> None:
-    assert (
-        _only(tool)["name"] == tool["name"] == _only({k: v for k, v in tool.items() if k != "name"})["name"]
-    )
+    assert _only(tool)["name"] == tool["name"] == _only({k: v for k, v in tool.items() if k != "name"})["name"]
 
 
 def test_bash_takes_a_command_or_a_restart() -> None:
@@ -251,9 +249,7 @@ def test_the_computer_tool_of_2024_has_no_scrolling_and_clicks_where_the_mouse_i
 
 
 def test_the_later_computer_tools_have_all_actions_of_the_toolset() -> None:
-    properties = _only({"type": "computer_20251124", **DISPLAY, "enable_zoom": True})["parameters"][
-        "properties"
-    ]
+    properties = _only({"type": "computer_20251124", **DISPLAY, "enable_zoom": True})["parameters"]["properties"]
     assert set(properties["action"]["enum"]) == set(COMPUTER.names)
     keys = {key for member in COMPUTER.members.values() for key in member.input.model_fields}
     assert set(properties) - {"action"} == keys - {"repeat"}
@@ -343,9 +339,7 @@ def test_the_members_that_are_off_by_default_are_the_sdks(toolset: toolset_schem
 def test_points_and_regions_have_as_many_numbers_as_they_need() -> None:
     members = toolset_schemas.TOOLSETS["computer_toolset_20260801"].members
     drag = members["left_click_drag"].parameters["properties"]
-    lengths = {
-        name: (drag[name]["minItems"], drag[name]["maxItems"]) for name in ("coordinate", "start_coordinate")
-    }
+    lengths = {name: (drag[name]["minItems"], drag[name]["maxItems"]) for name in ("coordinate", "start_coordinate")}
     assert lengths == {"coordinate": (2, 2), "start_coordinate": (2, 2)}
     assert members["zoom"].parameters["properties"]["region"]["maxItems"] == 4
 
@@ -469,9 +463,7 @@ class _Browser(BetaAbstractBrowserToolset20260801):
             "navigate": BetaBrowserNavigateResult(url="https://example.com"),
             "list_tabs": [_TAB],
         }
-        results |= dict.fromkeys(("screenshot", "zoom"), _PICTURE) | dict.fromkeys(
-            ("new_tab", "switch_tab"), _TAB
-        )
+        results |= dict.fromkeys(("screenshot", "zoom"), _PICTURE) | dict.fromkeys(("new_tab", "switch_tab"), _TAB)
         texts = ("read_page", "find", "get_page_text", "read_console", "read_network", "javascript_exec")
         return (results | dict.fromkeys(texts, "text")).get(name)
 
@@ -504,9 +496,7 @@ def test_the_sdks_toolset_executes_calls_of_every_member(
         tool_input = _sample(function["parameters"])
         Draft202012Validator(function["parameters"]).validate(tool_input)
         fields = offered.block_fields(function["name"])
-        block = BetaToolUseBlock.model_validate(
-            {"type": "tool_use", "id": "toolu_1", "input": tool_input, **fields}
-        )
+        block = BetaToolUseBlock.model_validate({"type": "tool_use", "id": "toolu_1", "input": tool_input, **fields})
         result = toolset.tool_result(block)
         assert not result.get("is_error"), (function["name"], result)
         assert result.get("toolset_name") == toolset.toolset_name
