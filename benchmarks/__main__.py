@@ -4,10 +4,10 @@ Everything runs on 127.0.0.1, on two cores of Linux: the servers on one, upstrea
 """
 
 import argparse
+import fcntl
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
@@ -50,10 +50,22 @@ def chosen_measures(options: argparse.Namespace) -> list[Measure]:
 
 
 @contextmanager
-def started(targets: list[Target], load_core: int, server_core: int) -> Iterator[dict[str, Server]]:
-    """All servers, ready; stopped afterwards."""
+def work_folder() -> Iterator[None]:
+    """The folder for environments, configurations and logs, for one run at a time."""
     (WORK / "run").mkdir(parents=True, exist_ok=True)
     (WORK / ".gitignore").write_text("*\n")
+    with (WORK / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run to end", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def started(targets: list[Target], load_core: int, server_core: int) -> Iterator[dict[str, Server]]:
+    """All servers, ready; stopped afterwards."""
     with ExitStack() as stack:
 
         def keep(server: Server) -> Server:
@@ -127,16 +139,19 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         sys.exit("two cores are needed: one for the servers, one for the load")
-    begin = time.monotonic()
     os.sched_setaffinity(0, {cores[0]})
-    with started(targets, cores[0], cores[1]) as servers, load_generator(cores[0]) as generator:
+    with (
+        work_folder(),
+        started(targets, cores[0], cores[1]) as servers,
+        load_generator(cores[0]) as generator,
+    ):
         rounds = race(generator, chosen_measures(options), targets, servers)
     figures = figures_of(rounds)
     checks = check_bounds(figures)
     print(f"\n{report.table(figures)}\n\n{report.check_table(checks)}\n")
     print("\n".join(f"- {note}" for note in report.NOTES))
     report.save(options.results, report.document(rounds, figures, checks, versions(groups)))
-    print(f"- {time.monotonic() - begin:.0f} s; written to {options.results}")
+    print(f"- written to {options.results}")
     wrong = report.failures(rounds)
     print("\n".join(wrong))
     return 1 if wrong else 0
