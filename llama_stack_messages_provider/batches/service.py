@@ -125,7 +125,7 @@ class BatchService:
         finally:
             self._interactive -= 1
             if self._running is not None:
-                self._running.worker.wake()
+                self._running.worker.slot_freed()
 
     async def _started(self) -> _Running:
         loop = asyncio.get_running_loop()

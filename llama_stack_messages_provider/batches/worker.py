@@ -113,6 +113,11 @@ class Worker:
         """There may be work, or a slot for it."""
         self._work.set()
 
+    def slot_freed(self) -> None:
+        """An interactive request is over. What is at hand may start; the database is not asked for each request."""
+        if self._waiting:
+            self._begin_waiting()
+
     def wake_sweep(self) -> None:
         """A batch was canceled or deleted."""
         self._chores.set()
