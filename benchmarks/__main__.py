@@ -6,6 +6,8 @@ Everything runs on 127.0.0.1, on two cores of Linux: the servers on one, upstrea
 import argparse
 import fcntl
 import os
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -140,6 +142,10 @@ def main() -> int:
     if len(cores) < 2:
         sys.exit("two cores are needed: one for the servers, one for the load")
     os.sched_setaffinity(0, {cores[0]})
+    # 500 streams are 1,000 sockets in a server; where limits are low, that is one too many.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the servers are stopped.
     with (
         work_folder(),
         started(targets, cores[0], cores[1]) as servers,
