@@ -5,7 +5,7 @@
 | `upstream` | `ScriptedUpstream`: a real HTTP server that records requests and answers by script |
 | `replies` | what it can answer: JSON, streams, silence, a cut connection |
 | `wire` | builders of OpenAI and Anthropic bodies, chunks and events |
-| `personalities` | how vLLM, SGLang, llama.cpp, Ollama, Anthropic and others behave |
+| `personalities` | how vLLM, SGLang, llama.cpp, Ollama, Anthropic and others behave (`engines`, `dialects`) |
 | `stack` | `Stack`: the real host, `llama stack run` in a process of its own |
 | `sse` | an SSE parser that shares no code with the package |
 | `laws` | the laws of streams: grammar, folding, calls conserved |
