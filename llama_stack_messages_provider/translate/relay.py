@@ -1,16 +1,21 @@
 """Native streams that need no repair: bytes in, the same bytes out, cut where events end.
 
-Only `message_start` is ever parsed, to exchange the model's name. What comes out always ends with a blank line, so
-a ping or an error event of ours can follow it at any time.
+Only `message_start` is ever parsed, to exchange the model's name, and an error. What comes out always ends with a
+blank line, so a ping or an error event of ours can follow it at any time.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream (lines that end with
 a lone CR, which the page allows too, are held until the end of the stream: no engine sends them).
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
+
+from llama_stack_messages_provider.sse import encode
+
+from .repair import told_error
 
 __all__ = ["Relay"]
 
@@ -27,18 +32,41 @@ class Relay:
 
     Args:
         model: The name that the client used, put into `message_start`; None leaves the upstream's.
-        ping: What a comment that ends a silence becomes, once the message has started; None leaves it. Clients take
-            no notice of comments, and some engines keep a stream alive with nothing else.
+        ping: What a comment that ends a silence becomes, once the message has started; None leaves it. Clients
+            take no notice of comments, and some engines keep a stream alive with nothing else.
+        patches: Bytes that an engine always gets wrong, and what is right. Give only what holds a bare quote: in
+            text that comes from a model quotes are escaped, so it is never touched.
+        request_id: Id of the request, for errors that are put in Anthropic's envelope.
     """
 
-    __slots__ = ("_ended", "_last", "_model", "_ping", "_tail", "started")
+    __slots__ = (
+        "_ended",
+        "_failed",
+        "_last",
+        "_model",
+        "_patches",
+        "_ping",
+        "_request_id",
+        "_tail",
+        "started",
+    )
 
-    def __init__(self, model: str | None = None, *, ping: bytes | None = None) -> None:
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        ping: bytes | None = None,
+        patches: Sequence[tuple[bytes, bytes]] = (),
+        request_id: str | None = None,
+    ) -> None:
         self._model = model
         self._ping = ping
+        self._patches = patches
+        self._request_id = request_id
         self._tail = bytearray()
         self._last = b""
         self._ended = False
+        self._failed = False
         self.started = False
         """Whether `message_start` was let through: from then on a ping may be sent."""
 
@@ -48,16 +76,22 @@ class Relay:
         return self._ended or _ends_message(self._last)
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, cut at any place."""
+        """Take bytes, cut at any place. Nothing comes out after an error."""
         if self._tail or not data.endswith(_ENDS):
             data = self._whole_events(data)
-            if not data:
-                return b""
+        if not data or self._failed:
+            return b""
         if not self.started:
             data = self._start(data)
         if data.startswith(_TRAILERS):
             self._ended = self.ended
             data = self._pinged(data)
+        for wrong, right in self._patches:
+            data = data.replace(wrong, right)
+        # An error ends a stream, so it can only be the last event of a piece.
+        last = data.rfind(b"\nevent: ", 0, -2) + 1
+        if data.startswith(b"event: error", last):
+            data = self._told(data, last)
         self._last = data
         return data
 
@@ -95,6 +129,12 @@ class Relay:
             return data
         return self._ping + data[comments.end() :]
 
+    def _told(self, data: bytes, begin: int) -> bytes:
+        self._ended = self._failed = True
+        event = _json_of(data[begin:])
+        told = told_error(event, self._request_id) if isinstance(event, dict) else event
+        return data if told is event else data[:begin] + encode(told)
+
     def _renamed(self, frame: bytes, event: dict[str, Any]) -> bytes:
         message = event.get("message")
         if self._model is None or not isinstance(message, dict) or message.get("model") in (None, self._model):
@@ -105,7 +145,7 @@ class Relay:
             renamed = frame[: found.start(1)] + orjson.dumps(self._model) + frame[found.end(1) :]
             if _json_of(renamed) == wanted:
                 return renamed
-        return b"event: message_start\ndata: %b\n\n" % orjson.dumps(wanted)
+        return encode(wanted)
 
 
 def _end_of_events(data: bytes | bytearray, start: int, end: int) -> int:

@@ -28,7 +28,7 @@ from llama_stack_messages_provider.api.errors import ErrorType
 
 from .errors import from_event
 
-__all__ = ["Event", "StreamRepair", "repair_message"]
+__all__ = ["Event", "StreamRepair", "repair_message", "told_error"]
 
 Event = dict[str, Any]
 Sign = Callable[[str], str]
@@ -103,7 +103,7 @@ class StreamRepair:
             return out
         if _is_error(event, name):
             self._over = self.finished = True
-            return [self._error(event)]
+            return [told_error(event, self._request_id)]
         match event.get("type"):
             case "message_start":
                 self._message_start(event, out)
@@ -169,15 +169,6 @@ class StreamRepair:
             held, self._held = self._held, []
             for event in held:
                 self._route(event, out)
-
-    def _error(self, event: Event) -> Event:
-        error = event.get("error")
-        told = from_event(event if isinstance(error, Mapping | str) else {"error": event})
-        if event.get("type") == "error" and isinstance(error, Mapping) and error.get("type") in _ERROR_TYPES:
-            overflow = told.message.startswith("prompt is too long") and told.message != error.get("message")
-            if isinstance(error.get("message"), str) and not overflow:
-                return event
-        return told.body(self._request_id)
 
     # --- the blocks ---
 
@@ -290,6 +281,22 @@ class StreamRepair:
         if block.arguments:
             out.append(_delta(block, {"type": "input_json_delta", "partial_json": block.arguments}))
         out.append(_changed(event or {"type": "content_block_stop"}, {"index": block.index}))
+
+
+def told_error(event: Event, request_id: str | None) -> Event:
+    """An upstream's error as Anthropic tells one; the same object if it does so already.
+
+    Args:
+        event: An `error` event's data in any shape: engines have types of their own, or leave the envelope out.
+        request_id: Id of the request, for the envelope.
+    """
+    error = event.get("error")
+    told = from_event(event if isinstance(error, Mapping | str) else {"error": event})
+    if event.get("type") != "error" or not isinstance(error, Mapping) or error.get("type") not in _ERROR_TYPES:
+        return told.body(request_id)
+    # A context that is full is told in one way, whatever its words: agents act on it.
+    overflow = told.message.startswith("prompt is too long") and told.message != error.get("message")
+    return told.body(request_id) if overflow or not isinstance(error.get("message"), str) else event
 
 
 def repair_message(message: Event, sign: Sign, *, message_id: str = "", model: str | None = None) -> Event:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from llama_stack_messages_provider.sse import PING, encode_all
 from llama_stack_messages_provider.translate.relay import Relay
 from tests.support import sse
-from tests.support.wire import anthropic_message, anthropic_stream
+from tests.support.fixtures import sse_bytes, sse_names
+from tests.support.wire import Json, anthropic_message, anthropic_stream
 
 steady = settings(deadline=None, max_examples=300)
 
@@ -118,7 +119,7 @@ def test_the_right_model_is_found_whatever_surrounds_it(frame: bytes) -> None:
         b'event: message_start\ndata: {"type":"message_start","message":{"id":"m"}}\n\n',
         b'event: message_start\ndata: {"type":"message_start"}\n\n',
         b"event: message_start\ndata: not json\n\n",
-        b'event: error\ndata: {"type":"error","error":{"message":"no message_start, model: \\"model\\":\\"x\\""}}\n\n',
+        b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"\\"message_start\\""}}\n\n',
     ],
 )
 def test_what_has_no_model_is_left_alone(frame: bytes) -> None:
@@ -134,6 +135,24 @@ def test_the_name_is_exchanged_behind_an_event_that_only_mentions_message_start(
     odd = b'event: x\ndata: "message_start"\n\n'
     out = Relay("new").feed(odd + FRAMES[0])
     assert out == odd + FRAMES[0].replace(b'"model":"up"', b'"model":"new"')
+
+
+@pytest.mark.parametrize("name", sse_names("anthropic"))
+def test_recorded_streams_are_relayed_byte_for_byte(name: str) -> None:
+    raw = sse_bytes(name)
+    for size in (1, 7, 64, len(raw)):
+        relay = Relay("claude-opus-4-8", ping=PING)
+        pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
+        assert relayed(relay, pieces) == re.sub(rb'"model":"[^"]*"', b'"model":"claude-opus-4-8"', raw, count=1)
+        assert relay.ended
+
+
+@pytest.mark.parametrize("name", ["ollama_cut_without_an_error", "broken_cut_mid_frame"])
+def test_recorded_streams_that_were_cut_are_known_to_be(name: str) -> None:
+    relay = Relay()
+    relay.feed(sse_bytes(name))
+    relay.close()
+    assert not relay.ended
 
 
 # --- the end ---
@@ -182,6 +201,52 @@ def test_a_last_event_without_its_blank_line_counts_and_half_an_event_does_not()
     assert half.close() == b""
     assert not half.ended
     assert Relay().close() == b""
+
+
+# --- errors and patches ---
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (
+            {"type": "error", "error": {"type": "internal_error", "message": "gone"}},
+            {"type": "api_error", "message": "gone"},
+        ),
+        ({"code": 503, "message": "Loading model", "type": "unavailable_error"}, None),
+    ],
+)
+def test_an_error_in_an_engines_own_shape_is_put_in_the_envelope(data: Json, told: Json | None) -> None:
+    relay = Relay(request_id="req_1")
+    raw = b"event: error\ndata: %b\n\n" % orjson.dumps(data)
+    start, error = sse.events(relay.feed(FRAMES[0] + raw))
+    assert start["type"] == "message_start"
+    assert error["type"] == "error"
+    assert error["request_id"] == "req_1"
+    assert error["error"] == (told or {"type": "overloaded_error", "message": "Loading model"})
+    assert relay.ended
+    assert relay.feed(FRAMES[3]) == b""
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'event: error\ndata: {"type":"error",  "error":{"type":"overloaded_error","message":"Busy"},"x":1}\n\n',
+        b"event: error\ndata: not json\n\n",
+    ],
+)
+def test_an_error_that_is_anthropics_or_nobodys_is_left_alone(raw: bytes) -> None:
+    relay = Relay()
+    assert relay.feed(raw) == raw
+    assert relay.ended
+
+
+def test_what_an_engine_always_gets_wrong_is_patched_but_never_in_text() -> None:
+    wrong, right = b'{"type":"thinking","thinking":""}', b'{"type":"thinking","thinking":"","signature":""}'
+    relay = Relay(patches=[(wrong, right)])
+    frame = b'data: {"type":"content_block_start","content_block":%b,"index":0}\n\n'
+    said = encode_all([{"type": "x", "text": wrong.decode()}])
+    assert relay.feed(frame % wrong + said) == frame % right + said
 
 
 # --- comments ---

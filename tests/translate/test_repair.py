@@ -1,5 +1,6 @@
 """Native streams and messages, mended: as engines send them, and for any order of events."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.api.errors import ErrorType
+from llama_stack_messages_provider.sse import SSEDecoder
 from llama_stack_messages_provider.translate.repair import StreamRepair, repair_message
+from tests.support.fixtures import sse_bytes, sse_names
 from tests.support.laws import assert_well_formed, fold
 from tests.support.wire import (
     Json,
@@ -459,6 +462,41 @@ def test_errors_of_any_shape_are_put_in_the_envelope(event: Json, name: str) -> 
     assert out["request_id"] == "req_1"
     assert out["error"]["type"] in get_args(ErrorType)
     assert out["error"]["message"]
+
+
+# --- recorded streams ---
+
+CUT = {"ollama_cut_without_an_error", "broken_cut_mid_frame", "broken_not_json"}
+UNKNOWN_EVENTS = {"anthropic_unknown_event_and_fields"}
+NO_REASON = {"ollama_stop_reason_left_out"}
+"""The engine knew none, and none is invented."""
+
+
+def recorded(name: str) -> list[tuple[Json, str]]:
+    """The events of a fixture, as the native route reads them."""
+    decoder = SSEDecoder()
+    events = []
+    for event in [*decoder.decode(sse_bytes(name)), *decoder.flush()]:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            events.append((orjson.loads(event.data), event.event.decode()))
+    return [pair for pair in events if isinstance(pair[0], dict)]
+
+
+@pytest.mark.parametrize("name", sse_names())
+def test_recorded_streams_obey_the_laws_once_mended(name: str) -> None:
+    repair = repairer(model="client-name")
+    out = [made for event, sse_name in recorded(name) for made in repair.feed(event, sse_name)]
+    assert repair.finished == (name not in CUT)
+    assert repair.lost == 0
+    if name not in UNKNOWN_EVENTS:
+        assert_well_formed(out[:-1] if name in NO_REASON else out, complete=name not in CUT | NO_REASON)
+
+
+@pytest.mark.parametrize("name", [name for name in sse_names("anthropic") if name != "anthropic_crlf"])
+def test_recorded_streams_of_anthropic_are_not_changed(name: str) -> None:
+    events = [event for event, _ in recorded(name)]
+    repair = repairer(model=events[0]["message"]["model"])
+    assert [made for event in events for made in repair.feed(event)] == events
 
 
 # --- fields ---
