@@ -99,7 +99,7 @@ Rare = Annotated[T | None, _Rare()]
 
 
 def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
-    """Publish no generated titles and no null defaults of requests; responses carry their nullable fields."""
+    """No generated titles, no null defaults; descriptions from the glossary; required as documented."""
     schema.pop("title", None)
     for name, prop in schema.get("properties", {}).items():
         prop.pop("title", None)

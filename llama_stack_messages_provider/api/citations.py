@@ -48,6 +48,7 @@ class CitationCharLocationParam(WireModel):
     start_char_index: Index
     end_char_index: int
     """Exclusive."""
+    file_id: str | None = None
 
 
 class CitationPageLocationParam(WireModel):
@@ -59,6 +60,7 @@ class CitationPageLocationParam(WireModel):
     """Counts from 1."""
     end_page_number: int
     """Exclusive."""
+    file_id: str | None = None
 
 
 class CitationContentBlockLocationParam(WireModel):
@@ -69,6 +71,7 @@ class CitationContentBlockLocationParam(WireModel):
     start_block_index: Index
     end_block_index: int
     """Exclusive."""
+    file_id: str | None = None
 
 
 class CitationWebSearchResultLocationParam(WireModel):
@@ -104,17 +107,14 @@ TextCitationParam = Annotated[
 
 class CitationCharLocation(CitationCharLocationParam, ResponseModel):
     document_title: str | None = None
-    file_id: str | None = None
 
 
 class CitationPageLocation(CitationPageLocationParam, ResponseModel):
     document_title: str | None = None
-    file_id: str | None = None
 
 
 class CitationContentBlockLocation(CitationContentBlockLocationParam, ResponseModel):
     document_title: str | None = None
-    file_id: str | None = None
 
 
 class CitationsWebSearchResultLocation(CitationWebSearchResultLocationParam, ResponseModel):

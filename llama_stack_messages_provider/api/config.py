@@ -3,7 +3,7 @@
 Source: https://platform.claude.com/docs/en/api/messages and the `anthropic` SDK's `*_config_param` types.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,8 @@ __all__ = [
     "ThinkingConfigEnabled",
     "ThinkingConfigParam",
     "ThinkingDisplay",
+    "ThinkingTurns",
+    "Threshold",
     "TokenTaskBudget",
     "UnknownThinkingConfig",
 ]
@@ -130,14 +132,27 @@ class ContainerParams(WireModel):
     skills: list[SkillParams] | None = None
 
 
+class Threshold(WireModel):
+    type: Annotated[str, known("input_tokens", "tool_uses")]
+    """What is counted."""
+    value: int
+    """How many."""
+
+
+class ThinkingTurns(WireModel):
+    type: Annotated[str, known("thinking_turns", "all")]
+    value: Omittable[int] = None
+    """How many turns."""
+
+
 class ClearToolUses20250919Edit(WireModel):
     """Drop old tool results when the prompt grows past the trigger."""
 
     type: Literal["clear_tool_uses_20250919"]
-    trigger: Omittable[UnknownType] = None
-    keep: Omittable[UnknownType] = None
-    clear_at_least: UnknownType | None = None
-    clear_tool_inputs: Any = None
+    trigger: Omittable[Threshold] = None
+    keep: Omittable[Threshold] = None
+    clear_at_least: Threshold | None = None
+    clear_tool_inputs: bool | list[str] | None = None
     exclude_tools: list[str] | None = None
 
 
@@ -145,15 +160,15 @@ class ClearThinking20251015Edit(WireModel):
     """Drop thinking of all turns but the last ones."""
 
     type: Literal["clear_thinking_20251015"]
-    keep: Omittable[Annotated[str | UnknownType, ByShape()]] = None
-    """`all`, or `{type: thinking_turns, value}`."""
+    keep: Omittable[Annotated[str | ThinkingTurns, ByShape()]] = None
+    """`all`, or how many turns."""
 
 
 class Compact20260112Edit(WireModel):
     """Replace the conversation by a summary when the prompt grows past the trigger."""
 
     type: Literal["compact_20260112"]
-    trigger: UnknownType | None = None
+    trigger: Threshold | None = None
     instructions: str | None = None
     pause_after_compaction: Omittable[bool] = None
 

@@ -21,6 +21,8 @@ from .message import (
     Count,
     ErrorObject,
     FallbackCreditUsage,
+    InputTransformation,
+    IterationUsage,
     Message,
     OutputTokensDetails,
     RefusalStopDetails,
@@ -73,6 +75,8 @@ class CitationsDelta(ResponseModel):
 class ThinkingDelta(ResponseModel):
     type: Literal["thinking_delta"] = "thinking_delta"
     thinking: str
+    estimated_tokens: Rare[int] = None
+    """Tokens of thinking so far, where the text is left out."""
 
 
 class SignatureDelta(ResponseModel):
@@ -113,7 +117,7 @@ class MessageDeltaUsage(ResponseModel):
     cache_read_input_tokens: Count | None = None
     server_tool_use: ServerToolUsage | None = None
     output_tokens_details: Rare[OutputTokensDetails] = None
-    iterations: Rare[list[UnknownType]] = None
+    iterations: Rare[list[IterationUsage]] = None
     fallback_credit: Rare[FallbackCreditUsage] = None
 
 
@@ -134,7 +138,7 @@ class MessageDeltaEvent(ResponseModel):
     delta: MessageDelta
     usage: MessageDeltaUsage
     context_management: Rare[AppliedEdits] = None
-    input_transformations: Rare[list[UnknownType]] = None
+    input_transformations: Rare[list[InputTransformation]] = None
 
 
 class MessageStopEvent(ResponseModel):

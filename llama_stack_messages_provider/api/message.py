@@ -8,17 +8,22 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ByField, Rare, ResponseModel, UnknownType, known, published
-from .response_blocks import ContentBlock
+from .response_blocks import ContentBlock, RefusalCategory
 
 __all__ = [
+    "AppliedEdit",
     "AppliedEdits",
     "CacheCreation",
+    "CacheMissReason",
     "Container",
     "ContainerSkill",
     "CountTokensContextManagement",
     "ErrorObject",
     "ErrorResponse",
+    "FallbackCreditStatus",
     "FallbackCreditUsage",
+    "InputTransformation",
+    "IterationUsage",
     "Message",
     "MessageDiagnostics",
     "MessageTokensCount",
@@ -59,8 +64,28 @@ class OutputTokensDetails(ResponseModel):
     thinking_tokens: Count
 
 
+class FallbackCreditStatus(ResponseModel):
+    type: Annotated[str, known("redeemed", "not_applied")]
+    reason: Rare[str] = None
+    """Why the token was not taken."""
+    remove_to_redeem: Rare[list[str]] = None
+    """Fields of the request that stand in the way."""
+
+
 class FallbackCreditUsage(ResponseModel):
-    status: UnknownType
+    status: FallbackCreditStatus
+
+
+class IterationUsage(ResponseModel):
+    """Tokens of one model call behind an answer."""
+
+    type: Annotated[str, known("message", "compaction", "advisor_message", "fallback_message")]
+    input_tokens: Count
+    output_tokens: Count
+    cache_creation: CacheCreation | None = None
+    cache_creation_input_tokens: Count
+    cache_read_input_tokens: Count
+    model: Rare[str] = None
 
 
 class Usage(ResponseModel):
@@ -76,7 +101,7 @@ class Usage(ResponseModel):
     server_tool_use: ServerToolUsage | None = None
     service_tier: Annotated[str, known("standard", "priority", "batch")] | None = None
     speed: Rare[Annotated[str, known("standard", "fast")]] = None
-    iterations: Rare[list[UnknownType]] = None
+    iterations: Rare[list[IterationUsage]] = None
     fallback_credit: Rare[FallbackCreditUsage] = None
 
 
@@ -84,9 +109,7 @@ class RefusalStopDetails(ResponseModel):
     """Why the model refused."""
 
     type: Literal["refusal"] = "refusal"
-    category: (
-        Annotated[str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")] | None
-    ) = None
+    category: RefusalCategory | None = None
     explanation: str | None = None
     fallback_credit_token: Rare[str] = None
     fallback_has_prefill_claim: Rare[bool] = None
@@ -107,13 +130,55 @@ class Container(ResponseModel):
     skills: Rare[list[ContainerSkill]] = None
 
 
+class CacheMissReason(ResponseModel):
+    type: Annotated[
+        str,
+        known(
+            "model_changed",
+            "system_changed",
+            "tools_changed",
+            "messages_changed",
+            "previous_message_not_found",
+            "unavailable",
+        ),
+    ]
+    cache_missed_input_tokens: Rare[Count] = None
+    """Input tokens that were not read from the cache."""
+
+
 class MessageDiagnostics(ResponseModel):
-    cache_miss_reason: UnknownType | None = None
-    """Why the prompt cache was missed: `{type, cache_missed_input_tokens?}`."""
+    cache_miss_reason: CacheMissReason | None = None
+    """Why the prompt cache was missed."""
+
+
+class AppliedEdit(ResponseModel):
+    type: Annotated[str, known("clear_tool_uses_20250919", "clear_thinking_20251015")]
+    cleared_input_tokens: Count
+    """Input tokens that were removed."""
+    cleared_tool_uses: Rare[Count] = None
+    """Calls that were removed."""
+    cleared_thinking_turns: Rare[Count] = None
+    """Turns whose thinking was removed."""
 
 
 class AppliedEdits(ResponseModel):
-    applied_edits: list[UnknownType]
+    applied_edits: list[AppliedEdit]
+
+
+class InputTransformation(ResponseModel):
+    type: Annotated[str, known("thinking_dropped", "thinking_mismatch_allowed")]
+    path: str
+    """Where in the request."""
+    reason: Annotated[
+        str,
+        known(
+            "model_binding_mismatch",
+            "prefix_binding_mismatch",
+            "organization_binding_mismatch",
+            "end_user_binding_mismatch",
+        ),
+    ]
+    """Why."""
 
 
 class Message(ResponseModel):
@@ -134,7 +199,7 @@ class Message(ResponseModel):
     container: Container | None = None
     diagnostics: Rare[MessageDiagnostics] = None
     context_management: Rare[AppliedEdits] = None
-    input_transformations: Rare[list[UnknownType]] = None
+    input_transformations: Rare[list[InputTransformation]] = None
 
 
 class CountTokensContextManagement(ResponseModel):
@@ -163,6 +228,9 @@ class ErrorObject(ResponseModel):
             "timeout_error",
             "api_error",
             "overloaded_error",
+            "conflict_error",
+            "memory_precondition_failed_error",
+            "memory_path_conflict_error",
         ),
     ]
     message: str

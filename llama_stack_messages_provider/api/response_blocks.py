@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, ByShape, JsonObject, NullTolerated, Rare, ResponseModel, UnknownType, published
+from .base import (
+    ByField,
+    ByShape,
+    JsonObject,
+    NullTolerated,
+    Rare,
+    ResponseModel,
+    UnknownType,
+    known,
+    published,
+)
 from .blocks import Base64PDFSource, Caller, DirectCaller, PlainTextSource, UnknownBlock, UnknownSource
 from .citations import CitationsConfig, TextCitation
 from .server_blocks import (
@@ -27,6 +37,8 @@ from .server_blocks import (
     TextEditorCodeExecutionStrReplaceResultBlockParam,
     TextEditorCodeExecutionToolResultErrorParam,
     TextEditorCodeExecutionViewResultBlockParam,
+    ToolAdditionBlockParam,
+    ToolRemovalBlockParam,
     ToolSearchToolResultErrorParam,
     WebFetchToolResultErrorBlockParam,
     WebSearchResultBlockParam,
@@ -47,10 +59,12 @@ __all__ = [
     "DocumentBlock",
     "EncryptedCodeExecutionResultBlock",
     "FallbackBlock",
+    "FallbackTrigger",
     "MCPToolListingBlock",
     "MCPToolResultBlock",
     "MCPToolUseBlock",
     "RedactedThinkingBlock",
+    "RefusalCategory",
     "ServerToolUseBlock",
     "TextBlock",
     "TextEditorCodeExecutionCreateResultBlock",
@@ -73,6 +87,9 @@ __all__ = [
 ]
 
 
+RefusalCategory = Annotated[
+    str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")
+]
 DirectlyCalled = Annotated[Caller, published(default={"type": "direct"})]
 
 
@@ -301,7 +318,14 @@ class CompactionBlock(ResponseModel):
     content: str | None = None
     encrypted_content: Rare[str] = None
     signature: Rare[str] = None
-    tool_changes: Rare[list[UnknownType]] = None
+    tool_changes: Rare[
+        list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]]
+    ] = None
+
+
+class FallbackTrigger(ResponseModel):
+    type: Annotated[str, known("refusal")]
+    category: RefusalCategory | None = None
 
 
 class FallbackBlock(ResponseModel):
@@ -310,7 +334,7 @@ class FallbackBlock(ResponseModel):
     type: Literal["fallback"] = "fallback"
     from_: Annotated[FallbackInfo, Field(alias="from")]
     to: FallbackInfo
-    trigger: UnknownType
+    trigger: FallbackTrigger
 
 
 ContentBlock = Annotated[

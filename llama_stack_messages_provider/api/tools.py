@@ -54,6 +54,8 @@ __all__ = [
     "WebFetchTool20260209",
     "WebFetchTool20260309",
     "WebFetchTool20260318",
+    "WebFetchURLSource",
+    "WebFetchURLSourceTool",
     "WebFetchURLSources",
     "WebSearchTool20250305",
     "WebSearchTool20260209",
@@ -268,14 +270,26 @@ class WebSearchTool20260318(_WebSearchTool):
     response_inclusion: Omittable[Annotated[str, known("full", "excluded")]] = None
 
 
-class WebFetchURLSources(WireModel):
-    """Where the URLs that may be fetched come from; each is `{type: all | none | only | except, tools?}`."""
+class WebFetchURLSourceTool(WireModel):
+    type: Annotated[str, published(const="tool_reference")]
+    name: str
 
-    client_tool_results: Omittable[UnknownType] = None
+
+class WebFetchURLSource(WireModel):
+    type: Annotated[str, known("all", "none", "only", "except")]
+    """Which of them count."""
+    tools: Omittable[list[WebFetchURLSourceTool]] = None
+    """The tools that `only` and `except` mean."""
+
+
+class WebFetchURLSources(WireModel):
+    """Where the URLs that may be fetched come from."""
+
+    client_tool_results: Omittable[WebFetchURLSource] = None
     """Results of which of the client's tools."""
-    server_tool_results: Omittable[UnknownType] = None
+    server_tool_results: Omittable[WebFetchURLSource] = None
     """Results of which of the server tools."""
-    user_input: Omittable[UnknownType] = None
+    user_input: Omittable[WebFetchURLSource] = None
     """Messages of the user: all or none."""
 
 
