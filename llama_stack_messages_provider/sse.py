@@ -50,10 +50,11 @@ class SSEDecoder:
 
     def decode(self, data: bytes) -> list[ServerSentEvent]:
         """Take bytes, cut at any place."""
-        if self._cr and data[:1] == b"\n":
+        if not data:
+            return []
+        if self._cr and data[:1] == b"\n":  # the second half of a CRLF
             data = data[1:]
-        if data:
-            self._cr = data[-1:] == b"\r"
+        self._cr = data[-1:] == b"\r"
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -79,6 +80,6 @@ class SSEDecoder:
                 self._data = []
             self._event = b""
         elif line.startswith(b"event:"):
-            self._event = line[6:].lstrip(b" ")
+            self._event = line[7:] if line[6:7] == b" " else line[6:]
         elif line == b"data":
             self._data.append(b"")
