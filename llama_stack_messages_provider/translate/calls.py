@@ -4,6 +4,7 @@ Quirks that are met here, each a fixture under `tests/fixtures/chunks`: two call
 an id, a name in two pieces or repeated with each fragment, `arguments` that are null, calls that interleave.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -13,13 +14,13 @@ import jiter
 __all__ = ["Call", "CallBook", "parse_arguments"]
 
 # Anthropic's own pattern for tool_use ids: what does not match could not be sent to Anthropic in a later turn.
-_TOOL_USE_ID = re.compile(r"^[a-zA-Z0-9_-]+$")
+_TOOL_USE_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 class Call:
     """One upstream tool call: its id and name, and the `arguments` that were received but not yet sent on."""
 
-    __slots__ = ("buffered", "given_id", "id", "name", "started")
+    __slots__ = ("_arguments", "buffered", "given_id", "id", "name", "started")
 
     def __init__(self, call_id: str, given_id: str | None) -> None:
         self.id = call_id
@@ -27,6 +28,17 @@ class Call:
         self.name = ""
         self.buffered = ""
         self.started = False
+        self._arguments: list[str] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the arguments so far are a complete JSON text, or nothing."""
+        arguments = "".join(self._arguments)
+        try:
+            json.loads(arguments or "{}")
+        except ValueError:
+            return False
+        return True
 
     def add(self, name: str | None, arguments: Any) -> None:
         """Take a fragment. A name is taken in pieces until the first argument, and once only if it is repeated."""
@@ -37,6 +49,7 @@ class Call:
         # "null" in one piece is how some upstreams spell "no arguments".
         if isinstance(arguments, str) and (self.buffered or self.started or arguments.strip() != "null"):
             self.buffered += arguments
+            self._arguments.append(arguments)
 
     def take(self) -> str:
         """What is buffered, once."""
@@ -59,6 +72,11 @@ class CallBook:
 
     def __bool__(self) -> bool:
         return bool(self.calls)
+
+    @property
+    def are_whole(self) -> bool:
+        """Whether the arguments of all calls are complete."""
+        return all(call.is_whole for call in self.calls)
 
     def add(self, fragment: Mapping[str, Any]) -> Call:
         """Record a fragment (an item of `delta.tool_calls`) and return its call."""
@@ -96,7 +114,7 @@ class CallBook:
         return call
 
     def _usable(self, given_id: str | None) -> str:
-        if given_id and _TOOL_USE_ID.match(given_id) and all(c.id != given_id for c in self.calls):
+        if given_id and _TOOL_USE_ID.fullmatch(given_id) and all(c.id != given_id for c in self.calls):
             return given_id
         return f"{self._id_prefix}{len(self.calls)}"
 
@@ -118,6 +136,4 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
 
 
 def _dump(value: Mapping[str, Any]) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """Why a turn ended, and what it cost.
 
-Precedence of stop reasons, highest first: a refusal; a length limit (its last call may be cut off); a complete
-tool call, whatever the upstream called it; a matched stop sequence; the end of the turn.
+Precedence of stop reasons, highest first: a refusal; a length limit (its last call may be cut off); a stop sequence
+that cut a call off; a tool call, whatever the upstream called it; a matched stop sequence; the end of the turn.
 
 Sources: `anthropic.types.StopReason`, https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons,
 https://platform.openai.com/docs/api-reference/chat/object (`finish_reason`, `usage`).
@@ -10,6 +10,9 @@ https://platform.openai.com/docs/api-reference/chat/object (`finish_reason`, `us
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from llama_stack_messages_provider.api.errors import UpstreamError
+from llama_stack_messages_provider.translate.calls import CallBook
 
 __all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "stop_of", "usage_of"]
 
@@ -34,6 +37,9 @@ FINISH_TO_STOP: dict[str, StopReason | None] = {
     "content_filter": "refusal",
 }
 
+# The engine gave up. No stop reason says that, and a client must not take half an answer for a whole one.
+_FAILED = frozenset({"abort", "error"})
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
@@ -48,7 +54,7 @@ def stop_of(
     finish_reason: str | None,
     choice: Mapping[str, Any],
     *,
-    has_calls: bool,
+    calls: CallBook,
     refused: bool,
     text_tail: str,
     stop_sequences: Sequence[str],
@@ -60,21 +66,27 @@ def stop_of(
     Args:
         finish_reason: The upstream's word; None if it ended without one.
         choice: The choice that carried it, with what the engine adds (`stop_reason`, `matched_stop`).
-        has_calls: Whether a tool call was sent.
+        calls: The tool calls that were sent.
         refused: Whether the upstream sent a `refusal`.
         text_tail: The end of the text, for upstreams that leave the stop string in it.
         stop_sequences: What the client asked to stop at.
         max_tokens: The limit that was sent, in tokens.
         output_tokens: What was generated, in tokens; None if the upstream did not say.
+
+    Raises:
+        UpstreamError: The upstream says that it failed.
     """
+    if finish_reason in _FAILED:
+        raise UpstreamError(f"The upstream gave up before the answer was complete (finish_reason: {finish_reason})")
     mapped = FINISH_TO_STOP.get(finish_reason or "stop")
     if mapped == "refusal" or refused:
         return Stop("refusal", details={"type": "refusal", "category": None, "explanation": None})
     if mapped == "max_tokens":
         return Stop(_length_reason(max_tokens, output_tokens))
-    if has_calls:
+    told = _told_sequence(choice, stop_sequences)
+    if calls and (told is None or calls.are_whole):
         return Stop("tool_use")
-    sequence = _matched_sequence(choice, text_tail, stop_sequences)
+    sequence = told or next((s for s in stop_sequences if s and text_tail.endswith(s)), None)
     return Stop("end_turn") if sequence is None else Stop("stop_sequence", sequence)
 
 
@@ -85,13 +97,13 @@ def _length_reason(max_tokens: int | None, output_tokens: int | None) -> StopRea
     return "max_tokens"
 
 
-def _matched_sequence(choice: Mapping[str, Any], text_tail: str, stop_sequences: Sequence[str]) -> str | None:
+def _told_sequence(choice: Mapping[str, Any], stop_sequences: Sequence[str]) -> str | None:
     # vLLM says `stop_reason`, SGLang `matched_stop`, llama.cpp `stopping_word`; an integer is a token id.
     for key in ("stop_reason", "matched_stop", "stopping_word"):
         value = choice.get(key)
         if isinstance(value, str) and value and value in stop_sequences:
             return value
-    return next((s for s in stop_sequences if s and text_tail.endswith(s)), None)
+    return None
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -108,6 +120,7 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
         "output_tokens": _count(usage.get("completion_tokens")),
+        "server_tool_use": None,
     }
     if isinstance(thinking, int):
         answer["output_tokens_details"] = {"thinking_tokens": thinking}

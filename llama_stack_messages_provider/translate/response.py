@@ -5,7 +5,7 @@ from typing import Any
 
 from llama_stack_messages_provider.translate.calls import CallBook, parse_arguments
 from llama_stack_messages_provider.translate.reasons import stop_of, usage_of
-from llama_stack_messages_provider.translate.stream import Restore, Sign, message_skeleton, reasoning_of
+from llama_stack_messages_provider.translate.stream import Restore, Sign, message_skeleton, reasoning_of, tool_use
 
 __all__ = ["to_message"]
 
@@ -25,6 +25,7 @@ def to_message(
 
     Raises:
         ValueError: The completion has no choice, so that there is nothing to answer with.
+        UpstreamError: The upstream said that it failed.
     """
     choices = completion.get("choices") or ()
     if not choices:
@@ -37,7 +38,7 @@ def to_message(
     stop = stop_of(
         choice.get("finish_reason"),
         choice,
-        has_calls=bool(book),
+        calls=book,
         refused=bool(source.get("refusal")),
         text_tail=text,
         stop_sequences=stop_sequences,
@@ -79,12 +80,4 @@ def _text_blocks(text: str) -> list[dict[str, Any]]:
 
 
 def _tool_uses(book: CallBook, restore: Restore) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "tool_use",
-            "id": call.id,
-            **restore(call.name),
-            "input": parse_arguments(call.take()),
-        }
-        for call in book.calls
-    ]
+    return [tool_use(call, restore, parse_arguments(call.take())) for call in book.calls]

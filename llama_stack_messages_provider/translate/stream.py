@@ -22,7 +22,7 @@ from typing import Any
 from llama_stack_messages_provider.translate.calls import Call, CallBook
 from llama_stack_messages_provider.translate.reasons import Stop, stop_of, usage_of
 
-__all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of"]
+__all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of", "tool_use"]
 
 Event = dict[str, Any]
 Sign = Callable[[str], str]
@@ -106,14 +106,18 @@ class StreamTranslator:
         return events
 
     def close(self) -> list[Event]:
-        """The events that end the message: what was held, the open block's stop, `message_delta`, `message_stop`."""
+        """The events that end the message: what was held, the open block's stop, `message_delta`, `message_stop`.
+
+        Raises:
+            UpstreamError: The upstream said that it failed: there is no end to tell.
+        """
+        stop = self._stop()
         events = self.start()
         self._flush_calls(events)
         self._leave(events)
         for kind, text in self._held:
             self._say(kind, text, events)
         self._leave(events)
-        stop = self._stop()
         events.append(
             {
                 "type": "message_delta",
@@ -121,6 +125,7 @@ class StreamTranslator:
                     "stop_reason": stop.reason,
                     "stop_sequence": stop.sequence,
                     "stop_details": stop.details,
+                    "container": None,
                 },
                 "usage": usage_of(self._usage),
             }
@@ -197,7 +202,7 @@ class StreamTranslator:
             return {"type": "thinking", "thinking": "", "signature": ""}
         assert isinstance(block, Call)
         block.started = True
-        return {"type": "tool_use", "id": block.id, **self._restore(block.name), "input": {}}
+        return tool_use(block, self._restore, {})
 
     def _block_delta(self, delta: dict[str, Any]) -> Event:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
@@ -207,7 +212,7 @@ class StreamTranslator:
         return stop_of(
             finish.get("finish_reason"),
             finish,
-            has_calls=bool(self._book),
+            calls=self._book,
             refused=self._refused,
             text_tail=self._tail,
             stop_sequences=self._stop_sequences,
@@ -217,7 +222,7 @@ class StreamTranslator:
 
 
 def message_skeleton(message_id: str, model: str, usage: dict[str, Any]) -> dict[str, Any]:
-    """A message before its content: what `message_start` carries."""
+    """A message before its content: what `message_start` carries. Null is written, as Anthropic does."""
     return {
         "id": message_id,
         "type": "message",
@@ -227,8 +232,15 @@ def message_skeleton(message_id: str, model: str, usage: dict[str, Any]) -> dict
         "stop_reason": None,
         "stop_sequence": None,
         "stop_details": None,
-        "usage": usage,
+        "usage": {"cache_creation": None, "inference_geo": None, "service_tier": None, **usage},
+        "container": None,
     }
+
+
+def tool_use(call: Call, restore: Restore, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A call's block."""
+    caller = {"type": "direct"}
+    return {"type": "tool_use", "id": call.id, **restore(call.name), "input": arguments, "caller": caller}
 
 
 def reasoning_of(delta: Mapping[str, Any]) -> str:
