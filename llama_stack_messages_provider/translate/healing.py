@@ -5,33 +5,52 @@ output than small models have room for. The refusal says it.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llama_stack_messages_provider.translate.errors import context_limits
+from llama_stack_messages_provider.translate.errors import context_limits, output_limit
 
 __all__ = ["Remedy", "remedy_for"]
 
-# Parameters without which the answer is still an answer to the request.
+# Parameters, and fields of messages, without which the answer is still an answer to the request.
 _OPTIONAL = (
     "chat_template_kwargs",
     "continue_final_message",
     "add_generation_prompt",
     "continuous_usage_stats",
+    "stream_options",
     "thinking_token_budget",
     "reasoning_effort",
+    "reasoning_content",
+    "reasoning",
     "parallel_tool_calls",
     "top_k",
     "user",
     "temperature",
     "top_p",
 )
+# Words of other meanings too: they count only where the message calls them a parameter.
+_AMBIGUOUS = frozenset({"user", "reasoning"})
+_OF_MESSAGES = frozenset({"reasoning_content", "reasoning"})
+# Without the one, the other would leave the model without its cue.
+_TOGETHER = {"continue_final_message": frozenset({"continue_final_message", "add_generation_prompt"})}
+
 _REFUSES = re.compile(
-    r"unsupported|not support|unrecognized|unknown|unexpected|extra (inputs|fields)|not (permitted|allowed)|invalid",
+    r"unsupported|not support|unrecognized|unknown|unexpected|extra[_ ](inputs|fields|forbidden)|invalid"
+    r"|not (permitted|allowed|configured|enabled)|must be one of",
     re.IGNORECASE,
 )
-_SYSTEM = re.compile(r"system (message|role|prompt)|roles? must alternate|unexpected (message )?role", re.IGNORECASE)
+_CALLED = r"(argument|field|key|option|param|parameter|property)s?( supplied)?"
+_SYSTEM = re.compile(
+    r"system message.{0,40}(begin|first|start|must|only|one)|only.{0,20}system message|roles? must alternate"
+    r"|unexpected (message )?role|(got|role) ['\"`]?system|system role",
+    re.IGNORECASE,
+)
+_USE_INSTEAD = re.compile(r"use ['\"`]?max_completion_tokens['\"`]? instead", re.IGNORECASE)
+# vLLM stops counting where prompt and output no longer fit together: its number is a lower bound and no help.
+_NO_ROOM = re.compile(r"contains at least \d+ input tokens|cannot be greater than max_model_len", re.IGNORECASE)
+_LIMIT_NAMES = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +58,9 @@ class Remedy:
     """A change to a chat completion, worth remembering for its model.
 
     Args:
-        drop: A parameter to leave out.
+        drop: A parameter, or a field of messages, to leave out.
         rename: A parameter to send under another name: (from, to).
-        max_tokens: A smaller output limit, for this request alone.
+        max_tokens: A smaller output limit, for this request alone; 0 for none, which is what the window has room for.
         merge_system: Move system messages of mid-conversation to the head.
     """
 
@@ -52,15 +71,23 @@ class Remedy:
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters with the change; `merge_system` is for the translation to apply."""
-        changed = {k: v for k, v in params.items() if k != self.drop}
-        if self.drop == "continuous_usage_stats":
-            changed["stream_options"] = {"include_usage": True}
+        gone = _TOGETHER.get(self.drop or "", frozenset({self.drop}))
+        changed = {k: v for k, v in params.items() if k not in gone}
+        if self.drop == "continuous_usage_stats" and "stream_options" in changed:
+            changed["stream_options"] = {k: v for k, v in changed["stream_options"].items() if k != self.drop}
+        if self.drop in _OF_MESSAGES:
+            changed["messages"] = [{k: v for k, v in m.items() if k != self.drop} for m in params["messages"]]
         if self.rename is not None and self.rename[0] in changed:
             changed[self.rename[1]] = changed.pop(self.rename[0])
         if self.max_tokens is not None:
-            name = "max_tokens" if "max_tokens" in changed else "max_completion_tokens"
-            changed[name] = min(self.max_tokens, changed.get(name, self.max_tokens))
+            changed = _limited(changed, self.max_tokens)
         return changed
+
+
+def _limited(params: dict[str, Any], max_tokens: int) -> dict[str, Any]:
+    if not max_tokens:
+        return {k: v for k, v in params.items() if k not in _LIMIT_NAMES}
+    return {k: min(v, max_tokens) if k in _LIMIT_NAMES else v for k, v in params.items()}
 
 
 def remedy_for(message: str, params: Mapping[str, Any]) -> Remedy | None:
@@ -70,14 +97,48 @@ def remedy_for(message: str, params: Mapping[str, Any]) -> Remedy | None:
         message: The upstream's words.
         params: What was refused.
     """
-    if (limits := context_limits(message)) and limits[0] < limits[1]:
-        return Remedy(max_tokens=limits[1] - limits[0])
-    if "max_completion_tokens" in message and "max_tokens" in params:
-        return Remedy(rename=("max_tokens", "max_completion_tokens"))
+    return next(_remedies(message, params), None)
+
+
+def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
+    if (room := _room(message)) is not None and room < _asked(params):
+        yield Remedy(max_tokens=room)
+    if "max_tokens" in params and _USE_INSTEAD.search(message):
+        yield Remedy(rename=("max_tokens", "max_completion_tokens"))
+    if "max_completion_tokens" in params and _is_refused("max_completion_tokens", message):
+        yield Remedy(rename=("max_completion_tokens", "max_tokens"))
     if _SYSTEM.search(message) and any(m["role"] == "system" for m in params["messages"][1:]):
-        return Remedy(merge_system=True)
-    if not _REFUSES.search(message):
+        yield Remedy(merge_system=True)
+    present = _present(params)
+    for name in _OPTIONAL:
+        if name in present and _is_refused(name, message):
+            yield Remedy(drop=name)
+
+
+def _room(message: str) -> int | None:
+    """What is left for output, in tokens; 0 where only the upstream knows."""
+    if (limit := output_limit(message)) is not None:
+        return limit
+    limits = context_limits(message)
+    if limits is not None and limits[0] >= limits[1]:  # the prompt alone is too long
         return None
-    present = {*params, *(params.get("stream_options") or ())}
-    named = (name for name in _OPTIONAL if name in present and re.search(rf"\b{name}\b", message))
-    return next((Remedy(drop=name) for name in named), None)
+    if _NO_ROOM.search(message):
+        return 0
+    return limits[1] - limits[0] if limits else None
+
+
+def _asked(params: Mapping[str, Any]) -> int:
+    return next((params[name] for name in _LIMIT_NAMES if name in params), 0)
+
+
+def _present(params: Mapping[str, Any]) -> set[str]:
+    of_messages = {name for message in params["messages"] for name in _OF_MESSAGES & message.keys()}
+    return {*params, *(params.get("stream_options") or ()), *of_messages}
+
+
+def _is_refused(name: str, message: str) -> bool:
+    if not _REFUSES.search(message):
+        return False
+    word = name.replace("_", "_?")  # some servers write reasoningEffort
+    called = rf"{_CALLED}\b[:\s'\"`(\[]*{word}\b|(^|[\s;.]){word}: "
+    return re.search(called if name in _AMBIGUOUS else rf"\b{word}\b", message, re.IGNORECASE) is not None
