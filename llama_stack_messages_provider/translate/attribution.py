@@ -14,10 +14,14 @@ _LINE = re.compile(rf"\A\s*{MARK}:[^\n]*\n?")
 
 
 def without_attribution(system: Any) -> Any:
-    """A system prompt, string or blocks, without the line; the same object where there is none."""
+    """A system prompt, string or blocks, without the line; the same object where there is none, whatever it is."""
     if isinstance(system, str):
-        return _LINE.sub("", system, count=1)
-    if not isinstance(system, list) or not system or MARK not in str(system[0].get("text", ""))[:200]:
+        return _LINE.sub("", system, count=1) if _LINE.match(system) else system
+    if not isinstance(system, list) or not system or not isinstance(system[0], dict):
         return system
-    head = _LINE.sub("", system[0]["text"], count=1)
-    return [{**system[0], "text": head}, *system[1:]] if head.strip() else system[1:]
+    head, *others = system
+    text = head.get("text")
+    if not isinstance(text, str) or not _LINE.match(text):
+        return system
+    rest = _LINE.sub("", text, count=1)
+    return [{**head, "text": rest}, *others] if rest.strip() else others

@@ -34,12 +34,16 @@ GAPS: dict[Engine, dict[str, str]] = {
         "server_tool": _DROPPED,
         "server_tool_history": _REFUSED,
         "container_upload": _REFUSED,
+        "tool_change": _REFUSED,
         "unknown_block": _REFUSED,
     },
     "llama.cpp": {
         "document": _DROPPED,
         "search_result": _DROPPED,
         "tool_reference": _DROPPED,
+        "container_upload": _DROPPED,
+        "tool_change": _DROPPED,
+        "unknown_block": _DROPPED,
         "client_tool": "offered without a schema",
         "server_tool": "offered without a schema",
         "server_tool_history": _DROPPED,
@@ -54,6 +58,9 @@ GAPS: dict[Engine, dict[str, str]] = {
         "document": _DROPPED,
         "search_result": _DROPPED,
         "tool_reference": _DROPPED,
+        "container_upload": _DROPPED,
+        "tool_change": _DROPPED,
+        "unknown_block": _DROPPED,
         "image_url": _REFUSED,
         "client_tool": "offered without a schema",
         "forced_tool": _IGNORED,
@@ -79,8 +86,9 @@ REPAIRED: dict[Engine, str] = {
 BLIND_TO_ERRORS: frozenset[Engine] = frozenset({"vllm", "sglang", "llama.cpp", "ollama"})
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
-_KNOWN_BLOCKS = frozenset({"text", "image", "tool_use", "tool_result", "thinking", "tool_reference"})
-_FEATURE_BLOCKS = frozenset({"document", "search_result", "redacted_thinking", "container_upload"})
+# Blocks that every native endpoint takes; images and results are looked into.
+_KNOWN_BLOCKS = frozenset({"text", "tool_use", "thinking"})
+_FEATURE_BLOCKS = frozenset({"document", "search_result", "tool_reference", "redacted_thinking", "container_upload"})
 
 
 def gaps_of(engine: Engine, features: frozenset[str]) -> dict[str, str]:
@@ -109,7 +117,7 @@ def _block_features(messages: Any) -> Iterator[str]:
 
 def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
     kind = block.get("type")
-    if kind == "text" or kind == "tool_use":
+    if not isinstance(kind, str) or kind in _KNOWN_BLOCKS:
         return
     if kind == "image":
         source = block.get("source")
@@ -119,16 +127,19 @@ def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
         if block.get("is_error"):
             yield "is_error"
         yield from _block_features([block])
-    elif kind in _FEATURE_BLOCKS or kind == "tool_reference":
+    elif kind in _FEATURE_BLOCKS:
         yield kind
-    elif isinstance(kind, str) and (kind.endswith("_tool_result") or kind in {"server_tool_use", "mcp_tool_use"}):
+    elif kind in {"tool_addition", "tool_removal"}:
+        yield "tool_change"
+    elif kind.endswith("_tool_result") or kind in {"server_tool_use", "mcp_tool_use"}:
         yield "server_tool_history"
-    elif kind not in _KNOWN_BLOCKS:
+    else:
         yield "unknown_block"
 
 
 def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
-    for tool in request.get("tools") or ():
+    tools = request.get("tools")
+    for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "custom" and "input_schema" not in tool:
             yield "client_tool" if kind.startswith(_CLIENT_TOOLS) else "server_tool"

@@ -1,7 +1,7 @@
 """What is changed in a request that is passed through, and why; everything else travels as it came."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from llama_stack_messages_provider.translate.signatures import is_ours
 
 __all__ = ["native_body", "with_model"]
 
-_MODEL = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MARK = MARK.encode()
 
 
@@ -36,9 +36,9 @@ def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
         return raw
     found = list(_MODEL.finditer(raw))
     # One occurrence can only be the top-level one: inside a string the quotes would be escaped.
-    if len(found) == 1 and raw.count(b'"model"') == 1:
+    if len(found) == 1 and raw.count(b'"model"') == 1 and orjson.loads(found[0][1]) == request.get("model"):
         start, end = found[0].span(1)
-        return raw[: start - 1] + orjson.dumps(model) + raw[end + 1 :]
+        return raw[:start] + orjson.dumps(model) + raw[end:]
     return orjson.dumps({**request, "model": model})
 
 
@@ -51,31 +51,56 @@ def _rewritten(
     if _MARK in raw and (system := without_attribution(request.get("system"))) is not request.get("system"):
         changed = {**request, "system": system}
     if engine in BLIND_TO_ERRORS and b'"is_error"' in raw and "is_error" in features_of(request):
-        changed = {**(changed or request), "messages": [_marked(m, error_marker) for m in request["messages"]]}
+        changed = _with_blocks(changed or request, lambda blocks: _marked(blocks, error_marker))
     return changed
 
 
+# A native request is its upstream's to judge: what has not the documented shape is left as it is.
+
+
+def _with_blocks(request: Mapping[str, Any], change: Callable[[list[Any]], list[Any]]) -> dict[str, Any]:
+    """A request with the blocks of each message changed."""
+    messages = request.get("messages")
+    if not isinstance(messages, list):
+        return dict(request)
+    return {**request, "messages": [_with_content(message, change) for message in messages]}
+
+
+def _with_content(message: Any, change: Callable[[list[Any]], list[Any]]) -> Any:
+    content = message.get("content") if isinstance(message, dict) else None
+    return {**message, "content": change(content)} if isinstance(content, list) else message
+
+
 def _without_our_thinking(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {**request, "messages": [_foreign_only(m) for m in request["messages"]]}
+    changed = _with_blocks(request, _foreign_only)
+    if isinstance(messages := changed.get("messages"), list):  # a turn of nothing else is refused when it is empty
+        pairs = zip(messages, request["messages"], strict=True)
+        changed["messages"] = [new for new, old in pairs if not _emptied(new, old)]
+    return changed
 
 
-def _foreign_only(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not isinstance(message["content"], list):
-        return message
-    kept = [b for b in message["content"] if not (b["type"] == "thinking" and is_ours(b.get("signature")))]
-    return {**message, "content": kept}
+def _emptied(new: Any, old: Any) -> bool:
+    return isinstance(new, dict) and new.get("content") == [] and old["content"] != []
 
 
-def _marked(message: Mapping[str, Any], marker: str) -> Mapping[str, Any]:
-    if not isinstance(message["content"], list):
-        return message
-    return {**message, "content": [_marked_result(b, marker) for b in message["content"]]}
+def _foreign_only(blocks: list[Any]) -> list[Any]:
+    return [block for block in blocks if not (_is(block, "thinking") and is_ours(block.get("signature")))]
 
 
-def _marked_result(block: Mapping[str, Any], marker: str) -> Mapping[str, Any]:
-    if block["type"] != "tool_result" or not block.get("is_error"):
-        return block
+def _is(block: Any, kind: str) -> bool:
+    return isinstance(block, dict) and block.get("type") == kind
+
+
+def _marked(blocks: list[Any], marker: str) -> list[Any]:
+    return [_marked_result(block, marker) if _is(block, "tool_result") else block for block in blocks]
+
+
+def _marked_result(block: dict[str, Any], marker: str) -> dict[str, Any]:
     content = block.get("content") or ""
+    if block.get("is_error") is not True:
+        return block
     if isinstance(content, str):
         return {**block, "content": marker + content}
-    return {**block, "content": [{"type": "text", "text": marker.rstrip()}, *content]}
+    if isinstance(content, list):
+        return {**block, "content": [{"type": "text", "text": marker.rstrip()}, *content]}
+    return block
