@@ -5,7 +5,7 @@ chat templates take nothing else.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.documents import (
@@ -20,27 +20,37 @@ __all__ = ["Part", "joined", "to_parts", "tool_result_parts"]
 
 Part = dict[str, Any]
 Block = Mapping[str, Any]
+Place = Literal["user", "assistant", "system", "prompt", "result"]
 
 _BETWEEN = "\n\n"
 
 
 class _Context:
-    __slots__ = ("files", "losses")
+    __slots__ = ("files", "losses", "place")
 
-    def __init__(self, losses: Losses, *, files: bool) -> None:
+    def __init__(self, losses: Losses, place: Place, *, files: bool) -> None:
         self.losses = losses
+        self.place = place
         self.files = files
 
 
 def to_parts(
-    content: str | Iterable[Block], path: str, losses: Losses, *, files: bool = False, offset: int = 0
+    content: str | Iterable[Block],
+    path: str,
+    losses: Losses,
+    *,
+    place: Place = "user",
+    files: bool = False,
+    offset: int = 0,
 ) -> list[Part]:
-    """The parts of a user turn, of a system prompt, or of a tool result.
+    """The parts of a turn, of the system prompt, or of a tool result.
 
     Args:
         content: A string or blocks.
         path: Where the content stands in the request, for errors and losses.
         losses: Takes what cannot be carried.
+        place: Whose content it is: a turn's by its role, the system `prompt`'s, or a tool `result`'s. OpenAI's API
+            takes more than text from users only.
         files: Whether the upstream takes `file` parts.
         offset: Where the first of these blocks stands in its content.
 
@@ -49,7 +59,7 @@ def to_parts(
     """
     if isinstance(content, str):
         return [_text(content)] if content else []
-    context = _Context(losses, files=files)
+    context = _Context(losses, place, files=files and place in _WITH_MEDIA)
     parts: list[Part] = []
     for index, block in enumerate(content, offset):
         parts += _block_parts(block, f"{path}.{index}", context)
@@ -65,13 +75,14 @@ def joined(parts: list[Part]) -> str | list[Part]:
 
 def tool_result_parts(block: Block, path: str, losses: Losses, *, files: bool = False) -> list[Part]:
     """The parts of a `tool_result`; an absent content is an empty result."""
-    return to_parts(block.get("content") or "", f"{path}.content", losses, files=files)
+    return to_parts(block.get("content") or "", f"{path}.content", losses, place="result", files=files)
 
 
 def _block_parts(block: Block, path: str, context: _Context) -> list[Part]:
-    translate = _BLOCKS.get(block["type"])
+    # Blocks are validated only where Anthropic's API has them; elsewhere their shape is anybody's guess.
+    translate = _BLOCKS.get(context.place, _TURN_BLOCKS).get(block["type"])
     if translate is None:
-        context.losses.drop(path, f"{block['type']} blocks are not known")
+        context.losses.drop(path, f"{block['type']} blocks are not understood here")
         return []
     return translate(block, path, context)
 
@@ -86,34 +97,59 @@ def _text_block(block: Block, path: str, context: _Context) -> list[Part]:
 
 def _image(block: Block, path: str, context: _Context) -> list[Part]:
     source = block["source"]
+    if context.place not in _WITH_MEDIA:
+        context.losses.drop(path, "the inference API takes images from users and tools only")
+        return []
     if source["type"] == "base64":
         url = f"data:{source['media_type']};base64,{source['data']}"
     elif source["type"] == "url":
         url = source["url"]
     else:
-        raise InvalidRequestError(f"{path}.source: this server has no files to take the image from")
+        return _without_source(source, path, "image", context)
     return [{"type": "image_url", "image_url": {"url": url}}]
 
 
 def _document(block: Block, path: str, context: _Context) -> list[Part]:
     source = block["source"]
-    if (block.get("citations") or {}).get("enabled"):
-        context.losses.drop(f"{path}.citations", "models that are translated to do not cite")
+    _check_citations(block, path, context)
     if source["type"] == "base64" and context.files:
         data = f"data:{source['media_type']};base64,{source['data']}"
         return [{"type": "file", "file": {"filename": block.get("title") or "document.pdf", "file_data": data}}]
     if source["type"] == "content" and not isinstance(source["content"], str):
-        images = [b for b in source["content"] if b["type"] == "image"]
-        pictures = [part for b in images for part in _image(b, f"{path}.source.content", context)]
-        return [_text(document_text(block, path)), *pictures]
+        pictures = _pictures(source["content"], f"{path}.source.content", context)
+        return [_text(document_text(block, path, context.losses)), *pictures]
     if source["type"] in {"text", "base64", "content"}:
-        return [_text(document_text(block, path))]
+        return [_text(document_text(block, path, context.losses))]
     if source["type"] == "url":
-        raise InvalidRequestError(f"{path}.source: documents are not fetched by this server (documents.fetch_urls)")
-    raise InvalidRequestError(f"{path}.source: this server has no files to take the document from")
+        raise InvalidRequestError(f"{path}.source: this server does not fetch documents (translation.fetch_urls)")
+    return _without_source(source, path, "document", context)
+
+
+def _pictures(content: Iterable[Block], path: str, context: _Context) -> list[Part]:
+    """What is not text in a document's content."""
+    parts: list[Part] = []
+    for index, block in enumerate(content):
+        if block["type"] == "image":
+            parts += _image(block, f"{path}.{index}", context)
+        elif block["type"] != "text":
+            context.losses.drop(f"{path}.{index}", f"{block['type']} blocks are not understood here")
+    return parts
+
+
+def _without_source(source: Block, path: str, what: str, context: _Context) -> list[Part]:
+    if source["type"] == "file":
+        raise InvalidRequestError(f"{path}.source: this server has no files to take the {what} from")
+    context.losses.drop(path, f"{source['type']} sources are not known")
+    return []
+
+
+def _check_citations(block: Block, path: str, context: _Context) -> None:
+    if (block.get("citations") or {}).get("enabled"):
+        context.losses.drop(f"{path}.citations", "models that are translated to do not cite")
 
 
 def _search_result(block: Block, path: str, context: _Context) -> list[Part]:
+    _check_citations(block, path, context)
     return [_text(search_result_text(block))]
 
 
@@ -135,13 +171,14 @@ def _compaction(block: Block, path: str, context: _Context) -> list[Part]:
 
 def _tool_change(block: Block, path: str, context: _Context) -> list[Part]:
     tool = block["tool"]
-    name = tool.get("name") or tool.get("definition", {}).get("name") or tool.get("server_name")
+    definition = tool["definition"] if tool["type"] == "tool_definition" else {}
+    name = tool.get("name") or definition.get("name") or definition.get("type") or tool.get("server_name")
     state = "available now" if block["type"] == "tool_addition" else "no longer available"
     return [_text(f"The tool {name} is {state}.")]
 
 
 def _server_tool(block: Block, path: str, context: _Context) -> list[Part]:
-    return [_text(server_tool_text(block))]
+    return [_text(server_tool_text(block, path, context.losses))]
 
 
 def _nothing(block: Block, path: str, context: _Context) -> list[Part]:
@@ -153,14 +190,16 @@ def _container_upload(block: Block, path: str, context: _Context) -> list[Part]:
     return []
 
 
-_BLOCKS: dict[str, Callable[[Block, str, _Context], list[Part]]] = {
+_WITH_MEDIA = frozenset({"user", "result"})
+
+_Translate = Callable[[Block, str, _Context], list[Part]]
+
+_TURN_BLOCKS: dict[str, _Translate] = {
     "text": _text_block,
     "image": _image,
     "document": _document,
     "search_result": _search_result,
-    "tool_reference": _tool_reference,
     "container_upload": _container_upload,
-    "browser_state": _browser_state,
     "compaction": _compaction,
     "tool_addition": _tool_change,
     "tool_removal": _tool_change,
@@ -180,4 +219,15 @@ _BLOCKS: dict[str, Callable[[Block, str, _Context], list[Part]]] = {
     "thinking": _nothing,
     "fallback": _nothing,
     "mcp_tool_listing": _nothing,
+}
+_BLOCKS: dict[Place, dict[str, _Translate]] = {
+    "prompt": {"text": _text_block},
+    "result": {
+        "text": _text_block,
+        "image": _image,
+        "document": _document,
+        "search_result": _search_result,
+        "tool_reference": _tool_reference,
+        "browser_state": _browser_state,
+    },
 }

@@ -1,8 +1,9 @@
 """Anthropic's turns to OpenAI's messages.
 
 Each `tool_use` is answered by a `tool` message right behind it, whatever the client sent: a result without a call
-becomes text of the user's turn, a call without a result gets one that says so. Consecutive turns of one role become
-one message. Both are what chat templates insist on, and what interrupted or compacted conversations lack.
+becomes text of the user's turn, a call without a result gets one that says so, and what stands between calls and
+their results waits until all are there. Consecutive turns of one role become one message. This is what chat templates
+insist on, and what interrupted or compacted conversations lack.
 """
 
 import json
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.translate.client_tools import ClientTools
-from llama_stack_messages_provider.translate.content import Part, joined, to_parts, tool_result_parts
+from llama_stack_messages_provider.translate.content import Part, Place, joined, to_parts, tool_result_parts
 from llama_stack_messages_provider.translate.dialects import Dialect
 from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.tools import ToolNames
@@ -41,16 +42,16 @@ class Conversation:
         self._client_tools = client_tools
         self._error_marker = error_marker
         self._unanswered: dict[str, None] = {}
-        self._waiting_system: list[Part] = []
+        self._waiting: list[tuple[str, list[Part]]] = []
         self.messages: list[dict[str, Any]] = []
 
+    def prompt(self, content: Any, path: str, *, offset: int = 0) -> None:
+        """The system prompt; `offset` is where its first block stood in the request."""
+        self._add("system", to_parts(content, path, self._losses, place="prompt", offset=offset))
+
     def system(self, content: Any, path: str) -> None:
-        """The system prompt, or a system turn in mid-conversation, which keeps its position."""
-        parts = to_parts(content, path, self._losses)
-        if self._unanswered:  # not between calls and their results
-            self._waiting_system += parts
-        else:
-            self._add_system(parts)
+        """A system turn in mid-conversation, which keeps its position; never between calls and their results."""
+        self._say("system", to_parts(content or "", path, self._losses, place="system"))
 
     def user(self, content: Any, path: str) -> None:
         """A user turn: results first, as OpenAI's API wants them, then everything else in its order."""
@@ -62,24 +63,22 @@ class Conversation:
             if block["type"] == "tool_result":
                 self._result(block, where, pictures, rest)
             else:
-                rest += self._parts([block], path, index)
-        self._answer_the_rest(path)
-        self._add("user", pictures + rest)
+                rest += self._parts([block], path, "user", index)
+        self._say("user", pictures + rest)
 
     def assistant(self, content: Any, path: str) -> None:
         """An assistant turn: text, calls, and thinking where the upstream takes it back."""
-        self._answer_the_rest(path)
+        if self._waiting or not self._goes_on():
+            self._answer_the_rest(path)
         blocks = _blocks(content)
         message: dict[str, Any] = {"role": "assistant"}
-        text = joined([p for i, b in enumerate(blocks) if b["type"] not in _APART for p in self._parts([b], path, i)])
-        if text:
+        if text := self._assistant_text(blocks, path):
             message["content"] = text
         thinking = "\n".join(b["thinking"] for b in blocks if b["type"] == "thinking" and b["thinking"])
         if thinking and self._dialect.reasoning:
             message[self._dialect.reasoning] = thinking
-        if calls := [self._tool_call(b) for b in blocks if b["type"] == "tool_use"]:
+        if calls := self._tool_calls(blocks, path):
             message["tool_calls"] = calls
-            self._unanswered = {call["id"]: None for call in calls}
         if len(message) > 1:
             self._add_assistant(message)
 
@@ -88,12 +87,36 @@ class Conversation:
         self._answer_the_rest(path)
         return self.messages
 
-    def _parts(self, blocks: Iterable[Mapping[str, Any]], path: str, offset: int) -> list[Part]:
-        return to_parts(blocks, path, self._losses, files=self._dialect.files, offset=offset)
+    def _goes_on(self) -> bool:
+        """Whether the last message is the assistant's, so that another turn of it belongs to the same message."""
+        return bool(self.messages) and self.messages[-1]["role"] == "assistant"
 
-    def _result(
-        self, block: Mapping[str, Any], path: str, pictures: list[Part], rest: list[Part]
-    ) -> None:
+    def _say(self, role: str, parts: list[Part]) -> None:
+        if parts:
+            self._waiting.append((role, parts))
+        if not self._unanswered:
+            self._release()
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for role, parts in waiting:
+            self._add(role, parts)
+
+    def _parts(self, blocks: Iterable[Mapping[str, Any]], path: str, place: Place, offset: int) -> list[Part]:
+        return to_parts(blocks, path, self._losses, place=place, files=self._dialect.files, offset=offset)
+
+    def _assistant_text(self, blocks: list[Mapping[str, Any]], path: str) -> str:
+        """The text of an assistant turn. A model's text is cut into blocks at any place: nothing goes between them."""
+        text = last = ""
+        for index, block in enumerate(blocks):
+            if block["type"] not in _APART:
+                piece = _BETWEEN.join(part["text"] for part in self._parts([block], path, "assistant", index))
+                apart = text and piece and not last == block["type"] == "text"
+                text += (_BETWEEN if apart else "") + piece
+            last = block["type"]
+        return text
+
+    def _result(self, block: Mapping[str, Any], path: str, pictures: list[Part], rest: list[Part]) -> None:
         parts = tool_result_parts(block, path, self._losses, files=self._dialect.files)
         text = _BETWEEN.join(p["text"] for p in parts if p["type"] == "text")
         others = [p for p in parts if p["type"] != "text"]
@@ -117,18 +140,25 @@ class Conversation:
             content = self._error_marker + _NO_RESULT
             self.messages.append({"role": "tool", "tool_call_id": tool_use_id, "content": content})
         self._unanswered = {}
-        waiting, self._waiting_system = self._waiting_system, []
-        self._add_system(waiting)
+        self._release()
+
+    def _tool_calls(self, blocks: list[Mapping[str, Any]], path: str) -> list[dict[str, Any]]:
+        calls = []
+        for index, block in enumerate(blocks):
+            if block["type"] != "tool_use":
+                continue
+            if block["id"] in self._unanswered:
+                self._losses.repair(f"{path}.{index}.id", f"there are two tool_use blocks with the id {block['id']}")
+                continue
+            self._unanswered[block["id"]] = None
+            calls.append(self._tool_call(block))
+        return calls
 
     def _tool_call(self, block: Mapping[str, Any]) -> dict[str, Any]:
         name = self._client_tools.function_name(block)
         arguments = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
         function = {"name": self._names.sent(name), "arguments": arguments}
         return {"id": block["id"], "type": "function", "function": function}
-
-    def _add_system(self, parts: list[Part]) -> None:
-        if parts:
-            self._add("system", parts)
 
     def _add(self, role: str, parts: list[Part]) -> None:
         if not parts:
@@ -140,12 +170,12 @@ class Conversation:
             self.messages.append({"role": role, "content": joined(parts)})
 
     def _add_assistant(self, message: dict[str, Any]) -> None:
-        last = self.messages[-1] if self.messages else None
-        if last is None or last["role"] != "assistant":
-            self.messages.append(message)
-            return
-        if "content" in message:
-            last["content"] = joined([*_as_parts(last.get("content", [])), *_as_parts(message["content"])])
+        if not self._goes_on():
+            self.messages.append({"role": "assistant"})
+        last = self.messages[-1]
+        texts = [m["content"] for m in (last, message) if m.get("content")]
+        if texts or not (last.get("tool_calls") or message.get("tool_calls")):  # thinking alone is no message
+            last["content"] = _BETWEEN.join(texts)
         if reasoning := self._dialect.reasoning:
             both = [m[reasoning] for m in (last, message) if reasoning in m]
             last.update({reasoning: "\n".join(both)} if both else {})

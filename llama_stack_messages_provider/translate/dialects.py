@@ -18,13 +18,15 @@ class Dialect:
         name: The engine.
         top_k: It takes `top_k`.
         effort: It takes `reasoning_effort`.
-        efforts: The efforts it knows, weakest first; a stronger one than it knows becomes its last.
+        efforts: The efforts it is asked for, weakest first; a stronger one becomes the last. Llama Stack's inference
+            API takes no `max`, so that none of these may be it.
         switch: What turns thinking on and off: template variables, `reasoning_effort: none`, or nothing.
         budget: The parameter that limits thinking tokens, if it has one.
         reasoning: The field of an assistant message that replays its thinking, if it takes one.
         prefill: Parameters that make it continue a trailing assistant message.
         stream_options: What is asked for beside `include_usage`.
         max_tokens: The name of its output limit.
+        max_stops: The number of stop sequences it takes; None if there is no limit.
         files: It takes `file` parts.
     """
 
@@ -38,6 +40,7 @@ class Dialect:
     prefill: dict[str, Any] = field(default_factory=dict)
     stream_options: dict[str, Any] = field(default_factory=dict)
     max_tokens: str = "max_tokens"
+    max_stops: int | None = None
     files: bool = False
 
 
@@ -56,7 +59,6 @@ DIALECTS: dict[str, Dialect] = {
     ),
     "sglang": Dialect(
         "sglang",
-        efforts=("low", "medium", "high", "max"),
         switch="template",
         reasoning="reasoning_content",
         prefill={"continue_final_message": True},
@@ -69,6 +71,7 @@ DIALECTS: dict[str, Dialect] = {
         top_k=False,
         efforts=("low", "medium", "high", "xhigh"),
         max_tokens="max_completion_tokens",
+        max_stops=4,
         files=True,
     ),
     "anthropic": Dialect("anthropic", top_k=False, effort=False, switch=None),

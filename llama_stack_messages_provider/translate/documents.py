@@ -6,14 +6,18 @@ The form is stable, so that prompt prefixes stay cacheable, and says where each 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from io import BytesIO
 from typing import Any
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.translate.losses import Losses
 
 __all__ = ["document_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
+
+_SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
+_READABLE = frozenset({"text", "base64", "content"})
 
 
 def tagged(tag: str, text: str, **attributes: str | None) -> str:
@@ -22,27 +26,33 @@ def tagged(tag: str, text: str, **attributes: str | None) -> str:
     return f"<{tag}{head}>\n{text}\n</{tag}>"
 
 
-def document_text(block: Mapping[str, Any], path: str) -> str:
+def document_text(block: Mapping[str, Any], path: str, losses: Losses) -> str:
     """A `document` block whose source is text, content or a base64 PDF.
 
     Raises:
         InvalidRequestError: The PDF cannot be read.
     """
     context = block.get("context")
-    body = _source_text(block["source"], f"{path}.source")
+    body = _source_text(block["source"], f"{path}.source", losses)
     return tagged(
         "document", f"{tagged('context', context)}\n{body}" if context else body, title=block.get("title")
     )
 
 
-def _source_text(source: Mapping[str, Any], path: str) -> str:
+def _source_text(source: Mapping[str, Any], path: str, losses: Losses) -> str:
     if source["type"] == "text":
         return str(source["data"])
     if source["type"] == "base64":
         pages = pdf_pages(source["data"], f"{path}.data")
+        if not any(pages):
+            losses.drop(path, "there is no text in the PDF")
         return "\n".join(tagged("page", text, number=str(n)) for n, text in enumerate(pages, 1))
     content = source["content"]
-    return content if isinstance(content, str) else "\n\n".join(b["text"] for b in content if "text" in b)
+    return content if isinstance(content, str) else _texts(content)
+
+
+def _texts(blocks: Iterable[Mapping[str, Any]]) -> str:
+    return "\n\n".join(block["text"] for block in blocks if block["type"] == "text")
 
 
 def pdf_pages(data: str, path: str) -> list[str]:
@@ -54,29 +64,35 @@ def pdf_pages(data: str, path: str) -> list[str]:
     import logging
 
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is odd in a client's file is no news for our log
     try:
-        reader = PdfReader(BytesIO(base64.b64decode(data, validate=True)))
-        return [page.extract_text().strip() for page in reader.pages]
+        reader = PdfReader(BytesIO(base64.b64decode("".join(data.split()), validate=True)))
+        return [_encodable(page.extract_text()).strip() for page in reader.pages]
     except binascii.Error as exc:
         raise InvalidRequestError(f"{path}: not valid base64") from exc
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except Exception as exc:  # a large parser on a stranger's file: anything may come out of it
         raise InvalidRequestError(f"{path}: the PDF could not be read") from exc
+
+
+def _encodable(text: str) -> str:
+    # Broken fonts yield lone surrogates, which no JSON can carry.
+    return text.encode(errors="replace").decode()
 
 
 def search_result_text(block: Mapping[str, Any]) -> str:
     """A `search_result` block."""
-    text = "\n\n".join(part["text"] for part in block["content"] if "text" in part)
-    return tagged("search_result", text, source=block.get("source"), title=block.get("title"))
+    return tagged("search_result", _texts(block["content"]), source=block["source"], title=block["title"])
 
 
-def server_tool_text(block: Mapping[str, Any]) -> str:
+def server_tool_text(block: Mapping[str, Any], path: str, losses: Losses) -> str:
     """A call or a result of a server tool in the history: what an earlier server did and found."""
-    if "input" in block:
-        return tagged("server_tool_call", _compact(block["input"]), name=str(block.get("name")))
-    return tagged("server_tool_result", _content_text(block.get("content")), type=str(block["type"]))
+    if block["type"] in _SERVER_CALLS:
+        return tagged("server_tool_call", _compact(block["input"]), name=block["name"])
+    content: Any = block.get("content")
+    fetched = block["type"] == "web_fetch_tool_result" and content["type"] == "web_fetch_result"
+    text = _fetched_text(content, f"{path}.content", losses) if fetched else _content_text(content)
+    return tagged("server_tool_result", text, type=block["type"], is_error="true" if block.get("is_error") else None)
 
 
 def _content_text(content: Any) -> str:
@@ -90,6 +106,17 @@ def _content_text(content: Any) -> str:
         return text
     readable = {k: v for k, v in content.items() if not k.startswith("encrypted") and k != "cache_control"}
     return _compact(readable)
+
+
+def _fetched_text(content: Mapping[str, Any], path: str, losses: Losses) -> str:
+    url, document = content["url"], content["content"]
+    if document["source"]["type"] in _READABLE:
+        try:
+            return f"{url}\n{document_text(document, f'{path}.content', losses)}"
+        except InvalidRequestError:  # what an earlier server could read must not end the conversation here
+            pass
+    losses.drop(f"{path}.content", "the fetched document cannot be read here")
+    return str(url)
 
 
 def _compact(value: Any) -> str:

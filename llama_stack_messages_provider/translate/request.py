@@ -3,15 +3,16 @@
 The input is the JSON of a request that `api.models.CreateMessageRequest` has accepted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.attribution import without_attribution
 from llama_stack_messages_provider.translate.conversation import Conversation
 from llama_stack_messages_provider.translate.dialects import Dialect
 from llama_stack_messages_provider.translate.losses import Losses
-from llama_stack_messages_provider.translate.thinking import reasoning_params, shows_thinking
+from llama_stack_messages_provider.translate.thinking import EFFORTS, reasoning_params, shows_thinking, unheard
 from llama_stack_messages_provider.translate.tools import ToolPlan, tool_plan
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
@@ -42,6 +43,9 @@ _CARRIED = frozenset(
         "workspace_id",
     }
 )
+
+
+_NOTHING: tuple[Any, ...] = (None, [], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +103,22 @@ def to_chat_completion(
     losses = Losses(strict=options.strict)
     plan = tool_plan(request, losses)
     params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options)}
-    if (max_tokens := request.get("max_tokens")) is not None:
+    if max_tokens := _max_tokens(request):
         params[dialect.max_tokens] = max_tokens
     params |= _sampling(request, dialect, losses)
     params |= _tools(plan)
-    effort = (request.get("output_config") or {}).get("effort")
-    params |= reasoning_params(request.get("thinking"), effort, dialect)
+    params |= _reasoning(request, dialect, losses)
     params |= _response_format(request)
     params |= _user(request)
     params |= _stream(request, dialect)
-    if request["messages"][-1]["role"] == "assistant":
+    if params["messages"][-1]["role"] == "assistant":
         params |= dialect.prefill
-    for name in request:
-        if name not in _CARRIED and request[name] is not None:
-            losses.drop(name, "the inference API has nothing like it")
+    _drop_the_rest(request, losses)
     return Translation(
         params,
         plan,
         dropped=losses.names,
-        stop_sequences=tuple(request.get("stop_sequences") or ()),
+        stop_sequences=tuple(params.get("stop", ())),
         max_tokens=max_tokens,
         show_thinking=shows_thinking(request.get("thinking")),
         strict=options.strict,
@@ -128,14 +129,33 @@ def _messages(
     request: Mapping[str, Any], plan: ToolPlan, dialect: Dialect, losses: Losses, options: TranslationOptions
 ) -> list[dict[str, Any]]:
     conversation = Conversation(dialect, losses, plan.names, plan.client_tools, options.tool_error_marker)
-    if system := without_attribution(request.get("system")):
-        conversation.system(system, "system")
-    turns = [(f"messages.{i}.content", m["role"], m["content"]) for i, m in enumerate(request["messages"])]
+    given = request.get("system")
+    if system := without_attribution(given):
+        conversation.prompt(system, "system", offset=len(given) - len(system) if isinstance(given, list) else 0)
+    turns = list(_turns(request["messages"]))
     if options.merge_system:
         turns.sort(key=lambda turn: turn[1] != "system")
     for path, role, content in turns:
         getattr(conversation, role)(content, path)
-    return conversation.close("messages")
+    if messages := conversation.close("messages"):
+        return messages
+    raise InvalidRequestError("messages: at least one message must have content")
+
+
+def _turns(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
+    """Path, role and content of what the model is shown."""
+    last_user = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    for i, message in enumerate(messages):
+        # https://platform.claude.com/docs/en/api/messages: such a system message holds until the next user message.
+        cleared = message["role"] == "system" and message.get("clear_at") == "next_user_message"
+        if not (cleared and i < last_user):
+            yield f"messages.{i}.content", message["role"], message.get("content")
+
+
+def _max_tokens(request: Mapping[str, Any]) -> int | None:
+    """The output limit; 0, which asks Anthropic for a warm cache alone, is one token elsewhere."""
+    max_tokens = request.get("max_tokens")
+    return None if max_tokens is None else max(1, max_tokens)
 
 
 def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: Losses) -> dict[str, Any]:
@@ -145,9 +165,28 @@ def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: Losses) -> d
             params["top_k"] = top_k
         else:
             losses.drop("top_k", f"{dialect.name} has no top_k")
-    if stop := request.get("stop_sequences"):
-        params["stop"] = stop
+    if stop := [sequence for sequence in request.get("stop_sequences") or () if sequence]:
+        params["stop"] = stop[: dialect.max_stops]
+        if len(params["stop"]) < len(stop):
+            losses.drop(f"stop_sequences.{dialect.max_stops}", f"{dialect.name} takes {dialect.max_stops}")
     return params
+
+
+def _reasoning(request: Mapping[str, Any], dialect: Dialect, losses: Losses) -> dict[str, Any]:
+    thinking, effort = request.get("thinking"), _effort(request)
+    if unheard(thinking, dialect):
+        losses.drop("thinking", f"{dialect.name} has nothing like it")
+    if effort is not None and not (dialect.effort and effort in EFFORTS):
+        losses.drop("output_config.effort", f"{dialect.name} has no effort {effort}")
+        effort = None
+    return reasoning_params(thinking, effort, dialect)
+
+
+def _effort(request: Mapping[str, Any]) -> str | None:
+    """The effort of this answer: the one that a system message set last, else the request's."""
+    systems = (message for message in request["messages"] if message["role"] == "system")
+    efforts = [(holder.get("output_config") or {}).get("effort") for holder in (request, *systems)]
+    return next((effort for effort in reversed(efforts) if effort), None)
 
 
 def _tools(plan: ToolPlan) -> dict[str, Any]:
@@ -165,7 +204,9 @@ def _response_format(request: Mapping[str, Any]) -> dict[str, Any]:
     form = (request.get("output_config") or {}).get("format") or request.get("output_format")
     if not form:
         return {}
-    schema = {"name": form.get("name") or "answer", "schema": form["schema"], "strict": True}
+    if not isinstance(form.get("schema"), dict):  # the older spelling is not validated
+        raise InvalidRequestError("output_format.schema: Input should be an object")
+    schema = {"name": "answer", "schema": form["schema"], "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
@@ -178,3 +219,11 @@ def _stream(request: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     if not request.get("stream"):
         return {}
     return {"stream": True, "stream_options": {"include_usage": True, **dialect.stream_options}}
+
+
+def _drop_the_rest(request: Mapping[str, Any], losses: Losses) -> None:
+    for name, value in request.items():
+        if name not in _CARRIED and value not in _NOTHING:
+            losses.drop(name, "the inference API has nothing like it")
+    if (request.get("output_config") or {}).get("task_budget"):
+        losses.drop("output_config.task_budget", "the inference API has nothing like it")

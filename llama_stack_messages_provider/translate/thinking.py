@@ -4,32 +4,42 @@ from typing import Any
 
 from llama_stack_messages_provider.translate.dialects import Dialect
 
-__all__ = ["reasoning_params", "shows_thinking"]
+__all__ = ["EFFORTS", "reasoning_params", "shows_thinking", "unheard"]
 
 # Budgets in tokens, up to which an effort is asked for where an engine takes no budget.
 _EFFORT_BY_BUDGET = ((4096, "low"), (16384, "medium"))
-_EFFORT_RANK = ("low", "medium", "high", "xhigh", "max")
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+_ON = frozenset({"enabled", "adaptive"})
+_OFF = frozenset({"disabled", "between_tools"})
 
 
 def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialect: Dialect) -> dict[str, Any]:
     """The parameters that make an engine think as the client asked.
 
     Args:
-        thinking: The request's `thinking`, as JSON; absent means that the engine decides.
-        effort: The request's `output_config.effort`.
+        thinking: The request's `thinking`, as JSON; absent or of an unknown type means that the engine decides.
+            `between_tools` is off too: it asks for progress notes, which no engine has.
+        effort: The request's `output_config.effort`, one of `EFFORTS`.
         dialect: The engine's row.
     """
     kind = (thinking or {}).get("type")
-    if kind == "disabled":
+    if kind in _OFF:
         return _switch(dialect, on=False)
-    budget = (thinking or {}).get("budget_tokens")
-    params: dict[str, Any] = {} if kind is None else _switch(dialect, on=True)
-    if dialect.budget and isinstance(budget, int):
+    params = _switch(dialect, on=True) if kind in _ON else {}
+    budget = (thinking or {}).get("budget_tokens") if kind == "enabled" else None
+    if dialect.budget and budget is not None:
         params[dialect.budget] = budget
-    wanted = effort or (_effort_of(budget) if isinstance(budget, int) else None)
+    wanted = effort or (_effort_of(budget) if budget is not None else None)
     if wanted and dialect.effort:
         params["reasoning_effort"] = _known_effort(wanted, dialect)
     return params
+
+
+def unheard(thinking: dict[str, Any] | None, dialect: Dialect) -> bool:
+    """Whether an engine cannot be told what `thinking` asks for."""
+    kind = (thinking or {}).get("type")
+    return kind is not None and (kind not in _ON | _OFF or not (dialect.switch or dialect.effort or kind in _OFF))
 
 
 def shows_thinking(thinking: dict[str, Any] | None) -> bool:
@@ -51,8 +61,6 @@ def _effort_of(budget: int) -> str:
 
 
 def _known_effort(wanted: str, dialect: Dialect) -> str:
-    if wanted in dialect.efforts or wanted not in _EFFORT_RANK:
-        return wanted
-    rank = _EFFORT_RANK.index(wanted)
-    weaker = [e for e in dialect.efforts if _EFFORT_RANK.index(e) <= rank]
+    rank = EFFORTS.index(wanted)
+    weaker = [effort for effort in dialect.efforts if EFFORTS.index(effort) <= rank]
     return weaker[-1] if weaker else dialect.efforts[0]

@@ -13,7 +13,7 @@ __all__ = ["ToolNames", "ToolPlan", "tool_plan"]
 
 # OpenAI's bound on function names: ^[a-zA-Z0-9_-]{1,64}$.
 _MAX_NAME = 64
-_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -25,7 +25,7 @@ class ToolNames:
 
     def sent(self, name: str) -> str:
         """The name to send; the same name always becomes the same one, so that prompts stay cacheable."""
-        if _NAME.match(name):
+        if _NAME.fullmatch(name):
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
         short = f"{re.sub('[^a-zA-Z0-9_-]', '_', name)[: _MAX_NAME - 13]}_{digest}"
@@ -65,58 +65,79 @@ def tool_plan(request: Mapping[str, Any], losses: Losses) -> ToolPlan:
     Raises:
         InvalidRequestError: A choice without tools, of a tool that is not there, or of one that nothing here runs.
     """
-    tools: list[dict[str, Any]] = [*(request.get("tools") or ()), *_added(request)]
+    found = {f"tools.{index}": tool for index, tool in enumerate(request.get("tools") or ())} | dict(_added(request))
+    tools = list(found.values())
     plan = ToolPlan(ToolNames(), ClientTools(tools))
-    for index, tool in enumerate(tools):
-        if functions := plan.client_tools.functions_of(tool):
-            plan.functions += functions
-        elif "input_schema" in tool:
-            plan.functions.append(_function(tool, plan.names))
+    for path, tool in found.items():
+        functions = plan.client_tools.functions_of(tool)
+        if functions is None and _is_custom(tool):
+            functions = [_function(tool, plan.names)]
+        if functions is None:
+            losses.drop(path, f"nothing here runs {tool['type']}")
         else:
-            losses.drop(f"tools.{index}", f"nothing here runs {tool.get('type')}")
+            _offer(plan, functions, path, losses)
     if choice := request.get("tool_choice"):
         _choose(plan, choice, tools)
     return plan
 
 
-def _added(request: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _added(request: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Tools that `tool_addition` blocks define in mid-conversation: offered from the start, which changes no answer."""
-    for message in request["messages"]:
-        if isinstance(message["content"], list):
-            for block in message["content"]:
-                if block["type"] == "tool_addition" and "definition" in block["tool"]:
-                    yield block["tool"]["definition"]
+    for i, message in enumerate(request["messages"]):
+        if isinstance(content := message.get("content"), list):
+            for j, block in enumerate(content):
+                if block["type"] == "tool_addition" and block["tool"]["type"] == "tool_definition":
+                    yield f"messages.{i}.content.{j}.tool.definition", block["tool"]["definition"]
+
+
+def _is_custom(tool: Mapping[str, Any]) -> bool:
+    """Whether a tool is the client's own; one of an unknown type is, if it looks like one."""
+    if tool.get("type") in (None, "custom"):
+        return True
+    return isinstance(tool.get("name"), str) and isinstance(tool.get("input_schema"), dict)
+
+
+def _offer(plan: ToolPlan, functions: list[dict[str, Any]], path: str, losses: Losses) -> None:
+    offered = {function["function"]["name"] for function in plan.functions}
+    new = [function for function in functions if function["function"]["name"] not in offered]
+    plan.functions += new
+    if len(new) < len(functions):
+        losses.drop(path, "another tool has the same name")
 
 
 def _function(tool: Mapping[str, Any], names: ToolNames) -> dict[str, Any]:
     function: dict[str, Any] = {"name": names.sent(tool["name"])}
-    if description := tool.get("description"):
+    if isinstance(description := tool.get("description"), str) and description:
         function["description"] = description
-    function["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
-    if tool.get("strict") is not None:
+    function["parameters"] = {"type": "object", **tool["input_schema"]}
+    if isinstance(tool.get("strict"), bool):
         function["strict"] = tool["strict"]
     return {"type": "function", "function": function}
 
 
 def _choose(plan: ToolPlan, choice: Mapping[str, Any], tools: list[dict[str, Any]]) -> None:
-    kind = choice.get("type")
+    kind = choice["type"]
     if not tools and kind != "none":
         raise InvalidRequestError("tool_choice: may only be specified while providing tools")
     if kind == "tool":
-        plan.choice = {"type": "function", "function": {"name": _chosen(plan, choice["name"], tools)}}
+        _force(plan, choice["name"], tools)
     elif not plan.functions and kind == "any":
         names = ", ".join(str(tool.get("type")) for tool in tools)
         raise InvalidRequestError(f"tool_choice: the only tools are ones that this server cannot run ({names})")
     elif plan.functions:
-        plan.choice = _CHOICES.get(str(kind))
+        plan.choice = _CHOICES[kind]
     if plan.functions and choice.get("disable_parallel_tool_use"):
         plan.parallel = False
 
 
-def _chosen(plan: ToolPlan, name: str, tools: list[dict[str, Any]]) -> str:
+def _force(plan: ToolPlan, name: str, tools: list[dict[str, Any]]) -> None:
     sent = plan.names.sent(name)
-    if any(f["function"]["name"] == sent for f in plan.functions):
-        return sent
+    if any(function["function"]["name"] == sent for function in plan.functions):
+        plan.choice = {"type": "function", "function": {"name": sent}}
+        return
+    if members := plan.client_tools.toolset_functions(name):  # a toolset is forced by offering nothing but its members
+        plan.functions, plan.choice = members, "required"
+        return
     if any(tool.get("name") == name for tool in tools):
         raise InvalidRequestError(f"tool_choice.name: {name} is a tool that this server cannot run")
     raise InvalidRequestError(f"tool_choice.name: there is no tool named {name}")
