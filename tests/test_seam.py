@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llama_stack_messages_provider.api.errors import RequestTooLargeError
 from llama_stack_messages_provider.seam import Seam, install_seam
 from tests.support.personalities import identities
+from tests.support.stack import Stack, custom_auth, openai_provider, run_config
 from tests.support.upstream import ScriptedUpstream, json_reply
 from tests.support.waiting import eventually
 from tests.support.wire import Json
@@ -180,16 +181,12 @@ def guarded() -> Iterator[Served]:
         app = host_app()
         app.add_middleware(ClientVersionMiddleware)
         policy = [
-            RouteAccessRule(
-                forbid=RouteScope(paths="/v1/messages/batches*"), unless="user with admin in roles"
-            ),
+            RouteAccessRule(forbid=RouteScope(paths="/v1/messages/batches*"), unless="user with admin in roles"),
             RouteAccessRule(permit=RouteScope(paths="*")),
         ]
         app.add_middleware(RouteAuthorizationMiddleware, route_policy=policy)
         config = {"provider_config": {"type": "custom", "endpoint": f"{auth.url}/auth"}}
-        app.add_middleware(
-            AuthenticationMiddleware, auth_config=AuthenticationConfig.model_validate(config), impls={}
-        )
+        app.add_middleware(AuthenticationMiddleware, auth_config=AuthenticationConfig.model_validate(config), impls={})
         with serving(app) as client:
             yield Served(client, auth)
 
@@ -266,9 +263,7 @@ def test_an_unknown_key_is_refused_in_anthropics_shape_and_once(guarded: Served)
         client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
     assert caught.value.request_id is not None
     assert len(guarded.auth.requests) == 1
-    assert_refusal(
-        guarded.post("/v1/messages", headers={"x-api-key": "bad"}), 401, "authentication_error", "401"
-    )
+    assert_refusal(guarded.post("/v1/messages", headers={"x-api-key": "bad"}), 401, "authentication_error", "401")
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/v1/messages", "/v1/messages/batches", "/v1/messages/"])
@@ -295,9 +290,7 @@ def test_the_route_policy_holds_for_the_alias_too(guarded: Served, path: str) ->
 
 def test_a_client_of_another_version_is_told_so(guarded: Served) -> None:
     headers = {"x-api-key": "good", "x-llamastack-client-version": "0.1.0"}
-    assert_refusal(
-        guarded.post("/v1/messages", headers=headers), 426, "invalid_request_error", "not compatible"
-    )
+    assert_refusal(guarded.post("/v1/messages", headers=headers), 426, "invalid_request_error", "not compatible")
 
 
 def test_unknown_paths_and_methods_below_ours_are_told_in_our_shape(plain: httpx.Client) -> None:
@@ -329,9 +322,7 @@ REFUSALS: list[tuple[int, bytes, str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "error_type", "words"), REFUSALS)
-def test_every_refusal_by_the_host_has_our_shape(
-    status: int, body: bytes, error_type: str, words: str
-) -> None:
+def test_every_refusal_by_the_host_has_our_shape(status: int, body: bytes, error_type: str, words: str) -> None:
     described = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
     with serving(sealed(Refusing(status, body, [*described, (b"x-kept", b"1")]))) as client:
         answer = client.post("/v1/messages")
@@ -404,9 +395,7 @@ def test_a_length_does_not_hide_a_chunked_body(plain: httpx.Client) -> None:
 def test_bodies_up_to_the_limit_pass(plain: httpx.Client) -> None:
     for content in (b"x" * LIMIT, iter([b"x" * 500, b"x" * 500])):
         assert plain.post("/v1/messages", content=content).json()["size"] == LIMIT
-    assert_refusal(
-        plain.post("/v1/messages", content=b"x" * (LIMIT + 1)), 413, "request_too_large", "1000 bytes"
-    )
+    assert_refusal(plain.post("/v1/messages", content=b"x" * (LIMIT + 1)), 413, "request_too_large", "1000 bytes")
 
 
 @pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/v1/messages/batches"])
@@ -493,3 +482,93 @@ def test_the_seam_is_installed_once() -> None:
     assert app.middleware_stack is first
     assert isinstance(first, Seam)
     assert first.app is inner
+
+
+# --- the real host ---
+
+
+MODEL = "openai/test-model"
+ASKED: Json = {"model": MODEL, "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+
+
+@dataclass
+class Host:
+    """The real server, with its auth endpoint and its upstream."""
+
+    client: httpx.Client
+    upstream: ScriptedUpstream
+    stack: Stack
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    """`llama stack run` with custom auth and a route policy: batches are for admins."""
+    folder = tmp_path_factory.mktemp("seam")
+    rules = [
+        {"forbid": {"paths": "/v1/messages/batches*"}, "unless": "user with admin in roles"},
+        {"permit": {"paths": "*"}},
+    ]
+    with ScriptedUpstream(identities(USERS)) as auth, ScriptedUpstream() as upstream:
+        config = run_config(
+            folder,
+            inference=[openai_provider(upstream.url)],
+            messages={"limits": {"body_bytes": 100_000}},
+            auth={**custom_auth(auth.url), "route_policy": rules},
+        )
+        with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, verify=False) as client:
+            yield Host(client, upstream, stack)
+
+
+@pytest.mark.parametrize("base", ["", "/v1"])
+def test_the_sdk_talks_to_a_protected_host_with_an_api_key(host: Host, base: str) -> None:
+    host.upstream.forget()
+    client = anthropic.Anthropic(base_url=host.stack.base_url + base, api_key="good")
+    message = client.messages.create(**ASKED)
+    assert message.content[0].type == "text"
+    assert message._request_id is not None
+    assert message._request_id.startswith("req_")
+    with client.messages.stream(**ASKED) as stream:
+        assert stream.get_final_text() == message.content[0].text
+        assert stream.response.headers.get_list("request-id") == [stream.request_id]
+    for seen in host.upstream.requests:
+        assert "x-api-key" not in seen.headers
+        assert "good" not in seen.headers.get("authorization", "")
+
+
+def test_the_real_hosts_refusals_have_our_shape(host: Host) -> None:
+    def post(path: str, key: str, **request: Any) -> httpx.Response:
+        return host.client.post(path, headers={"x-api-key": key}, **request)
+
+    assert_refusal(host.client.post("/v1/messages"), 401, "authentication_error", "Authentication required")
+    assert_refusal(post("/v1/messages", "bad", json=ASKED), 401, "authentication_error", "401")
+    for path in ("/v1/messages/batches", "/v1/v1/messages/batches"):
+        assert_refusal(post(path, "good", json={"requests": []}), 403, "permission_error", "Access denied")
+        assert post(path, "admin", json={"requests": []}).status_code == 400
+    assert_refusal(post("/v1/messages/no/such/path", "good"), 404, "not_found_error", "Not Found")
+    assert_refusal(host.client.get("/v1/messages", headers={"x-api-key": "good"}), 405, "invalid_request_error", "")
+    large = "x" * 100_000
+    assert_refusal(post("/v1/messages", "good", json={**ASKED, "system": large}), 413, "request_too_large", "100000")
+    pieces = iter([large.encode(), b"x"])
+    assert_refusal(post("/v1/messages", "good", content=pieces), 413, "request_too_large", "100000")
+
+
+def test_the_real_hosts_other_paths_are_not_touched(host: Host) -> None:
+    answer = host.client.post("/v1/chat/completions", headers={"x-api-key": "good"}, json={})
+    assert answer.status_code == 401
+    assert answer.json().keys() == {"error"}
+    assert "request-id" not in answer.headers
+    large = {"model": MODEL, "messages": [{"role": "user", "content": "x" * 200_000}]}
+    answer = host.client.post("/v1/chat/completions", headers={"authorization": "Bearer good"}, json=large)
+    assert answer.status_code == 200
+    assert "middleware_stack" not in host.stack.log()
+
+
+def test_the_real_hosts_quota_is_a_rate_limit_error(scripted_stack: Callable[..., Stack]) -> None:
+    with ScriptedUpstream() as upstream:
+        kvstore = {"namespace": "quota", "backend": "kv_default"}
+        quota = {"kvstore": kvstore, "anonymous_max_requests": 3, "period": "day"}
+        stack = scripted_stack(inference=[openai_provider(upstream.url)], messages={}, server={"quota": quota})
+        with httpx.Client(base_url=stack.base_url, verify=False) as client:
+            answers = [client.post("/v1/messages", json=ASKED) for _ in range(5)]
+    assert_refusal(answers[-1], 429, "rate_limit_error", "Quota exceeded")
+    assert answers[-1].headers["x-should-retry"] == "false"
