@@ -1,6 +1,7 @@
 """The adapter: for each call it makes a plan and wires the parts. It maps nothing itself."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi import FastAPI, Response
 from llama_stack.log import get_logger
 from llama_stack_api import Api
 from pydantic import ValidationError
+from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.api.answer import EventStream, JSONAnswer
 from llama_stack_messages_provider.api.base import describe
@@ -135,9 +137,8 @@ class MessagesAdapter:
 
     async def _serve(self, exchange: Exchange) -> Response:
         plan = await self.planner.plan(exchange.request)
-        logger.debug(
-            "Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason
-        )
+        if _debugging():
+            logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
         if plan.route == "native":
             try:
                 return await self._serve_native(exchange, plan)
@@ -258,9 +259,7 @@ class MessagesAdapter:
             raise NativeMissingError("The upstream's count is not understood")
         return Count(body["input_tokens"], "native")
 
-    async def serve_batch(
-        self, body: AsyncIterator[bytes], headers: Mapping[str, str], base_url: str
-    ) -> Response:
+    async def serve_batch(self, body: AsyncIterator[bytes]) -> Response:
         """`POST /v1/messages/batches`: the body is read as it comes."""
         return JSONAnswer(await self._need_batches().create(body, current_identity()))
 
@@ -366,6 +365,11 @@ async def _told(
         await events.aclose()
 
 
+def _debugging() -> bool:
+    # The host's logger spends more on a line that is not written than the rest of the plan.
+    return logging.getLogger(__name__).isEnabledFor(logging.DEBUG)
+
+
 def _exchange(params: Any) -> Exchange:
     request = params.wire()
     return Exchange(_request_id(), orjson.dumps(request), request)
@@ -399,7 +403,9 @@ def _wants_strict(headers: Mapping[str, str]) -> bool:
 
 
 def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
-    sent = {name: headers[name] for name in _FORWARDED if name in headers}
+    # A list header may be repeated, which Starlette's headers know and a plain dict does not.
+    values = headers.getlist if isinstance(headers, Headers) else lambda name: [headers[name]] * (name in headers)
+    sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
     sent.setdefault("anthropic-version", _VERSION)
     return sent
 

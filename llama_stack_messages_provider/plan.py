@@ -9,7 +9,7 @@ from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.resolve import ModelResolver, Target
 from llama_stack_messages_provider.translate.dialects import Dialect, dialect_of
 from llama_stack_messages_provider.translate.gaps import features_of, gaps_of
-from llama_stack_messages_provider.upstream.endpoint import Endpoint, endpoint_of
+from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.probe import Capability, Prober
 
 __all__ = ["Plan", "Planner"]
@@ -57,6 +57,7 @@ class Planner:
         self._config = config
         self._resolver = resolver
         self._prober = prober
+        self._endpoints = Endpoints()
 
     async def plan(self, request: Mapping[str, Any]) -> Plan:
         """The plan for a request.
@@ -69,7 +70,7 @@ class Planner:
 
     async def plan_for(self, target: Target, request: Mapping[str, Any]) -> Plan:
         """The plan for a request to a target."""
-        endpoint = endpoint_of(target.provider)
+        endpoint = self._endpoints.of(target.provider)
         capability = await self._capability(target, endpoint)
         mode = self._config.routes.get(target.provider_id, self._config.route)
         gaps = gaps_of(capability.engine, features_of(request)) if capability.native and mode == "auto" else {}

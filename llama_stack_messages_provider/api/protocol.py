@@ -28,15 +28,13 @@ class Exchange:
         request_id: Its `req_...`.
         body: The bytes of the body.
         request: The body's JSON object.
-        headers: The headers, by lower-case name; repeated ones joined with commas.
-        base_url: The server's URL as the client sees it.
+        headers: The headers, by lower-case name; of one that is repeated, the first.
     """
 
     request_id: str
     body: bytes
     request: dict[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
-    base_url: str = ""
 
 
 @runtime_checkable
@@ -98,6 +96,6 @@ class Messages(Protocol):
         """`POST /v1/messages/count_tokens`."""
         ...
 
-    async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str], base_url: str) -> Response:
+    async def serve_batch(self, body: AsyncIterator[bytes]) -> Response:
         """`POST /v1/messages/batches`; the body is read as it comes."""
         ...

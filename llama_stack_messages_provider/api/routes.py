@@ -113,7 +113,7 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
         return await impl.message_batch_results(message_batch_id)
 
     async def serve_create(request: Request, request_id: str) -> Response:
-        return await impl.serve_batch(request.stream(), request.headers, str(request.base_url))
+        return await impl.serve_batch(request.stream())
 
     add, one = _Adder(router, prefix, published), "/messages/batches/{message_batch_id}"
     add("POST", "/messages/batches", create_message_batch, serve_create, MessageBatch)
@@ -202,7 +202,7 @@ def _request_id(request: Request) -> str:
 
 async def _exchange(request: Request, request_id: str) -> Exchange:
     body = await request.body()
-    return Exchange(request_id, body, _json_object(body), _headers(request), str(request.base_url))
+    return Exchange(request_id, body, _json_object(body), request.headers)
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -225,10 +225,3 @@ def _lenient(body: bytes) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _headers(request: Request) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
-    return headers

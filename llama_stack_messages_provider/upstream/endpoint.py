@@ -8,7 +8,7 @@ from llama_stack.providers.utils.inference.http_client import _build_ssl_context
 from llama_stack.providers.utils.inference.model_registry import NetworkConfig, TimeoutConfig
 from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
 
-__all__ = ["Endpoint", "endpoint_of", "wire_is_faithful"]
+__all__ = ["Endpoint", "Endpoints", "wire_is_faithful"]
 
 # The host's providers that wrap the mixin's chat completion but send the same request for what we ask:
 # vLLM's only adds its default for `max_tokens`, which is always set here.
@@ -25,8 +25,9 @@ class Endpoint:
     """An OpenAI-style upstream: `{root}/v1/...`, with the credentials and network settings of its provider.
 
     Args:
+        configured: The base URL as the provider gives it.
         root: The base URL without its `/v1`.
-        api_base: The base URL as configured, where `/chat/completions` hangs.
+        api_base: The base URL, where `/chat/completions` hangs.
         api_key: The provider's key, or the one of this request's provider data; None if there is none.
         headers: Headers that the provider's network settings add.
         tls: What aiohttp takes as `ssl`: a context, or False to skip verification.
@@ -35,6 +36,7 @@ class Endpoint:
         anthropic_key: Whether the key goes into `x-api-key` instead of `Authorization`.
     """
 
+    configured: str
     root: str
     api_base: str
     api_key: str | None = field(default=None, repr=False)
@@ -59,17 +61,36 @@ class Endpoint:
         return headers
 
 
-def endpoint_of(provider: Any) -> Endpoint | None:
-    """The endpoint behind a provider; None where it has no OpenAI-style upstream, or one that needs its own client."""
-    if not isinstance(provider, OpenAIMixin) or _has_own_client(provider):
-        return None
-    base = str(provider.get_base_url()).rstrip("/")
+class Endpoints:
+    """The endpoints of a stack's providers, worked out once for each base URL and key."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Endpoint] = {}
+
+    def of(self, provider: Any) -> Endpoint | None:
+        """The endpoint behind a provider; None where it has no OpenAI-style upstream, or one that needs its own client.
+
+        The key may be that of the request, so that it is asked for each time.
+        """
+        if not isinstance(provider, OpenAIMixin) or _has_own_client(provider):
+            return None
+        base, key = str(provider.get_base_url()), provider._get_api_key_from_config_or_provider_data()
+        known = self._known.get(id(provider))
+        if known is None or known.api_key != key or known.configured != base:
+            known = self._known[id(provider)] = endpoint_of(provider, base, key)
+        return known
+
+
+def endpoint_of(provider: OpenAIMixin, configured: str, api_key: str | None) -> Endpoint:
+    """The endpoint of a provider with this base URL and key."""
+    base = configured.rstrip("/")
     network: NetworkConfig | None = getattr(provider.config, "network", None)
     connect, read = _timeouts(network)
     return Endpoint(
+        configured=configured,
         root=base.removesuffix("/v1"),
         api_base=base,
-        api_key=provider._get_api_key_from_config_or_provider_data(),
+        api_key=api_key,
         headers=tuple((network.headers or {}).items()) if network else (),
         tls=_tls(provider, network),
         proxy=_proxy(network, base),
@@ -101,18 +122,8 @@ def _timeouts(network: NetworkConfig | None) -> tuple[float | None, float | None
 def _tls(provider: OpenAIMixin, network: NetworkConfig | None) -> ssl.SSLContext | bool:
     if network is None or network.tls is None:
         return provider.shared_ssl_context
-    return _cached_tls(provider, network)
-
-
-def _cached_tls(provider: OpenAIMixin, network: NetworkConfig) -> ssl.SSLContext | bool:
-    # A context reads files: one per provider, kept where the provider keeps its other extras.
-    cached = getattr(provider, "__messages_tls__", None)
-    if cached is None:
-        assert network.tls is not None
-        built = _build_ssl_context(network.tls)
-        cached = ssl.create_default_context(cafile=built) if isinstance(built, str) else built
-        object.__setattr__(provider, "__messages_tls__", cached)
-    return cached
+    built = _build_ssl_context(network.tls)
+    return ssl.create_default_context(cafile=built) if isinstance(built, str) else built
 
 
 def _proxy(network: NetworkConfig | None, base: str) -> str | None:

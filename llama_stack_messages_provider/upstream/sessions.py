@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -66,10 +67,11 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[asyncio.AbstractEventLoop, bool], aiohttp.ClientSession] = {}
+        self._proxies = any(name.lower().endswith("_proxy") for name in os.environ)
 
     def session(self, endpoint: Endpoint) -> aiohttp.ClientSession:
         """The session of the running loop."""
-        proxied = not endpoint.local and any(name.lower().endswith("_proxy") for name in os.environ)
+        proxied = self._proxies and not endpoint.local
         key = (asyncio.get_running_loop(), proxied)
         session = self._sessions.get(key)
         if session is None or session.closed:
@@ -122,7 +124,7 @@ class Sessions:
             options["ssl"] = endpoint.tls
         first_byte = endpoint.read_timeout or limits.first_byte
         connect = endpoint.connect_timeout or limits.connect
-        options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=first_byte)
+        options["timeout"] = _timeout(connect, first_byte)
         try:
             response = await self._send(self.session(endpoint), method, url, headers=sent, data=data, **options)
         except aiohttp.ConnectionTimeoutError as exc:
@@ -172,6 +174,11 @@ async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGener
     finally:
         # A response that was read to its end has returned its connection to the pool; any other loses it.
         response.close()
+
+
+@cache
+def _timeout(connect: float, read: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)
 
 
 def _limit_idle(response: aiohttp.ClientResponse, seconds: float) -> None:
