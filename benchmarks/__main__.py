@@ -36,8 +36,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(groups), help=f"some of {','.join(groups)} (default: all)")
     parser.add_argument("--measures", help=f"some of {ALL_MEASURES} (default: all)")
     parser.add_argument("--rounds", type=int, help="rounds of every measure")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for latest.json and latest.svg")
-    return parser.parse_args()
+    parser.add_argument("--results", type=Path, help="folder for latest.json and latest.svg")
+    options = parser.parse_args()
+    if options.results is None:
+        options.results = WORK / "results" if sys.argv[1:] else RESULTS
+    return options
 
 
 def chosen_measures(options: argparse.Namespace) -> list[Measure]:

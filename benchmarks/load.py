@@ -46,7 +46,6 @@ class Result:
     wall: float = 0.0
     cpu: float = 0.0
     latency: float = 0.0  # median
-    latency_p99: float = 0.0
     first: float = 0.0  # median
     peak: int = 0
     failures: list[str] = field(default_factory=list)
@@ -202,7 +201,7 @@ class Run:
         if not self.answers or self.failures:
             failures = [f"{len(self.failures)} failed of {len(self.answers)}", *self.failures[:1]]
             return Result(requests=len(self.answers), failures=failures)
-        latencies = sorted(answer.done - answer.sent for answer in self.answers)
+        latencies = [answer.done - answer.sent for answer in self.answers]
         firsts = [answer.first - answer.sent for answer in self.answers]
         return Result(
             requests=len(latencies),
@@ -210,7 +209,6 @@ class Run:
             wall=wall,
             cpu=cpu,
             latency=statistics.median(latencies),
-            latency_p99=latencies[int(len(latencies) * 0.99)],
             first=statistics.median(firsts) if case.events else 0.0,
             peak=peak,
         )

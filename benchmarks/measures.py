@@ -30,10 +30,10 @@ class Measure:
 MEASURES = (
     Measure("plain_1", "bench-plain", 1, seconds=1.0, warm=5),
     Measure("plain_16", "bench-plain", 16, seconds=1.5, warm=16),
-    Measure("plain_64", "bench-plain", 64, seconds=1.5, warm=64),
+    Measure("plain_64", "bench-plain", 64, seconds=1.5, warm=16),
     Measure("first", "bench-first", 1, seconds=1.0, warm=2),
     Measure("saturated", "bench-saturated", 4, seconds=1.0, warm=1),
-    Measure("paced", "bench-paced", 16, stagger=0.020, warm=1),
+    Measure("paced", "bench-paced", 16, stagger=0.020),
     Measure("agent", "bench-agent", 8, seconds=1.5, warm=2),
     Measure("slow", "bench-slow", 500, rounds=3),
 )
