@@ -5,19 +5,20 @@ variants(annotation) -> {tag: [type]}   the objects of a union, by their `type` 
 fields(kind) -> {name: annotation}      of a TypedDict or a pydantic model; `Required` taken off
 required(kind) -> {name}
 literals(annotation) -> {value}         all strings that an annotation names
+minimal(kind) -> object                 the smallest object of a type, as JSON
 unknown_to(ours, theirs) -> [line]      what the SDK's type has and ours does not know
 ```
 """
 
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
-__all__ = ["fields", "literals", "required", "unknown_to", "variants"]
+__all__ = ["fields", "literals", "minimal", "required", "unknown_to", "variants"]
 
 CUSTOM = "custom"
 """What a tool without a type is."""
@@ -154,3 +155,26 @@ def _without_required(hint: Any) -> Any:
     while get_origin(hint) in (typing.Required, typing.NotRequired):
         hint = get_args(hint)[0]
     return hint
+
+
+def minimal(kind: Any, tag: str | None = None) -> dict[str, Any]:
+    """The smallest object of an object type; with `tag` as its `type`."""
+    known = fields(kind)
+    made = {name: _smallest(known[name]) for name in known if name in required(kind)}
+    return made if tag is None or "type" not in made else {**made, "type": tag}
+
+
+def _smallest(annotation: Any) -> Any:
+    alternatives = get_args(annotation) if get_origin(annotation) is Union else (annotation,)
+    if any(get_origin(each) in (list, Iterable, Sequence) for each in alternatives):
+        return []
+    if values := literals(annotation):
+        return min(values)
+    part = next(_parts(annotation))
+    if part is str or part is Any or part is object:
+        return "x"
+    if part in (int, float, bool):
+        return part(1)
+    if get_origin(part) is dict:
+        return {}
+    return minimal(part)
