@@ -48,6 +48,7 @@ class Relay:
         "_ping",
         "_request_id",
         "_tail",
+        "start_sent",
         "started",
     )
 
@@ -68,7 +69,9 @@ class Relay:
         self._ended = False
         self._failed = False
         self.started = False
-        """Whether `message_start` was let through: from then on a ping may be sent."""
+        """Whether `message_start` came: from then on a ping may be sent."""
+        self.start_sent = False
+        """Set by the caller that sent one of its own before: the upstream's is then left out."""
 
     @property
     def ended(self) -> bool:
@@ -119,7 +122,8 @@ class Relay:
             event = _json_of(data[begin:end])
             if isinstance(event, dict) and event.get("type") == "message_start":
                 self.started = True
-                return data[:begin] + self._renamed(data[begin:end], event) + data[end:]
+                frame = b"" if self.start_sent else self._renamed(data[begin:end], event)
+                return data[:begin] + frame + data[end:]
             at = data.find(b"message_start", end)
         return data
 
