@@ -163,7 +163,7 @@ class MessagesAdapter:
                 answer = await self._native.complete(plan.endpoint, body, sent)
             body = renamed(answer, request["model"], engine, sign)
             return JSONAnswer(body, headers=_answer_headers(exchange, plan))
-        start = Start(_message_id(), request["model"])
+        start = Start(_message_id(), request["model"], exchange.request_id)
         events = self._native.stream(
             plan.endpoint,
             body,
@@ -195,7 +195,7 @@ class MessagesAdapter:
                 message = await self._translated.complete(plan, request, translation, message_id)
             metrics.output_tokens(message["usage"]["output_tokens"])
             return JSONAnswer(message, headers=_answer_headers(exchange, plan, translation))
-        start = Start(message_id, request["model"])
+        start = Start(message_id, request["model"], exchange.request_id)
         events = self._translated.stream(plan, request, translation, message_id, start)
         return await self._streamed(
             events, start, lambda: _answer_headers(exchange, plan, translation), metrics

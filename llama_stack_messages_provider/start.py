@@ -13,12 +13,14 @@ class Start:
     Args:
         message_id: Id of the message.
         model: The name that the client used.
+        request_id: Id of the request, for errors in the stream.
     """
 
-    __slots__ = ("_message", "message_id", "sent")
+    __slots__ = ("_message", "message_id", "request_id", "sent")
 
-    def __init__(self, message_id: str, model: str) -> None:
+    def __init__(self, message_id: str, model: str, request_id: str) -> None:
         self.message_id = message_id
+        self.request_id = request_id
         self._message = message_skeleton(message_id, model, usage_of(None))
         self.sent = False
 

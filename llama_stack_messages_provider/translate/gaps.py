@@ -9,7 +9,7 @@ Ollama `docs/api/anthropic-compatibility`.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-__all__ = ["BLIND_TO_ERRORS", "GAPS", "NO_COUNT_TOKENS", "REPAIRED", "Engine", "features_of", "gaps_of"]
+__all__ = ["BLIND_TO_ERRORS", "GAPS", "NO_COUNT_TOKENS", "PATCHES", "REPAIRED", "Engine", "features_of", "gaps_of"]
 
 Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "anthropic", "unknown"]
 
@@ -80,6 +80,16 @@ REPAIRED: dict[Engine, str] = {
     "llama.cpp": "blocks overlap, skeletons lack fields, signatures are empty, stop_sequence is reported as end_turn",
     "sglang": "thinking has no signature",
     "ollama": "thinking has no signature, errors come without an event",
+}
+
+# What an engine always gets wrong in bytes that are relayed, and what is right; quotes are escaped in a model's text.
+PATCHES: dict[Engine, tuple[tuple[bytes, bytes], ...]] = {
+    "vllm": (
+        (
+            b'"content_block":{"type":"thinking","thinking":""}',
+            b'"content_block":{"type":"thinking","thinking":"","signature":""}',
+        ),
+    ),
 }
 
 # Engines that do not show `is_error` to their model: a marker is written into the result instead.

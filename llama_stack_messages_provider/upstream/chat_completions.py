@@ -219,7 +219,7 @@ class _foreign_errors:  # noqa: N801 - a context manager, read as a verb
 # The first match wins, so that a class stands before those it derives from.
 _FOREIGN: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
     (APITimeoutError, lambda exc: UpstreamTimeoutError()),
-    (APIConnectionError, lambda exc: ConnectionFailedError(f"The upstream could not be reached: {exc.__cause__ or exc}")),
+    (APIConnectionError, lambda exc: ConnectionFailedError(f"The upstream is out of reach: {exc.__cause__ or exc}")),
     (APIStatusError, lambda exc: from_status(exc.status_code, exc.response.headers, exc.body or exc.message)),
     (ValidationError, lambda exc: InvalidRequestError(f"The inference API refused the translation: {_first(exc)}")),
     (ValueError, lambda exc: InvalidRequestError(str(exc))),

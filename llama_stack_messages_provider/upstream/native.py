@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, Mapping
 
 import orjson
+from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
-from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder, encode, encode_all
+from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder, encode_all
 from llama_stack_messages_provider.start import Start
-from llama_stack_messages_provider.translate.errors import from_event, from_status
-from llama_stack_messages_provider.translate.gaps import REPAIRED, Engine
+from llama_stack_messages_provider.translate.errors import from_status
+from llama_stack_messages_provider.translate.gaps import PATCHES, REPAIRED, Engine
+from llama_stack_messages_provider.translate.native import with_model
 from llama_stack_messages_provider.translate.relay import Relay
 from llama_stack_messages_provider.translate.repair import StreamRepair, repair_message
 from llama_stack_messages_provider.translate.signatures import Signer
@@ -17,6 +19,8 @@ from llama_stack_messages_provider.upstream.probe import is_envelope
 from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions, parsed, pieces
 
 __all__ = ["NativeMessages", "NativeMissingError", "renamed"]
+
+logger = get_logger(name=__name__, category="providers")
 
 _EARLY_END = "The upstream's stream ended before its message did"
 _MISSING = frozenset({404, 405, 501})
@@ -80,26 +84,26 @@ class NativeMessages:
                 raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in source])))
             if not response.content_type.startswith("text/event-stream"):
                 raise UpstreamError("The upstream's answer is not a stream of events")
-            events = (
-                _repaired(source, StreamRepair(sign, message_id=start.message_id, model=client_model), start)
-                if engine in REPAIRED
-                else _relayed(source, client_model, start)
-            )
+            if engine in REPAIRED:
+                repair = StreamRepair(
+                    sign, message_id=start.message_id, model=client_model, request_id=start.request_id
+                )
+                events = _repaired(source, repair, start)
+            else:
+                patches = PATCHES.get(engine, ())
+                relay = Relay(client_model, ping=PING, patches=patches, request_id=start.request_id)
+                events = _relayed(source, relay, start)
             async for piece in events:
                 yield piece
         finally:
             await source.aclose()
 
 
-async def _relayed(source: AsyncGenerator[bytes], model: str | None, start: Start) -> AsyncGenerator[bytes]:
-    relay = Relay(model, ping=PING)
-    begun = False
+async def _relayed(source: AsyncGenerator[bytes], relay: Relay, start: Start) -> AsyncGenerator[bytes]:
+    relay.start_sent = start.sent
     async for data in source:
         if piece := relay.feed(data):
-            if start.sent and not begun and relay.started:
-                piece = _without_start(piece)
-            begun = relay.started
-            yield piece if b"event: error" not in piece else _mended_errors(piece)
+            yield piece
     if piece := relay.close():
         yield piece
     if not relay.ended:
@@ -107,42 +111,24 @@ async def _relayed(source: AsyncGenerator[bytes], model: str | None, start: Star
 
 
 async def _repaired(source: AsyncGenerator[bytes], repair: StreamRepair, start: Start) -> AsyncGenerator[bytes]:
+    repair.started = start.sent
     decoder = SSEDecoder()
     async for data in source:
-        if piece := _mend(repair, decoder.decode(data), start):
+        if piece := _mend(repair, decoder.decode(data)):
             yield piece
-    if piece := _mend(repair, decoder.flush(), start):
+    if piece := _mend(repair, decoder.flush()):
         yield piece
+    if repair.lost:
+        logger.warning("Parts of a native stream belonged to no block", lost=repair.lost)
     if not repair.finished:
         raise UpstreamError(_EARLY_END)
 
 
-def _mend(repair: StreamRepair, received: list[ServerSentEvent], start: Start) -> bytes:
+def _mend(repair: StreamRepair, received: list[ServerSentEvent]) -> bytes:
     bodies = ((parsed(event.data), event.event.decode(errors="replace")) for event in received)
-    events = [event for body, name in bodies if isinstance(body, dict) for event in repair.feed(body, name)]
-    if start.sent and events and events[0]["type"] == "message_start":
-        events = events[1:]
-    return encode_all(events)
-
-
-def _without_start(piece: bytes) -> bytes:
-    """A first piece without its `message_start`, which was sent already."""
-    end = piece.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in piece else piece.find(b"\n\n") + 2
-    return piece[end:] if b"message_start" in piece[:end] else piece
-
-
-def _mended_errors(piece: bytes) -> bytes:
-    # Engines have error types of their own, which SDKs do not know.
-    return b"".join(
-        _mended(event) + b"\n\n" for event in piece.replace(b"\r\n", b"\n").split(b"\n\n") if event
+    return encode_all(
+        event for body, name in bodies if isinstance(body, dict) for event in repair.feed(body, name)
     )
-
-
-def _mended(event: bytes) -> bytes:
-    if not event.startswith(b"event: error"):
-        return event
-    error = from_event(parsed(event.partition(b"data:")[2]))
-    return encode(error.body()).removesuffix(b"\n\n")
 
 
 def renamed(answer: Answer, client_model: str, engine: Engine, sign: Signer) -> bytes:
@@ -151,10 +137,8 @@ def renamed(answer: Answer, client_model: str, engine: Engine, sign: Signer) -> 
     if not isinstance(message, dict) or message.get("type") != "message":
         raise UpstreamError("The upstream's answer is not a message")
     if engine in REPAIRED:
-        message = repair_message(message, sign)
-    elif message.get("model") == client_model:
-        return answer.body
-    return orjson.dumps({**message, "model": client_model})
+        return orjson.dumps(repair_message(message, sign, model=client_model))
+    return with_model(answer.body, message, client_model)
 
 
 def _refusal(answer: Answer) -> MessagesError:
