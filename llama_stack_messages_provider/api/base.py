@@ -111,9 +111,7 @@ def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
     if issubclass(model, ResponseModel):
         required = [name for name, field in fields.items() if not _marked(field, _Rare)]
     else:
-        required = [
-            name for name, field in fields.items() if field.is_required() or _marked(field, _Expected)
-        ]
+        required = [name for name, field in fields.items() if field.is_required() or _marked(field, _Expected)]
     if required:
         schema["required"] = required
 
@@ -169,9 +167,7 @@ class ByField:
         misplaced: Values known elsewhere in the API that are refused here instead of kept as unknown.
     """
 
-    def __init__(
-        self, field: str = "type", *, absent: str | None = None, misplaced: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, field: str = "type", *, absent: str | None = None, misplaced: Iterable[str] = ()) -> None:
         self.field = field
         self.absent = absent
         self.misplaced = tuple(misplaced)

@@ -5,10 +5,12 @@ Source: https://platform.claude.com/docs/en/api/creating-message-batches and the
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from .base import ByField, JsonObject, ResponseModel, WireModel, published
 from .message import ErrorResponse, Message
+from .request import CreateMessageRequest
 
 __all__ = [
     "MAX_BATCH_REQUESTS",
@@ -35,12 +37,22 @@ Timestamp = Annotated[str, published(format="date-time")]
 BatchId = Annotated[str, Field(description="Id of the batch, such as `msgbatch_...`.")]
 
 
+class _PublishedAs:
+    """Takes any object, and publishes a model's schema."""
+
+    def __init__(self, model: type[WireModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
+        return handler(self._model.__pydantic_core_schema__)
+
+
 class BatchRequestItem(WireModel):
     """One request of a batch."""
 
     custom_id: Annotated[str, Field(min_length=1, max_length=64, pattern="^[a-zA-Z0-9_-]{1,64}$")]
     """Names the request in the results; unique within the batch."""
-    params: JsonObject
+    params: Annotated[JsonObject, _PublishedAs(CreateMessageRequest)]
     """A body of `POST /v1/messages` without `stream`; checked when the request is processed."""
 
 
@@ -96,10 +108,7 @@ class MessageBatchExpiredResult(ResponseModel):
 
 
 MessageBatchResult = Annotated[
-    MessageBatchSucceededResult
-    | MessageBatchErroredResult
-    | MessageBatchCanceledResult
-    | MessageBatchExpiredResult,
+    MessageBatchSucceededResult | MessageBatchErroredResult | MessageBatchCanceledResult | MessageBatchExpiredResult,
     ByField(),
 ]
 

@@ -131,9 +131,7 @@ class ContentBlockSource(WireModel):
     """A document given as text and images."""
 
     type: Literal["content"]
-    content: Annotated[
-        str | list[Annotated[TextBlockParam | ImageBlockParam | UnknownBlock, ByField()]], ByShape()
-    ]
+    content: Annotated[str | list[Annotated[TextBlockParam | ImageBlockParam | UnknownBlock, ByField()]], ByShape()]
 
 
 class URLPDFSource(WireModel):
@@ -151,12 +149,7 @@ class FileDocumentSource(WireModel):
 class DocumentBlockParam(CachedBlock):
     type: Literal["document"]
     source: Annotated[
-        Base64PDFSource
-        | PlainTextSource
-        | ContentBlockSource
-        | URLPDFSource
-        | FileDocumentSource
-        | UnknownSource,
+        Base64PDFSource | PlainTextSource | ContentBlockSource | URLPDFSource | FileDocumentSource | UnknownSource,
         ByField(),
     ]
     title: Annotated[str, published(minLength=1, maxLength=500)] | None = None

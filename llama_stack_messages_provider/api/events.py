@@ -97,13 +97,7 @@ class UnknownDelta(UnknownType):
 
 
 ContentBlockDelta = Annotated[
-    TextDelta
-    | InputJSONDelta
-    | CitationsDelta
-    | ThinkingDelta
-    | SignatureDelta
-    | CompactionDelta
-    | UnknownDelta,
+    TextDelta | InputJSONDelta | CitationsDelta | ThinkingDelta | SignatureDelta | CompactionDelta | UnknownDelta,
     ByField(),
 ]
 

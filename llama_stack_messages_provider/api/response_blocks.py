@@ -87,9 +87,7 @@ __all__ = [
 ]
 
 
-RefusalCategory = Annotated[
-    str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")
-]
+RefusalCategory = Annotated[str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")]
 DirectlyCalled = Annotated[Caller, published(default={"type": "direct"})]
 
 
@@ -194,10 +192,7 @@ class CodeExecutionToolResultBlock(ResponseModel):
     type: Literal["code_execution_tool_result"] = "code_execution_tool_result"
     tool_use_id: ServerToolId
     content: Annotated[
-        CodeExecutionToolResultError
-        | CodeExecutionResultBlock
-        | EncryptedCodeExecutionResultBlock
-        | UnknownType,
+        CodeExecutionToolResultError | CodeExecutionResultBlock | EncryptedCodeExecutionResultBlock | UnknownType,
         ByField(),
     ]
 
@@ -213,9 +208,7 @@ class BashCodeExecutionToolResultError(BashCodeExecutionToolResultErrorParam, Re
 class BashCodeExecutionToolResultBlock(ResponseModel):
     type: Literal["bash_code_execution_tool_result"] = "bash_code_execution_tool_result"
     tool_use_id: ServerToolId
-    content: Annotated[
-        BashCodeExecutionToolResultError | BashCodeExecutionResultBlock | UnknownType, ByField()
-    ]
+    content: Annotated[BashCodeExecutionToolResultError | BashCodeExecutionResultBlock | UnknownType, ByField()]
 
 
 class TextEditorCodeExecutionViewResultBlock(TextEditorCodeExecutionViewResultBlockParam, ResponseModel):
@@ -226,18 +219,12 @@ class TextEditorCodeExecutionCreateResultBlock(TextEditorCodeExecutionCreateResu
     type: Literal["text_editor_code_execution_create_result"] = "text_editor_code_execution_create_result"
 
 
-class TextEditorCodeExecutionStrReplaceResultBlock(
-    TextEditorCodeExecutionStrReplaceResultBlockParam, ResponseModel
-):
-    type: Literal["text_editor_code_execution_str_replace_result"] = (
-        "text_editor_code_execution_str_replace_result"
-    )
+class TextEditorCodeExecutionStrReplaceResultBlock(TextEditorCodeExecutionStrReplaceResultBlockParam, ResponseModel):
+    type: Literal["text_editor_code_execution_str_replace_result"] = "text_editor_code_execution_str_replace_result"
 
 
 class TextEditorCodeExecutionToolResultError(TextEditorCodeExecutionToolResultErrorParam, ResponseModel):
-    type: Literal["text_editor_code_execution_tool_result_error"] = (
-        "text_editor_code_execution_tool_result_error"
-    )
+    type: Literal["text_editor_code_execution_tool_result_error"] = "text_editor_code_execution_tool_result_error"
 
 
 class TextEditorCodeExecutionToolResultBlock(ResponseModel):
@@ -318,9 +305,7 @@ class CompactionBlock(ResponseModel):
     content: str | None = None
     encrypted_content: Rare[str] = None
     signature: Rare[str] = None
-    tool_changes: Rare[
-        list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]]
-    ] = None
+    tool_changes: Rare[list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]]] = None
 
 
 class FallbackTrigger(ResponseModel):

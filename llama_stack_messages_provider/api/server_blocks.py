@@ -113,9 +113,7 @@ _UNAVAILABLE = ("invalid_tool_input", "unavailable", "too_many_requests")
 ExecutionErrorCode = Annotated[str, known(*_UNAVAILABLE, "execution_time_exceeded")]
 BashErrorCode = Annotated[str, known(*_UNAVAILABLE, "execution_time_exceeded", "output_file_too_large")]
 TextEditorErrorCode = Annotated[str, known(*_UNAVAILABLE, "execution_time_exceeded", "file_not_found")]
-WebSearchErrorCode = Annotated[
-    str, known(*_UNAVAILABLE, "max_uses_exceeded", "query_too_long", "request_too_large")
-]
+WebSearchErrorCode = Annotated[str, known(*_UNAVAILABLE, "max_uses_exceeded", "query_too_long", "request_too_large")]
 WebFetchErrorCode = Annotated[
     str,
     known(
@@ -309,9 +307,7 @@ class ToolSearchToolResultErrorParam(WireModel):
 
 class ToolSearchToolResultBlockParam(_ServerToolResult):
     type: Literal["tool_search_tool_result"]
-    content: Annotated[
-        ToolSearchToolResultErrorParam | ToolSearchToolSearchResultBlockParam | UnknownType, ByField()
-    ]
+    content: Annotated[ToolSearchToolResultErrorParam | ToolSearchToolSearchResultBlockParam | UnknownType, ByField()]
 
 
 class ContainerUploadBlockParam(CachedBlock):
@@ -360,9 +356,7 @@ class MCPToolUseBlockParam(CachedBlock):
 class MCPToolResultBlockParam(CachedBlock):
     type: Literal["mcp_tool_result"]
     tool_use_id: str
-    content: Omittable[
-        Annotated[str | list[Annotated[TextBlockParam | UnknownBlock, ByField()]], ByShape()]
-    ] = None
+    content: Omittable[Annotated[str | list[Annotated[TextBlockParam | UnknownBlock, ByField()]], ByShape()]] = None
     is_error: Omittable[bool] = None
 
 
@@ -432,9 +426,7 @@ class CompactionBlockParam(CachedBlock):
     content: str | None = None
     encrypted_content: str | None = None
     signature: str | None = None
-    tool_changes: (
-        list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]] | None
-    ) = None
+    tool_changes: list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]] | None = None
 
 
 class FallbackInfo(WireModel):
