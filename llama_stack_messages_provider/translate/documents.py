@@ -17,7 +17,7 @@ from llama_stack_messages_provider.translate.losses import Losses
 __all__ = ["document_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
 
 _SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
-_READABLE = frozenset({"text", "base64", "content"})
+_TEXT_SOURCES = frozenset({"text", "base64", "content"})
 
 
 def tagged(tag: str, text: str, **attributes: str | None) -> str:
@@ -104,13 +104,21 @@ def _content_text(content: Any) -> str:
         return ""
     if isinstance(text := content.get("text"), str):
         return text
-    readable = {k: v for k, v in content.items() if not k.startswith("encrypted") and k != "cache_control"}
-    return _compact(readable)
+    return _compact(_readable(content))
+
+
+def _readable(value: Any) -> Any:
+    """Without what only its maker can read, and without cache markers, which never change the prompt."""
+    if isinstance(value, list):
+        return [_readable(each) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    return {k: _readable(v) for k, v in value.items() if not k.startswith("encrypted") and k != "cache_control"}
 
 
 def _fetched_text(content: Mapping[str, Any], path: str, losses: Losses) -> str:
     url, document = content["url"], content["content"]
-    if document["source"]["type"] in _READABLE:
+    if document["source"]["type"] in _TEXT_SOURCES:
         try:
             return f"{url}\n{document_text(document, f'{path}.content', losses)}"
         except InvalidRequestError:  # what an earlier server could read must not end the conversation here
