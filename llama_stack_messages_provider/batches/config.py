@@ -75,7 +75,7 @@ class BatchesConfig(BaseModel):
         default=60.0, gt=0, description="Longest such wait, unless the upstream's `retry-after` is longer."
     )
     poll_seconds: float = Field(
-        default=1.0, gt=0, description="How often an idle process looks for work that others accepted."
+        default=4.0, gt=0, description="How often an idle process looks for work that others accepted."
     )
     public_url: str | None = Field(
         default=None,

@@ -38,7 +38,7 @@ RECORD_AT_MOST = 256
 CONTENDED = 0.02
 """Seconds until the next claim, when another process was at the same batches."""
 
-SWEEP_SECONDS = 2.0
+SWEEP_SECONDS = 4.0
 """Seconds between two sweeps, at most; less if leases are shorter."""
 
 TROUBLE = 0.5
@@ -222,8 +222,7 @@ class Worker:
     async def _sweeping(self) -> None:
         self._chores.clear()
         while await self._sweep.run() and not self._stopping:
-            pass
-        self._work.set()
+            self._work.set()
         await _wait(self._chores, min(SWEEP_SECONDS, self._config.lease_seconds / 3))
 
     # --- the lease ---
