@@ -3,15 +3,22 @@
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from llama_stack.core.access_control.datatypes import AccessRule
 from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
 from sqlalchemy import make_url
 
+from llama_stack_messages_provider.batches import BatchesConfig, BatchService
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, engine_of
 from llama_stack_messages_provider.batches.tables import metadata
+from tests.batches.helpers import Make, echo
 
 POSTGRES_URL = "MESSAGES_TEST_POSTGRES_URL"
+FAST = {"lease_seconds": 1.0, "poll_seconds": 0.05, "retry_seconds": 0.01}
+"""Settings for tests that wait."""
+
 REQUIRE_POSTGRES = "MESSAGES_REQUIRE_POSTGRES"
 
 
@@ -73,3 +80,19 @@ async def database(backend: SqlBackend, clock: Clock) -> AsyncIterator[Database]
     await found.create_schema()
     yield found
     await found.close()
+
+
+@pytest.fixture
+async def make(backend: SqlBackend) -> AsyncIterator[Make]:
+    """Services on one database; they are stopped after the test."""
+    made: list[BatchService] = []
+
+    def make_service(runner: Any = echo, policy: list[AccessRule] | None = None, **settings: Any) -> BatchService:
+        config = BatchesConfig(**{**FAST, **settings})
+        service = BatchService(config, backend, runner, policy or [])
+        made.append(service)
+        return service
+
+    yield make_service
+    for service in made:
+        await service.stop()

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import orjson
 from sqlalchemy import select
 
+from llama_stack_messages_provider.batches import BatchService
 from llama_stack_messages_provider.batches.claims import Lease, Outcome
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
@@ -16,9 +17,26 @@ from llama_stack_messages_provider.batches.lifecycle import RequestState
 from llama_stack_messages_provider.batches.store import BatchStore, NewRequest
 from llama_stack_messages_provider.batches.tables import requests
 
-__all__ = ["add_batch", "body_of", "failed", "in_pieces", "message", "new_requests", "params", "retried", "states"]
+__all__ = [
+    "Make",
+    "add_batch",
+    "body_of",
+    "create",
+    "done",
+    "echo",
+    "ended",
+    "failed",
+    "in_pieces",
+    "message",
+    "new_requests",
+    "params",
+    "read",
+    "retried",
+    "states",
+]
 
 type Json = dict[str, Any]
+type Make = Callable[..., BatchService]
 
 DAY = 86_400.0
 
@@ -86,6 +104,28 @@ def failed(lease: Lease) -> Outcome:
 def retried(lease: Lease, delay: float = 10.0, *, fault: bool = True) -> Outcome:
     """The request is to be tried again."""
     return Outcome(lease, RequestState.PENDING, delay=delay, fault=fault)
+
+
+async def echo(what: Json, identity: Identity | None) -> Json:
+    """A model that says what it is told."""
+    await asyncio.sleep(0)
+    return message(what["messages"][0]["content"])
+
+
+async def create(service: BatchService, count: int = 3, identity: Identity | None = None) -> Json:
+    body = body_of((f"r-{n}", params(f"text {n}")) for n in range(count))
+    return await service.create(in_pieces(body), identity)
+
+
+async def ended(service: BatchService, batch_id: str, identity: Identity | None = None) -> Json:
+    while (batch := await service.retrieve(batch_id, identity))["processing_status"] != "ended":
+        await asyncio.sleep(0.02)
+    return batch
+
+
+async def read(service: BatchService, batch_id: str, identity: Identity | None = None) -> list[Json]:
+    data = b"".join([chunk async for chunk in await service.results(batch_id, identity)])
+    return [orjson.loads(line) for line in data.splitlines()]
 
 
 async def states(database: Database, batch_id: str) -> Counter[str]:

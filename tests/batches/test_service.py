@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
@@ -20,55 +20,13 @@ from llama_stack_messages_provider.api.errors import (
     PermissionDeniedError,
     RequestTooLargeError,
 )
-from llama_stack_messages_provider.batches import BatchesConfig, BatchService, Identity
+from llama_stack_messages_provider.batches import Identity
 from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
 from llama_stack_messages_provider.batches.identity import Action
 from llama_stack_messages_provider.batches.tables import batches, requests, results
-from tests.batches.helpers import Json, body_of, in_pieces, message, params
+from tests.batches.helpers import Json, Make, body_of, create, ended, in_pieces, message, params, read
 
 ALICE, BOB = Identity("alice", {"teams": ["red"]}), Identity("bob", {"teams": ["red"]})
-
-FAST = {"lease_seconds": 1.0, "poll_seconds": 0.05, "retry_seconds": 0.01}
-
-type Make = Callable[..., BatchService]
-
-
-async def echo(what: Json, identity: Identity | None) -> Json:
-    """A model that says what it is told."""
-    await asyncio.sleep(0)
-    return message(what["messages"][0]["content"])
-
-
-@pytest.fixture
-async def make(backend: SqlBackend) -> AsyncIterator[Make]:
-    """Services on one database; they are stopped after the test."""
-    made: list[BatchService] = []
-
-    def make_service(runner: Any = echo, policy: list[AccessRule] | None = None, **settings: Any) -> BatchService:
-        config = BatchesConfig(**{**FAST, **settings})
-        service = BatchService(config, backend, runner, policy or [])
-        made.append(service)
-        return service
-
-    yield make_service
-    for service in made:
-        await service.stop()
-
-
-async def create(service: BatchService, count: int = 3, identity: Identity | None = None) -> Json:
-    body = body_of((f"r-{n}", params(f"text {n}")) for n in range(count))
-    return await service.create(in_pieces(body), identity)
-
-
-async def ended(service: BatchService, batch_id: str, identity: Identity | None = None) -> Json:
-    while (batch := await service.retrieve(batch_id, identity))["processing_status"] != "ended":
-        await asyncio.sleep(0.02)
-    return batch
-
-
-async def read(service: BatchService, batch_id: str, identity: Identity | None = None) -> list[Json]:
-    data = b"".join([chunk async for chunk in await service.results(batch_id, identity)])
-    return [orjson.loads(line) for line in data.splitlines()]
 
 
 async def rows_left(backend: SqlBackend) -> int:
