@@ -404,7 +404,7 @@ def _wants_strict(headers: Mapping[str, str]) -> bool:
 
 def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     # A list header may be repeated, which Starlette's headers know and a plain dict does not.
-    values = headers.getlist if isinstance(headers, Headers) else lambda name: [headers[name]] * (name in headers)
+    values = headers.getlist if isinstance(headers, Headers) else lambda name: list(filter(None, [headers.get(name)]))
     sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
     sent.setdefault("anthropic-version", _VERSION)
     return sent

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from llama_stack_api import Api, InlineProviderSpec, ProviderSpec
+from llama_stack_api import Api, ExternalApiSpec, InlineProviderSpec, ProviderSpec
 
 from llama_stack_messages_provider.api.spec import messages_provider_spec
 
@@ -30,4 +30,13 @@ async def get_provider_impl(config: "MessagesConfig", deps: dict[Api, Any], poli
     """The Messages adapter over the stack's inference API; `policy` decides who may use which model."""
     from llama_stack_messages_provider.adapter import MessagesAdapter
 
+    _register_routes()
     return MessagesAdapter(config, deps, policy)
+
+
+def _register_routes() -> None:
+    """Make the routes known to the in-process client: it loads none of external APIs, as the server does."""
+    from llama_stack.core.server.fastapi_router_registry import register_external_api_routers
+
+    spec = ExternalApiSpec(module="llama_stack_messages_provider.api", name="messages", protocol="Messages")
+    register_external_api_routers({Api.add("messages"): spec})

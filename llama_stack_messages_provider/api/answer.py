@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llama_stack_messages_provider.sse import PING
@@ -57,8 +57,8 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
         watcher.cancel()
 
 
-class EventStream(Response):
-    """A stream of server-sent events.
+class EventStream(StreamingResponse):
+    """A stream of server-sent events. The in-process client takes its `body_iterator`.
 
     Args:
         source: Pieces of bytes, each ending at an event's end. It is closed whatever happens, which is what
@@ -72,16 +72,10 @@ class EventStream(Response):
     def __init__(
         self, source: AsyncGenerator[bytes], headers: Mapping[str, str], *, ping_after: float
     ) -> None:
-        super().__init__(headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"})
-        del self.headers["content-length"]
+        super().__init__(source, headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"})
         self._source = source
         self._ping_after = ping_after
         self._last = time.monotonic()
-
-    @property
-    def body_iterator(self) -> AsyncGenerator[bytes]:
-        """The events, for the in-process client."""
-        return self._source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""

@@ -132,6 +132,10 @@ class WireModel(BaseModel):
         """The JSON object this was made from: what was absent stays absent, null stays null."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+    def model_dump_json(self, **options: Any) -> str:
+        """As `wire`, as text: what the host's in-process client keeps of a request."""
+        return super().model_dump_json(**{"exclude_unset": True, **options})
+
 
 class ResponseModel(WireModel):
     """An object that the server writes: fields that may be null are written as null, not left out."""

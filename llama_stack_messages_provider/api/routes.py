@@ -64,11 +64,11 @@ def create_router(impl: Messages) -> APIRouter:
 def _add_messages(router: APIRouter, impl: Messages, prefix: str, *, published: bool) -> None:
     async def create_message(params: Annotated[CreateMessageRequest, Body(...)]) -> Any:
         """Create a message. The answer is a message, or server-sent events if `stream` is true."""
-        return await impl.create_message(params)
+        return _plain(await impl.create_message(params))
 
     async def count_message_tokens(params: Annotated[CountTokensRequest, Body(...)]) -> Any:
         """Count the input tokens of a message without creating it."""
-        return await impl.count_message_tokens(params)
+        return _plain(await impl.count_message_tokens(params))
 
     async def serve_message(request: Request, request_id: str) -> Response:
         exchange = await _exchange(request, request_id)
@@ -86,11 +86,11 @@ def _add_messages(router: APIRouter, impl: Messages, prefix: str, *, published: 
 def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: bool) -> None:
     async def create_message_batch(params: Annotated[CreateBatchRequest, Body(...)]) -> Any:
         """Create a batch of messages, which runs in the background."""
-        return await impl.create_message_batch(params)
+        return _plain(await impl.create_message_batch(params))
 
     async def retrieve_message_batch(message_batch_id: str) -> Any:
         """The state of a batch."""
-        return await impl.retrieve_message_batch(message_batch_id)
+        return _plain(await impl.retrieve_message_batch(message_batch_id))
 
     async def list_message_batches(
         limit: Annotated[int, Query(ge=1, le=1000)] = 20,
@@ -98,19 +98,19 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
         before_id: Annotated[str | None, Query()] = None,
     ) -> Any:
         """List batches, newest first."""
-        return await impl.list_message_batches(limit=limit, after_id=after_id, before_id=before_id)
+        return _plain(await impl.list_message_batches(limit=limit, after_id=after_id, before_id=before_id))
 
     async def cancel_message_batch(message_batch_id: str) -> Any:
         """Cancel a batch."""
-        return await impl.cancel_message_batch(message_batch_id)
+        return _plain(await impl.cancel_message_batch(message_batch_id))
 
     async def delete_message_batch(message_batch_id: str) -> Any:
         """Delete a batch that has ended."""
-        return await impl.delete_message_batch(message_batch_id)
+        return _plain(await impl.delete_message_batch(message_batch_id))
 
     async def message_batch_results(message_batch_id: str) -> Any:
         """The results of a batch that has ended, as JSON lines."""
-        return await impl.message_batch_results(message_batch_id)
+        return _plain(await impl.message_batch_results(message_batch_id))
 
     async def serve_create(request: Request, request_id: str) -> Response:
         return await impl.serve_batch(request.stream())
@@ -145,7 +145,12 @@ def _listed(impl: Messages) -> Handler:
 
 
 def _answered(result: Any) -> Response:
-    return result if isinstance(result, Response) else JSONAnswer(result.model_dump(mode="json"))
+    return result if isinstance(result, Response) else JSONAnswer(result.wire())
+
+
+def _plain(result: Any) -> Any:
+    """What the in-process client takes: it would write out every field of a model, absent ones too."""
+    return result if isinstance(result, Response) else result.wire()
 
 
 class _Adder:
