@@ -89,7 +89,9 @@ class CallBook:
     def _find(self, fragment: Mapping[str, Any], name: str | None) -> Call:
         index, given_id = fragment.get("index"), fragment.get("id") or None
         call = self._by_index.get(index) if isinstance(index, int) else self._unindexed(given_id, name)
-        if call is None or (given_id and call.given_id and call.given_id != given_id):
+        if call is None and name and isinstance(index, int):
+            call = self._open(given_id)
+        elif call is None or (given_id and call.given_id and call.given_id != given_id):
             # An earlier call of that id that lost its index to another one is still the same call.
             call = self._by_given_id(given_id) or self._open(given_id)
         elif given_id and call.given_id is None:

@@ -34,9 +34,7 @@ def document_text(block: Mapping[str, Any], path: str, losses: Losses) -> str:
     """
     context = block.get("context")
     body = _source_text(block["source"], f"{path}.source", losses)
-    return tagged(
-        "document", f"{tagged('context', context)}\n{body}" if context else body, title=block.get("title")
-    )
+    return tagged("document", f"{tagged('context', context)}\n{body}" if context else body, title=block.get("title"))
 
 
 def _source_text(source: Mapping[str, Any], path: str, losses: Losses) -> str:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from llama_stack_messages_provider.api.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -23,7 +25,7 @@ from llama_stack_messages_provider.api.errors import (
     UpstreamTimeoutError,
 )
 
-__all__ = ["context_limits", "from_event", "from_status", "message_of", "output_limit"]
+__all__ = ["context_limits", "from_event", "from_status", "message_of", "not_understood", "output_limit"]
 
 _BY_STATUS: dict[int, type[MessagesError]] = {
     400: InvalidRequestError,
@@ -155,6 +157,23 @@ def from_event(body: Any) -> MessagesError:
         return from_status(code, {}, body)
     words = (word for word in (told.get("type"), code) if isinstance(word, str))
     return from_status(next((_BY_WORD[word] for word in words if word in _BY_WORD), 500), {}, body)
+
+
+def not_understood(body: bytes, wanted: str) -> MessagesError:
+    """The error to tell for a 200 whose body is not what was asked for.
+
+    Args:
+        body: The body; its own error is told if it says one.
+        wanted: What it should have been.
+    """
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        told = None
+    if isinstance(told, Mapping) and told.get("error"):
+        return from_event(told)
+    # Something else than an answer comes again, such as the page of a wrong address; nothing at all may not.
+    return UpstreamError(f"The upstream's answer is not {wanted}", headers=_NO_RETRY if body else None)
 
 
 def message_of(body: Any) -> str:

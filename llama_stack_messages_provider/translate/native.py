@@ -16,9 +16,7 @@ _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _MARK = MARK.encode()
 
 
-def native_body(
-    raw: bytes, request: Mapping[str, Any], *, model: str, engine: Engine, error_marker: str
-) -> bytes:
+def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: Engine, error_marker: str) -> bytes:
     """The body for a native upstream: the client's bytes with the model's name exchanged.
 
     Rewritten, and then serialised anew, only where the engine needs it: the attribution line of Claude Code, thinking
@@ -42,9 +40,7 @@ def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
     return orjson.dumps({**request, "model": model})
 
 
-def _rewritten(
-    raw: bytes, request: Mapping[str, Any], engine: Engine, error_marker: str
-) -> dict[str, Any] | None:
+def _rewritten(raw: bytes, request: Mapping[str, Any], engine: Engine, error_marker: str) -> dict[str, Any] | None:
     if engine == "anthropic":
         return _without_our_thinking(request) if b'"lsm1.' in raw else None
     changed: dict[str, Any] | None = None

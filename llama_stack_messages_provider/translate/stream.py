@@ -181,9 +181,7 @@ class StreamTranslator:
         self._leave(events)
         self._open = block
         self._index += 1
-        events.append(
-            {"type": "content_block_start", "index": self._index, "content_block": self._skeleton(block)}
-        )
+        events.append({"type": "content_block_start", "index": self._index, "content_block": self._skeleton(block)})
 
     def _leave(self, events: list[Event]) -> None:
         if self._open is None:

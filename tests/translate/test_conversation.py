@@ -105,7 +105,11 @@ TURNS = [
     # A model's text is cut where a citation begins or where a stream was joined: between words and within them.
     Case("text blocks of an assistant", [assistant(text("It is "), text("blue."))], [assistant("It is blue.")]),
     Case("empty text blocks", [user(text(""), text("A"), text(""))], [user("A")]),
-    Case("an empty turn is no turn", [user("A"), assistant(), user(text("")), assistant("B")], [user("A"), assistant("B")]),
+    Case(
+        "an empty turn is no turn",
+        [user("A"), assistant(), user(text("")), assistant("B")],
+        [user("A"), assistant("B")],
+    ),
     Case("an empty turn between two of a role", [user("A"), assistant(""), user("B")], [user("A\n\nB")]),
 ]
 
@@ -293,7 +297,7 @@ def test_a_repair_is_told_by_its_path() -> None:
 
 @pytest.mark.parametrize("given", [[user("")], [user()], [user(text("")), assistant("")], [{"role": "system"}]])
 def test_a_conversation_without_a_word_is_refused(given: list[Json]) -> None:
-    with pytest.raises(InvalidRequestError, match="^messages: at least one message must have content"):
+    with pytest.raises(InvalidRequestError, match=r"^messages: at least one message must have content"):
         translated(*given)
 
 

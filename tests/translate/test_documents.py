@@ -35,9 +35,7 @@ def pdf(*pages: str, password: str | None = None) -> str:
 
 
 def names(entries: Json) -> DictionaryObject:
-    return DictionaryObject(
-        {NameObject(k): NameObject(v) if isinstance(v, str) else v for k, v in entries.items()}
-    )
+    return DictionaryObject({NameObject(k): NameObject(v) if isinstance(v, str) else v for k, v in entries.items()})
 
 
 def pdf_block(data: str, **fields: Any) -> Json:
