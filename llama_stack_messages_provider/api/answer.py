@@ -16,6 +16,9 @@ from llama_stack_messages_provider.sse import PING
 __all__ = ["EventStream", "JSONAnswer", "while_connected"]
 
 
+_WATCH_AFTER_SECONDS = 0.05
+
+
 class JSONAnswer(Response):
     """A body that is JSON already, or becomes it."""
 
@@ -45,7 +48,14 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
         gone = True
         working.cancel()
 
-    watcher = asyncio.create_task(watch())
+    def begin() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
+
+    watcher: asyncio.Task[None] | None = None
+    loop = asyncio.get_running_loop()
+    # Most answers are there before anybody could leave: a timer costs a fifth of a task.
+    timer = loop.call_later(_WATCH_AFTER_SECONDS, begin)
     try:
         return await work
     except asyncio.CancelledError:
@@ -54,7 +64,9 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
             raise ClientDisconnect from None
         raise
     finally:
-        watcher.cancel()
+        timer.cancel()
+        if watcher is not None:
+            watcher.cancel()
 
 
 class EventStream(StreamingResponse):
