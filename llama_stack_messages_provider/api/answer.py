@@ -15,6 +15,9 @@ from llama_stack_messages_provider.sse import PING
 
 __all__ = ["EventStream", "JSONAnswer", "while_connected"]
 
+# After these nothing may be said any more, although the upstream may keep its connection for a moment.
+_ENDS = (b"event: message_stop\n", b"event: error\n")
+
 
 _WATCH_AFTER_SECONDS = 0.05
 
@@ -39,6 +42,8 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
     """
     working = asyncio.current_task()
     assert working is not None
+    loop = asyncio.get_running_loop()
+    watcher: asyncio.Task[None] | None = None
     gone = False
 
     async def watch() -> None:
@@ -52,8 +57,6 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
         nonlocal watcher
         watcher = loop.create_task(watch())
 
-    watcher: asyncio.Task[None] | None = None
-    loop = asyncio.get_running_loop()
     # Most answers are there before anybody could leave: a timer costs a fifth of a task.
     timer = loop.call_later(_WATCH_AFTER_SECONDS, begin)
     try:
@@ -81,13 +84,12 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, source: AsyncGenerator[bytes], headers: Mapping[str, str], *, ping_after: float
-    ) -> None:
+    def __init__(self, source: AsyncGenerator[bytes], headers: Mapping[str, str], *, ping_after: float) -> None:
         super().__init__(source, headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"})
         self._source = source
         self._ping_after = ping_after
         self._last = time.monotonic()
+        self._piece = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
@@ -95,14 +97,17 @@ class EventStream(StreamingResponse):
             await while_connected(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        pinger = asyncio.create_task(self._ping(send))
+        pinger: asyncio.Task[None] | None = None
         try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            pinger = asyncio.create_task(self._ping(send))
             async for data in self._source:
                 self._last = time.monotonic()
+                self._piece = data
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         finally:
-            pinger.cancel()
+            if pinger is not None:
+                pinger.cancel()
             await self._source.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -110,5 +115,7 @@ class EventStream(StreamingResponse):
         while True:
             await asyncio.sleep(self._last + self._ping_after - time.monotonic())
             if time.monotonic() - self._last >= self._ping_after:
+                if any(end in self._piece for end in _ENDS):
+                    return
                 self._last = time.monotonic()
                 await send({"type": "http.response.body", "body": PING, "more_body": True})
