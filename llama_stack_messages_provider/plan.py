@@ -88,13 +88,11 @@ class Planner:
         return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
 
 
-def _decide(
-    mode: str, capability: Capability, gaps: Mapping[str, str]
-) -> tuple[Literal["native", "translation"], str]:
+def _decide(mode: str, capability: Capability, gaps: Mapping[str, str]) -> tuple[Literal["native", "translation"], str]:
     if mode == "translation":
         return "translation", "configured"
     if mode == "native":
-        if not capability.native:
+        if capability.messages == "no":
             raise InvalidRequestError(
                 f"model: its provider is configured for the native route, but {capability.reason}"
             )

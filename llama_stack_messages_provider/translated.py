@@ -94,18 +94,21 @@ class TranslatedRoute:
         Raises:
             MessagesError: The upstream's failure, before or between pieces.
         """
-        chunks, batch = await self._opened(plan, request, translation)
+        chunks, first = await self._opened(plan, request, translation)
+        batch: list[dict[str, Any]] | None = first
         translator = StreamTranslator(message_id, request["model"], **self._back(plan, translation))
         translator.started = start.sent
+        said = False
         try:
-            if piece := _events(translator, batch):
-                yield piece
-            async for batch in chunks:
+            while batch is not None:
+                said = said or bool(batch)
                 if piece := _events(translator, batch):
                     yield piece
-            if not (translator.finished or chunks.ended):
+                batch = None if chunks.ended else await anext(chunks, None)
+            if not (translator.finished or (chunks.ended and said)):
                 raise UpstreamError("The upstream's stream ended before its message did")
             yield encode_all(translator.close())
+            await chunks.drain()
         finally:
             await chunks.aclose()
 
@@ -132,9 +135,7 @@ class TranslatedRoute:
             "show_thinking": translation.show_thinking,
         }
 
-    def _remedy(
-        self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation
-    ) -> None:
+    def _remedy(self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation) -> None:
         """Change the translation so that the upstream takes it, and remember that for its model.
 
         Raises:

@@ -7,7 +7,9 @@ The last one saves what the other two spend: a client built for each call, the S
 each chunk.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
@@ -22,16 +24,19 @@ from llama_stack_messages_provider.api.errors import (
     UpstreamTimeoutError,
 )
 from llama_stack_messages_provider.resolve import Target
-from llama_stack_messages_provider.sse import SSEDecoder
-from llama_stack_messages_provider.translate.errors import from_event, from_status
+from llama_stack_messages_provider.sse import ServerSentEvent, SSEDecoder
+from llama_stack_messages_provider.translate.errors import from_event, from_status, not_understood
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, wire_is_faithful
 from llama_stack_messages_provider.upstream.sessions import (
     Answer,
     ConnectionFailedError,
     Limits,
     Sessions,
+    did_not_begin,
+    linger,
     parsed,
     pieces,
+    stopped,
 )
 
 __all__ = ["ChatCompletions", "ChunkStream"]
@@ -59,6 +64,12 @@ class ChunkStream:
             self.ended = True
             batch.pop()
         return batch
+
+    async def drain(self) -> None:
+        """Read what follows the end, which gives the connection back to its pool."""
+        with suppress(MessagesError):
+            async for _ in self._batches:
+                pass
 
     async def aclose(self) -> None:
         """End the stream, and the upstream's work with it."""
@@ -99,10 +110,8 @@ class ChatCompletions:
         if answer.status != 200:
             raise _refusal(answer)
         completion = answer.json()
-        if not isinstance(completion, dict):
-            raise UpstreamError("The upstream's answer is not a chat completion")
-        if "choices" not in completion and "error" in completion:
-            raise from_event(completion)
+        if not isinstance(completion, dict) or "choices" not in completion:
+            raise not_understood(answer.body, "a chat completion")
         return completion
 
     def stream(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> ChunkStream:
@@ -125,21 +134,24 @@ class ChatCompletions:
             if response.status != 200:
                 raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in body])))
             if not response.content_type.startswith("text/event-stream"):
-                raise _not_a_stream(b"".join([p async for p in body]))
+                raise not_understood(b"".join([p async for p in body]), "a stream of events")
             decoder = SSEDecoder()
             async for data in body:
-                if chunks := [_chunk(event.data) for event in decoder.decode(data)]:
+                for chunks in _together(decoder.decode(data)):
+                    if chunks[-1] is _DONE:
+                        linger(response)
                     yield chunks
-            if chunks := [_chunk(event.data) for event in decoder.flush()]:
+            for chunks in _together(decoder.flush()):
                 yield chunks
         finally:
             await body.aclose()
+            response.close()  # a generator that was never begun has closed nothing
 
     async def _called(self, target: Target, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
         chunks = await self._call(target, params)
         try:
             with _foreign_errors():
-                async for chunk in chunks:
+                async for chunk in _in_time(chunks, self._limits):
                     if chunk is not None:
                         yield [_plain(chunk)]
         finally:
@@ -150,7 +162,22 @@ class ChatCompletions:
             model = target.identifier if self._store else target.upstream_model
             request = OpenAIChatCompletionRequestWithExtraBody(**{**params, "model": model})
             api = self._inference if self._store else target.provider
-            return await api.openai_chat_completion(request)
+            async with _within(self._limits.first_byte, did_not_begin):
+                return await api.openai_chat_completion(request)
+
+
+def _together(events: Iterable[ServerSentEvent]) -> Iterator[list[Chunk]]:
+    """The chunks in one list, if there are any; an error comes after those before it."""
+    chunks: list[Chunk] = []
+    try:
+        for event in events:
+            chunks.append(_chunk(event.data))
+    except MessagesError:
+        if chunks:
+            yield chunks
+        raise
+    if chunks:
+        yield chunks
 
 
 def _chunk(data: bytes) -> Chunk:
@@ -167,13 +194,6 @@ def _chunk(data: bytes) -> Chunk:
 def _refusal(answer: Answer) -> MessagesError:
     body = answer.json()
     return from_status(answer.status, answer.headers, answer.body if body is None else body)
-
-
-def _not_a_stream(body: bytes) -> MessagesError:
-    answer = parsed(body)
-    if isinstance(answer, dict) and "error" in answer:
-        return from_event(answer)
-    return UpstreamError("The upstream's answer is not a stream of events")
 
 
 def _needs_localized_images(provider: Any, params: dict[str, Any]) -> bool:
@@ -195,6 +215,28 @@ def _plain(completion: Any) -> dict[str, Any]:
     if isinstance(completion, BaseModel):
         return completion.model_dump(mode="json", exclude_none=True)
     return dict(completion)
+
+
+async def _in_time(chunks: Any, limits: Limits) -> AsyncGenerator[Any]:
+    """The chunks of a provider, whose own limits are not ours to set."""
+    source = aiter(chunks)
+    seconds, late = limits.first_byte, did_not_begin
+    while True:
+        async with _within(seconds, late):
+            chunk = await anext(source, _DONE)
+        if chunk is _DONE:
+            return
+        yield chunk
+        seconds, late = limits.idle, stopped
+
+
+@asynccontextmanager
+async def _within(seconds: float, late: Callable[[float], MessagesError]) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise late(seconds) from exc
 
 
 async def _aclose(chunks: Any) -> None:

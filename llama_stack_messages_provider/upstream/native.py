@@ -1,14 +1,16 @@
 """Messages passed through to an upstream that speaks the Messages API."""
 
+import re
 from collections.abc import AsyncGenerator, Mapping
 
 import orjson
+from aiohttp import ClientResponse
 from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder, encode_all
 from llama_stack_messages_provider.start import Start
-from llama_stack_messages_provider.translate.errors import from_status
+from llama_stack_messages_provider.translate.errors import from_event, from_status, not_understood
 from llama_stack_messages_provider.translate.gaps import PATCHES, REPAIRED, Engine
 from llama_stack_messages_provider.translate.native import with_model
 from llama_stack_messages_provider.translate.relay import Relay
@@ -16,7 +18,7 @@ from llama_stack_messages_provider.translate.repair import StreamRepair, repair_
 from llama_stack_messages_provider.translate.signatures import Signer
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.probe import is_envelope
-from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions, parsed, pieces
+from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions, linger, parsed, pieces
 
 __all__ = ["NativeMessages", "NativeMissingError", "renamed"]
 
@@ -24,6 +26,7 @@ logger = get_logger(name=__name__, category="providers")
 
 _EARLY_END = "The upstream's stream ended before its message did"
 _MISSING = frozenset({404, 405, 501})
+_SIGNS_OF_LIFE = re.compile(rb"(?::[^\n]*\n|event: ?ping\r?\ndata:[^\n]*\n|\r?\n)*")
 
 
 class NativeMissingError(UpstreamError):
@@ -83,39 +86,66 @@ class NativeMessages:
             if response.status != 200:
                 raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in source])))
             if not response.content_type.startswith("text/event-stream"):
-                raise UpstreamError("The upstream's answer is not a stream of events")
+                raise not_understood(b"".join([p async for p in source]), "a stream of events")
             if engine in REPAIRED:
                 repair = StreamRepair(
                     sign, message_id=start.message_id, model=client_model, request_id=start.request_id
                 )
-                events = _repaired(source, repair, start)
+                events = _repaired(source, response, repair)
             else:
                 patches = PATCHES.get(engine, ())
                 relay = Relay(client_model, ping=PING, patches=patches, request_id=start.request_id)
-                events = _relayed(source, relay, start)
+                events = _relayed(source, response, relay)
             async for piece in events:
-                yield piece
+                yield start.merged(piece) if start.sent else piece
         finally:
             await source.aclose()
+            response.close()  # a generator that was never begun has closed nothing
 
 
-async def _relayed(source: AsyncGenerator[bytes], relay: Relay, start: Start) -> AsyncGenerator[bytes]:
-    relay.start_sent = start.sent
-    async for data in source:
-        if piece := relay.feed(data):
-            yield piece
+async def _relayed(source: AsyncGenerator[bytes], response: ClientResponse, relay: Relay) -> AsyncGenerator[bytes]:
+    try:
+        async for data in source:
+            piece = relay.feed(data)
+            if not relay.started and _says_nothing(piece, ended=relay.ended):
+                continue
+            if piece:
+                yield piece
+            if (b"message_stop" in piece or b"event: error" in piece) and relay.ended:
+                linger(response)
+    except MessagesError:
+        if not relay.ended:
+            raise
     if piece := relay.close():
         yield piece
     if not relay.ended:
         raise UpstreamError(_EARLY_END)
 
 
-async def _repaired(source: AsyncGenerator[bytes], repair: StreamRepair, start: Start) -> AsyncGenerator[bytes]:
-    repair.started = start.sent
+def _says_nothing(piece: bytes, *, ended: bool) -> bool:
+    """Whether what comes before `message_start` is only a sign of life, which no client may see yet.
+
+    Raises:
+        MessagesError: It is the upstream's error, which can still become a status.
+    """
+    if ended:
+        raise _first_error(piece)
+    return _SIGNS_OF_LIFE.fullmatch(piece) is not None
+
+
+async def _repaired(
+    source: AsyncGenerator[bytes], response: ClientResponse, repair: StreamRepair
+) -> AsyncGenerator[bytes]:
     decoder = SSEDecoder()
-    async for data in source:
-        if piece := _mend(repair, decoder.decode(data)):
-            yield piece
+    try:
+        async for data in source:
+            if piece := _mend(repair, decoder.decode(data)):
+                yield piece
+            if repair.finished:
+                linger(response)
+    except MessagesError:
+        if not repair.finished:
+            raise
     if piece := _mend(repair, decoder.flush()):
         yield piece
     if repair.lost:
@@ -125,18 +155,39 @@ async def _repaired(source: AsyncGenerator[bytes], repair: StreamRepair, start: 
 
 
 def _mend(repair: StreamRepair, received: list[ServerSentEvent]) -> bytes:
-    bodies = ((parsed(event.data), event.event.decode(errors="replace")) for event in received)
-    return encode_all(
-        event for body, name in bodies if isinstance(body, dict) for event in repair.feed(body, name)
-    )
+    """The events that come of those received; bytes that need no mending stay as they are.
+
+    Raises:
+        MessagesError: The upstream's error before it began its message: it can still become a status.
+    """
+    out = b"".join([_mended(repair, event) for event in received])
+    if repair.started:
+        return out
+    if repair.finished:
+        raise _first_error(out)
+    return b""
+
+
+def _mended(repair: StreamRepair, received: ServerSentEvent) -> bytes:
+    event = parsed(received.data)
+    if not isinstance(event, dict):
+        return b""
+    events = repair.feed(event, received.event.decode(errors="replace"))
+    if len(events) == 1 and events[0] is event and event.get("type") == received.event.decode(errors="replace"):
+        return received.frame()
+    return encode_all(events)
+
+
+def _first_error(piece: bytes) -> MessagesError:
+    return from_event(parsed(SSEDecoder().decode(piece)[-1].data))
 
 
 def renamed(answer: Answer, client_model: str, engine: Engine, sign: Signer) -> bytes:
     """A whole message with the client's name of the model, mended where the engine's are broken."""
     message = answer.json()
     if not isinstance(message, dict) or message.get("type") != "message":
-        raise UpstreamError("The upstream's answer is not a message")
-    if engine in REPAIRED:
+        raise not_understood(answer.body, "a message")
+    if engine in REPAIRED or "stop_sequence" not in message:  # vLLM leaves out what is null
         return orjson.dumps(repair_message(message, sign, model=client_model))
     return with_model(answer.body, message, client_model)
 

@@ -172,9 +172,7 @@ class Prober:
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Answer:
         url, headers = f"{endpoint.root}{path}", {"anthropic-version": "2023-06-01"}
-        return await self._sessions.fetch(
-            "POST", url, endpoint, self._limits, headers=headers, data=orjson.dumps(body)
-        )
+        return await self._sessions.fetch("POST", url, endpoint, self._limits, headers=headers, data=orjson.dumps(body))
 
 
 def _one_word(model: str) -> dict[str, Any]:

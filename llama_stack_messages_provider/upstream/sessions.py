@@ -17,9 +17,20 @@ import orjson
 from llama_stack_messages_provider.api.errors import UpstreamError, UpstreamTimeoutError
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
-__all__ = ["Answer", "ConnectionFailedError", "Limits", "Sessions", "parsed", "pieces"]
+__all__ = [
+    "Answer",
+    "ConnectionFailedError",
+    "Limits",
+    "Sessions",
+    "did_not_begin",
+    "linger",
+    "parsed",
+    "pieces",
+    "stopped",
+]
 
 _KEEPALIVE_SECONDS = 60.0
+_LINGER_SECONDS = 0.25
 
 
 class ConnectionFailedError(UpstreamError):
@@ -130,7 +141,7 @@ class Sessions:
         except aiohttp.ConnectionTimeoutError as exc:
             raise UpstreamTimeoutError(f"The upstream did not accept a connection within {connect:g} s") from exc
         except TimeoutError as exc:
-            raise UpstreamTimeoutError(f"The upstream did not begin to answer within {first_byte:g} s") from exc
+            raise did_not_begin(first_byte) from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ConnectionFailedError(f"The upstream could not be reached: {_reason(exc)}") from exc
 
@@ -155,21 +166,31 @@ def _session(*, trust_env: bool) -> aiohttp.ClientSession:
     )
 
 
+def did_not_begin(seconds: float) -> UpstreamTimeoutError:
+    """The first-byte limit passed."""
+    return UpstreamTimeoutError(f"The upstream did not begin to answer within {seconds:g} s")
+
+
+def stopped(seconds: float) -> UpstreamTimeoutError:
+    """The idle limit passed."""
+    return UpstreamTimeoutError(f"The upstream's answer stopped for {seconds:g} s")
+
+
 async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGenerator[bytes]:
     """The body of a response, as much at a time as is there.
 
     Raises:
-        UpstreamTimeoutError: The idle limit passed.
+        UpstreamTimeoutError: The first-byte limit passed before the first piece, or the idle limit after it.
         UpstreamError: The connection broke.
     """
-    watch = _IdleWatch(response, limits.idle)
+    watch = _Watch(response, limits.first_byte)
     try:
         async for data in response.content.iter_any():
             watch.waiting = False  # a client that reads slowly is not the upstream's fault
             yield data
-            watch.wait()
+            watch.wait(limits.idle)
     except TimeoutError as exc:
-        raise UpstreamTimeoutError(f"The upstream's answer stopped for {limits.idle:g} s") from exc
+        raise (stopped if watch.begun else did_not_begin)(watch.seconds) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise UpstreamError("The upstream's answer broke off") from exc
     finally:
@@ -178,40 +199,58 @@ async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGener
         response.close()
 
 
-class _IdleWatch:
+def linger(response: aiohttp.ClientResponse) -> None:
+    """The message is complete: wait a moment for the end of the body, which gives the connection back to its pool."""
+    asyncio.get_running_loop().call_later(_LINGER_SECONDS, response.close)
+
+
+class _Watch:
     """Ends a body that brings nothing for too long.
 
     One timer that looks again when the limit could have passed: aiohttp's own is set anew for each piece, which is a
     tenth of what a small event costs.
     """
 
-    __slots__ = ("_loop", "_response", "_seconds", "_since", "_timer", "waiting")
+    __slots__ = ("_loop", "_response", "_since", "_timer", "begun", "seconds", "waiting")
 
-    def __init__(self, response: aiohttp.ClientResponse, seconds: float) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, first_byte: float) -> None:
         self._response = response
-        self._seconds = seconds
         self._loop = asyncio.get_running_loop()
-        self.wait()
-        self._timer = self._loop.call_later(seconds, self._look)
+        self.begun = False
+        self.seconds = first_byte
         connection = response.connection
         if connection is not None and connection.protocol is not None:
+            self.seconds = connection.protocol.read_timeout or first_byte  # the provider's own, if it has one
             connection.protocol.read_timeout = None
+            connection.protocol.start_timeout()  # none: the one that the headers set still ran
+        self._wait()
 
-    def wait(self) -> None:
-        """A piece is waited for, from now on."""
-        self.waiting = True
-        self._since = self._loop.time()
+    def wait(self, idle: float) -> None:
+        """The next piece is waited for, from now on."""
+        if self.begun:
+            self.waiting = True
+            self._since = self._loop.time()
+            return
+        self.begun = True
+        self.seconds = idle
+        self._timer.cancel()
+        self._wait()
 
     def end(self) -> None:
         """The body is over."""
         self._timer.cancel()
 
+    def _wait(self) -> None:
+        self.waiting = True
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(self.seconds, self._look)
+
     def _look(self) -> None:
         idle = self._loop.time() - self._since if self.waiting else 0.0
-        if idle >= self._seconds:
+        if idle >= self.seconds:
             self._response.content.set_exception(aiohttp.SocketTimeoutError())
         else:
-            self._timer = self._loop.call_later(self._seconds - idle, self._look)
+            self._timer = self._loop.call_later(self.seconds - idle, self._look)
 
 
 @cache
