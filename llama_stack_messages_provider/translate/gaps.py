@@ -9,7 +9,7 @@ Ollama `docs/api/anthropic-compatibility`.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-__all__ = ["BLIND_TO_ERRORS", "GAPS", "NO_COUNT_TOKENS", "PATCHES", "REPAIRED", "Engine", "features_of", "gaps_of"]
+__all__ = ["BLIND_TO_ERRORS", "GAPS", "PATCHES", "REPAIRED", "Engine", "features_of", "gaps_of"]
 
 Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "anthropic", "unknown"]
 
@@ -23,6 +23,7 @@ GAPS: dict[Engine, dict[str, str]] = {
         "search_result": _REFUSED,
         "client_tool": _REFUSED,
         "server_tool": _REFUSED,
+        "web_search": _REFUSED,
         "server_tool_history": _REFUSED,
         "container_upload": _REFUSED,
         "unknown_block": _REFUSED,
@@ -32,10 +33,12 @@ GAPS: dict[Engine, dict[str, str]] = {
         "redacted_thinking": _REFUSED,
         "client_tool": _DROPPED,
         "server_tool": _DROPPED,
+        "web_search": _DROPPED,
         "server_tool_history": _REFUSED,
         "container_upload": _REFUSED,
         "tool_change": _REFUSED,
         "unknown_block": _REFUSED,
+        "stop_sequences": "not told apart from the end of the turn",
     },
     "llama.cpp": {
         "document": _DROPPED,
@@ -46,6 +49,7 @@ GAPS: dict[Engine, dict[str, str]] = {
         "unknown_block": _DROPPED,
         "client_tool": "offered without a schema",
         "server_tool": "offered without a schema",
+        "web_search": "offered without a schema",
         "server_tool_history": _DROPPED,
         "forced_tool": "the tool's name is lost",
         "no_tool": _IGNORED,
@@ -63,6 +67,7 @@ GAPS: dict[Engine, dict[str, str]] = {
         "unknown_block": _DROPPED,
         "image_url": _REFUSED,
         "client_tool": "offered without a schema",
+        "server_tool": "offered without a schema",
         "forced_tool": _IGNORED,
         "any_tool": _IGNORED,
         "no_tool": _IGNORED,
@@ -73,13 +78,12 @@ GAPS: dict[Engine, dict[str, str]] = {
     "unknown": {},
 }
 
-NO_COUNT_TOKENS: frozenset[Engine] = frozenset({"ollama"})
-
 # Engines whose native streams and messages are parsed and mended; those of all others are relayed as bytes.
 REPAIRED: dict[Engine, str] = {
     "llama.cpp": "blocks overlap, skeletons lack fields, signatures are empty, stop_sequence is reported as end_turn",
     "sglang": "thinking has no signature",
     "ollama": "thinking has no signature, errors come without an event",
+    "unknown": "nobody knows what it breaks",
 }
 
 # What an engine always gets wrong in bytes that are relayed, and what is right; quotes are escaped in a model's text.
@@ -109,9 +113,7 @@ def gaps_of(engine: Engine, features: frozenset[str]) -> dict[str, str]:
 
 def features_of(request: Mapping[str, Any]) -> frozenset[str]:
     """What a request uses, in the table's words. Shapes that are not valid count for nothing."""
-    return frozenset(
-        [*_block_features(request.get("messages")), *_tool_features(request), *_thinking_features(request)]
-    )
+    return frozenset([*_block_features(request.get("messages")), *_tool_features(request), *_other_features(request)])
 
 
 def _block_features(messages: Any) -> Iterator[str]:
@@ -152,7 +154,7 @@ def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
     for tool in tools if isinstance(tools, list) else ():
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "custom" and "input_schema" not in tool:
-            yield "client_tool" if kind.startswith(_CLIENT_TOOLS) else "server_tool"
+            yield _kind_of_tool(kind)
     choice = request.get("tool_choice")
     if not isinstance(choice, dict):
         return
@@ -162,7 +164,16 @@ def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
         yield "no_parallel_tools"
 
 
-def _thinking_features(request: Mapping[str, Any]) -> Iterator[str]:
+def _kind_of_tool(kind: str) -> str:
+    if kind.startswith(_CLIENT_TOOLS):
+        return "client_tool"
+    # Ollama searches the web itself; no engine has any other of Anthropic's own tools.
+    return "web_search" if kind.startswith("web_search_") else "server_tool"
+
+
+def _other_features(request: Mapping[str, Any]) -> Iterator[str]:
+    if request.get("stop_sequences"):
+        yield "stop_sequences"
     thinking, output = request.get("thinking"), request.get("output_config")
     if isinstance(thinking, dict) and thinking.get("type") == "disabled":
         yield "thinking_off"

@@ -48,7 +48,6 @@ class Relay:
         "_ping",
         "_request_id",
         "_tail",
-        "start_sent",
         "started",
     )
 
@@ -70,8 +69,6 @@ class Relay:
         self._failed = False
         self.started = False
         """Whether `message_start` came: from then on a ping may be sent."""
-        self.start_sent = False
-        """Set by the caller that sent one of its own before: the upstream's is then left out."""
 
     @property
     def ended(self) -> bool:
@@ -122,8 +119,7 @@ class Relay:
             event = _json_of(data[begin:end])
             if isinstance(event, dict) and event.get("type") == "message_start":
                 self.started = True
-                frame = b"" if self.start_sent else self._renamed(data[begin:end], event)
-                return data[:begin] + frame + data[end:]
+                return data[:begin] + self._renamed(data[begin:end], event) + data[end:]
             at = data.find(b"message_start", end)
         return data
 

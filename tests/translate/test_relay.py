@@ -155,14 +155,6 @@ def test_recorded_streams_that_were_cut_are_known_to_be(name: str) -> None:
     assert not relay.ended
 
 
-def test_a_message_start_that_was_sent_before_is_left_out() -> None:
-    relay = Relay("new")
-    relay.start_sent = True
-    assert relay.feed(b":\n\n" + FRAMES[0] + FRAMES[1]) == b":\n\n" + FRAMES[1]
-    assert relay.feed(FRAMES[2]) == FRAMES[2]
-    assert relay.started
-
-
 # --- the end ---
 
 
