@@ -50,6 +50,7 @@ TRICKY_KEYS = ("schema_", "from_", "model_dump", "model_extra", "__class__", "__
 FILES = (typing.IO[bytes], PathLike)
 """What the SDK takes in place of base64 text and encodes itself."""
 
+TOOL_NAMES = st.from_regex(r"[a-zA-Z0-9_-]{1,9}", fullmatch=True)
 NEW_TYPES = st.from_regex(r"x_[a-z]{0,8}_29991231", fullmatch=True)
 
 
@@ -196,14 +197,15 @@ def _sdk_fields(kind: Any) -> tuple[Mapping[str, st.SearchStrategy[Any]], frozen
     else:
         hints = {name: field.annotation for name, field in kind.model_fields.items()}
         required = frozenset(name for name, field in kind.model_fields.items() if field.is_required())
-    return {name: _sdk_field(kind, name, hint) for name, hint in hints.items()}, required
+    made = {name: _sdk_field(name, hint) for name, hint in hints.items()}
+    if "input_schema" in made:
+        made["name"] = TOOL_NAMES
+    return made, required
 
 
-def _sdk_field(kind: Any, name: str, annotation: Any) -> st.SearchStrategy[Any]:
+def _sdk_field(name: str, annotation: Any) -> st.SearchStrategy[Any]:
     while get_origin(annotation) is typing.Required:
         annotation = get_args(annotation)[0]
-    if name == "name" and kind.__name__.endswith("ToolParam"):
-        return st.from_regex(r"[a-zA-Z0-9_-]{1,9}", fullmatch=True)
     if name in ("messages", "requests"):
         return st.lists(_values(get_args(annotation)[0]), min_size=1, max_size=MAX_ITEMS)
     return SDK_FIELDS.get(name, _values(annotation))

@@ -36,7 +36,7 @@ class CitationsConfigParam(WireModel):
 
 
 class CitationsConfig(ResponseModel):
-    enabled: bool
+    enabled: bool = False
 
 
 class CitationCharLocationParam(WireModel):
@@ -106,23 +106,28 @@ TextCitationParam = Annotated[
 
 
 class CitationCharLocation(CitationCharLocationParam, ResponseModel):
+    type: Literal["char_location"] = "char_location"
     document_title: str | None = None
 
 
 class CitationPageLocation(CitationPageLocationParam, ResponseModel):
+    type: Literal["page_location"] = "page_location"
     document_title: str | None = None
 
 
 class CitationContentBlockLocation(CitationContentBlockLocationParam, ResponseModel):
+    type: Literal["content_block_location"] = "content_block_location"
     document_title: str | None = None
 
 
 class CitationsWebSearchResultLocation(CitationWebSearchResultLocationParam, ResponseModel):
+    type: Literal["web_search_result_location"] = "web_search_result_location"
     title: Annotated[str, published(maxLength=512)] | None = None
     url: str
 
 
 class CitationsSearchResultLocation(CitationSearchResultLocationParam, ResponseModel):
+    type: Literal["search_result_location"] = "search_result_location"
     title: str | None = None
 
 

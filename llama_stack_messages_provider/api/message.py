@@ -11,8 +11,11 @@ from .base import ByField, Rare, ResponseModel, UnknownType, known, published
 from .response_blocks import ContentBlock, RefusalCategory
 
 __all__ = [
+    "APIErrorObject",
     "AppliedEdit",
     "AppliedEdits",
+    "AuthenticationErrorObject",
+    "BillingErrorObject",
     "CacheCreation",
     "CacheMissReason",
     "Container",
@@ -22,13 +25,21 @@ __all__ = [
     "ErrorResponse",
     "FallbackCreditStatus",
     "FallbackCreditUsage",
+    "GatewayTimeoutErrorObject",
     "InputTransformation",
+    "InvalidRequestErrorObject",
     "IterationUsage",
     "Message",
     "MessageDiagnostics",
     "MessageTokensCount",
+    "NotFoundErrorObject",
+    "OtherErrorObject",
     "OutputTokensDetails",
+    "OverloadedErrorObject",
+    "PermissionErrorObject",
+    "RateLimitErrorObject",
     "RefusalStopDetails",
+    "RequestTooLargeErrorObject",
     "ServerToolUsage",
     "StopReason",
     "Usage",
@@ -214,26 +225,77 @@ class MessageTokensCount(ResponseModel):
     context_management: Rare[CountTokensContextManagement] = None
 
 
-class ErrorObject(ResponseModel):
-    type: Annotated[
-        str,
-        known(
-            "invalid_request_error",
-            "authentication_error",
-            "billing_error",
-            "permission_error",
-            "not_found_error",
-            "request_too_large",
-            "rate_limit_error",
-            "timeout_error",
-            "api_error",
-            "overloaded_error",
-            "conflict_error",
-            "memory_precondition_failed_error",
-            "memory_path_conflict_error",
-        ),
-    ]
+class InvalidRequestErrorObject(ResponseModel):
+    type: Literal["invalid_request_error"] = "invalid_request_error"
+    message: str = "Invalid request"
+
+
+class AuthenticationErrorObject(ResponseModel):
+    type: Literal["authentication_error"] = "authentication_error"
+    message: str = "Authentication error"
+
+
+class BillingErrorObject(ResponseModel):
+    type: Literal["billing_error"] = "billing_error"
+    message: str = "Billing error"
+
+
+class PermissionErrorObject(ResponseModel):
+    type: Literal["permission_error"] = "permission_error"
+    message: str = "Permission denied"
+
+
+class NotFoundErrorObject(ResponseModel):
+    type: Literal["not_found_error"] = "not_found_error"
+    message: str = "Not found"
+
+
+class RequestTooLargeErrorObject(ResponseModel):
+    type: Literal["request_too_large"] = "request_too_large"
+    message: str = "Request too large"
+
+
+class RateLimitErrorObject(ResponseModel):
+    type: Literal["rate_limit_error"] = "rate_limit_error"
+    message: str = "Rate limited"
+
+
+class GatewayTimeoutErrorObject(ResponseModel):
+    type: Literal["timeout_error"] = "timeout_error"
+    message: str = "Request timeout"
+
+
+class APIErrorObject(ResponseModel):
+    type: Literal["api_error"] = "api_error"
+    message: str = "Internal server error"
+
+
+class OverloadedErrorObject(ResponseModel):
+    type: Literal["overloaded_error"] = "overloaded_error"
+    message: str = "Overloaded"
+
+
+class OtherErrorObject(ResponseModel):
+    """An error of another API of Anthropic's, or one that this version does not know."""
+
+    type: Annotated[str, known("conflict_error", "memory_precondition_failed_error", "memory_path_conflict_error")]
     message: str
+
+
+ErrorObject = Annotated[
+    InvalidRequestErrorObject
+    | AuthenticationErrorObject
+    | BillingErrorObject
+    | PermissionErrorObject
+    | NotFoundErrorObject
+    | RequestTooLargeErrorObject
+    | RateLimitErrorObject
+    | GatewayTimeoutErrorObject
+    | APIErrorObject
+    | OverloadedErrorObject
+    | OtherErrorObject,
+    ByField(),
+]
 
 
 class ErrorResponse(ResponseModel):

@@ -24,11 +24,8 @@ from .server_blocks import (
     AdvisorRedactedResultBlockParam,
     AdvisorResultBlockParam,
     AdvisorToolResultErrorParam,
-    BashCodeExecutionResultBlockParam,
     BashCodeExecutionToolResultErrorParam,
-    CodeExecutionResultBlockParam,
     CodeExecutionToolResultErrorParam,
-    EncryptedCodeExecutionResultBlockParam,
     FallbackInfo,
     MCPTool,
     ServerToolId,
@@ -47,9 +44,11 @@ from .server_blocks import (
 
 __all__ = [
     "AdvisorToolResultBlock",
+    "BashCodeExecutionOutputBlock",
     "BashCodeExecutionResultBlock",
     "BashCodeExecutionToolResultBlock",
     "BashCodeExecutionToolResultError",
+    "CodeExecutionOutputBlock",
     "CodeExecutionResultBlock",
     "CodeExecutionToolResultBlock",
     "CodeExecutionToolResultError",
@@ -88,11 +87,13 @@ __all__ = [
 
 
 RefusalCategory = Annotated[str, known("cyber", "bio", "frontier_llm", "reasoning_extraction", "general_harms")]
-DirectlyCalled = Annotated[Caller, published(default={"type": "direct"})]
 
 
 def _direct() -> Caller:
     return DirectCaller(type="direct")
+
+
+_BY_THE_MODEL: Caller = Field(default_factory=_direct, json_schema_extra={"default": {"type": "direct"}})
 
 
 class TextBlock(ResponseModel):
@@ -120,7 +121,7 @@ class ToolUseBlock(ResponseModel):
     id: Annotated[str, published(pattern="^[a-zA-Z0-9_-]+$")]
     name: Annotated[str, published(minLength=1)]
     input: JsonObject
-    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
+    caller: NullTolerated[Caller] = _BY_THE_MODEL
     toolset_name: Rare[str] = None
     """The toolset that a member tool belongs to, such as `browser`."""
 
@@ -132,7 +133,7 @@ class ServerToolUseBlock(ResponseModel):
     id: ServerToolId
     name: ServerToolName
     input: JsonObject
-    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
+    caller: NullTolerated[Caller] = _BY_THE_MODEL
 
 
 class WebSearchResultBlock(WebSearchResultBlockParam, ResponseModel):
@@ -147,7 +148,7 @@ class WebSearchToolResultBlock(ResponseModel):
     type: Literal["web_search_tool_result"] = "web_search_tool_result"
     tool_use_id: ServerToolId
     content: Annotated[WebSearchToolResultError | list[WebSearchResultBlock], ByShape()]
-    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
+    caller: NullTolerated[Caller] = _BY_THE_MODEL
 
 
 class DocumentBlock(ResponseModel):
@@ -173,15 +174,28 @@ class WebFetchToolResultBlock(ResponseModel):
     type: Literal["web_fetch_tool_result"] = "web_fetch_tool_result"
     tool_use_id: ServerToolId
     content: Annotated[WebFetchToolResultErrorBlock | WebFetchBlock | UnknownType, ByField()]
-    caller: NullTolerated[DirectlyCalled] = Field(default_factory=_direct)
+    caller: NullTolerated[Caller] = _BY_THE_MODEL
 
 
-class CodeExecutionResultBlock(CodeExecutionResultBlockParam, ResponseModel):
+class CodeExecutionOutputBlock(ResponseModel):
+    type: Literal["code_execution_output"] = "code_execution_output"
+    file_id: str
+
+
+class CodeExecutionResultBlock(ResponseModel):
     type: Literal["code_execution_result"] = "code_execution_result"
+    stdout: str
+    stderr: str
+    return_code: int
+    content: list[CodeExecutionOutputBlock]
 
 
-class EncryptedCodeExecutionResultBlock(EncryptedCodeExecutionResultBlockParam, ResponseModel):
+class EncryptedCodeExecutionResultBlock(ResponseModel):
     type: Literal["encrypted_code_execution_result"] = "encrypted_code_execution_result"
+    encrypted_stdout: str
+    stderr: str
+    return_code: int
+    content: list[CodeExecutionOutputBlock]
 
 
 class CodeExecutionToolResultError(CodeExecutionToolResultErrorParam, ResponseModel):
@@ -197,8 +211,17 @@ class CodeExecutionToolResultBlock(ResponseModel):
     ]
 
 
-class BashCodeExecutionResultBlock(BashCodeExecutionResultBlockParam, ResponseModel):
+class BashCodeExecutionOutputBlock(ResponseModel):
+    type: Literal["bash_code_execution_output"] = "bash_code_execution_output"
+    file_id: str
+
+
+class BashCodeExecutionResultBlock(ResponseModel):
     type: Literal["bash_code_execution_result"] = "bash_code_execution_result"
+    stdout: str
+    stderr: str
+    return_code: int
+    content: list[BashCodeExecutionOutputBlock]
 
 
 class BashCodeExecutionToolResultError(BashCodeExecutionToolResultErrorParam, ResponseModel):
