@@ -280,11 +280,18 @@ _MESSAGES: dict[str, str] = {
     "list_type": "Input should be an array",
 }
 _SHOWN_ERRORS: int = 3
+_MAX_KEY: int = 64
 
 
 def error_path(loc: Iterable[int | str]) -> str:
     """Pydantic's location as the client writes it: `messages.0.content.1.text`, without union tags."""
-    return ".".join(str(part) for part in loc if not _is_tag(part))
+    return ".".join(_shown(part) for part in loc if not _is_tag(part))
+
+
+def _shown(part: int | str) -> str:
+    """A step of a path; keys that the client chose are cut and escaped, since they may hold anything."""
+    text = str(part)
+    return text if len(text) <= _MAX_KEY and text.isprintable() else ascii(text[:_MAX_KEY])
 
 
 def _is_tag(part: int | str) -> bool:

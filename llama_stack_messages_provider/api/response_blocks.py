@@ -30,12 +30,11 @@ from .server_blocks import (
     MCPTool,
     ServerToolId,
     ServerToolName,
+    SummarizedToolChange,
     TextEditorCodeExecutionCreateResultBlockParam,
     TextEditorCodeExecutionStrReplaceResultBlockParam,
     TextEditorCodeExecutionToolResultErrorParam,
     TextEditorCodeExecutionViewResultBlockParam,
-    ToolAdditionBlockParam,
-    ToolRemovalBlockParam,
     ToolSearchToolResultErrorParam,
     WebFetchToolResultErrorBlockParam,
     WebSearchResultBlockParam,
@@ -328,7 +327,7 @@ class CompactionBlock(ResponseModel):
     content: str | None = None
     encrypted_content: Rare[str] = None
     signature: Rare[str] = None
-    tool_changes: Rare[list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]]] = None
+    tool_changes: Rare[list[SummarizedToolChange]] = None
 
 
 class FallbackTrigger(ResponseModel):

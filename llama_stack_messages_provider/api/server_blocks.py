@@ -20,6 +20,7 @@ from .base import (
     published,
 )
 from .blocks import (
+    CacheControlEphemeral,
     CachedBlock,
     Caller,
     DocumentBlockParam,
@@ -65,6 +66,7 @@ __all__ = [
     "ServerToolId",
     "ServerToolName",
     "ServerToolUseBlockParam",
+    "SummarizedToolChange",
     "SystemBlockParam",
     "TextEditorCodeExecutionCreateResultBlockParam",
     "TextEditorCodeExecutionStrReplaceResultBlockParam",
@@ -419,6 +421,15 @@ class ToolRemovalBlockParam(CachedBlock):
     ]
 
 
+class SummarizedToolChange(WireModel):
+    """A change of the tools in what was summarised; the tool is kept as it came, with the server's nulls."""
+
+    type: Annotated[str, known("tool_addition", "tool_removal")]
+    tool: JsonObject
+    cache_control: CacheControlEphemeral | None = None
+    """Cache the prompt up to and including this change."""
+
+
 class CompactionBlockParam(CachedBlock):
     """A summary that stands for the conversation before it."""
 
@@ -426,7 +437,7 @@ class CompactionBlockParam(CachedBlock):
     content: str | None = None
     encrypted_content: str | None = None
     signature: str | None = None
-    tool_changes: list[Annotated[ToolAdditionBlockParam | ToolRemovalBlockParam | UnknownType, ByField()]] | None = None
+    tool_changes: list[SummarizedToolChange] | None = None
 
 
 class FallbackInfo(WireModel):

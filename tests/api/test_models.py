@@ -377,6 +377,29 @@ def what_is_wrong(request: Any) -> str | None:
     return None
 
 
+@pytest.mark.parametrize("key", ["\ud800", "a\nb", "x" * 10_000])
+def test_a_path_is_short_and_printable_whatever_the_client_calls_its_keys(key: str) -> None:
+    toolset = {"type": "browser_toolset_20260801", "configs": {key: 3}}
+    line = what_is_wrong(body(tools=[toolset]))
+    assert line is not None
+    assert line.isprintable()
+    assert len(line) < 150
+
+
+@pytest.mark.parametrize(
+    "request_body",
+    [
+        said({"type": "text", "text": "\ud800"}),
+        body(**{"\ud800": 1}),
+        body(max_tokens=10**400),
+        said({"type": "\ud800"}),
+        body(metadata={"user_id": "\ud800"}),
+    ],
+)
+def test_text_that_is_no_unicode_is_accepted_or_described(request_body: dict[str, Any]) -> None:
+    assert (what_is_wrong(request_body) or "").isascii()
+
+
 @given(st.sampled_from(sorted(CreateMessageRequest.model_fields)), json_values())
 def test_any_value_anywhere_is_accepted_or_described(field: str, value: Any) -> None:
     assert (what_is_wrong(body(**{field: value})) or field).startswith(field)
