@@ -66,7 +66,7 @@ _NOT_OVERFLOW = frozenset({401, 403, 404, 408, 429})
 _OVERFLOW = re.compile(
     r"context[ _](length|size|window|limit)|prompt (is )?too long|exceed_context"
     r"|(longer|larger) than the (model'?s )?(context|maximum)|maximum (input|prompt|model) length"
-    r"|input (length|is too long|token count)|token count of \d+ exceeds|too long to fit|exceeded model token limit"
+    r"|input (length|is too long|token count)|token count of [\d,]+ exceeds|too long to fit|exceeded model token limit"
     r"|input tokens exceed|reduce the length of|`inputs` (tokens|must have)",
     re.IGNORECASE,
 )

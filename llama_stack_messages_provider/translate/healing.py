@@ -141,4 +141,5 @@ def _is_refused(name: str, message: str) -> bool:
         return False
     word = name.replace("_", "_?")  # some servers write reasoningEffort
     called = rf"{_CALLED}\b[:\s'\"`(\[]*{word}\b|(^|[\s;.]){word}: "
-    return re.search(called if name in _AMBIGUOUS else rf"\b{word}\b", message, re.IGNORECASE) is not None
+    named = called if name in _AMBIGUOUS else rf"\b{word}\b(?!\.\w)"  # nor what stands above the refused field
+    return re.search(named, message, re.IGNORECASE) is not None

@@ -1,0 +1,33 @@
+"""Signatures of thinking blocks."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_stack_messages_provider.translate.signatures import is_ours, signer
+
+
+@given(st.text())
+def test_a_signature_is_never_empty_and_known_again(thinking: str) -> None:
+    signature = signer(b"key", "m")(thinking)
+
+    assert signature.isascii()
+    assert is_ours(signature)
+
+
+def test_a_signature_belongs_to_a_key_a_model_and_a_text() -> None:
+    signature = signer(b"key", "m")("Hm.")
+
+    assert signature == signer(b"key", "m")("Hm.")
+    assert signature not in {signer(b"other", "m")("Hm."), signer(b"key", "n")("Hm."), signer(b"key", "m")("Ah.")}
+    # The model's name and the text are kept apart.
+    assert signer(b"key", "mH")("m.") != signer(b"key", "m")("Hm.")
+
+
+def test_a_lone_surrogate_can_be_signed() -> None:
+    assert is_ours(signer(b"key", "m")("\ud800"))
+
+
+@given(st.none() | st.text() | st.integers() | st.lists(st.text()))
+def test_nothing_else_is_ours(signature: object) -> None:
+    assert not is_ours(signature)
+    assert not is_ours("c2lnbmVk")
