@@ -49,6 +49,9 @@ WIRE_MODELS: list[type[WireModel]] = [
 HELLO: dict[str, Any] = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]}
 
 
+PNG = {"type": "base64", "media_type": "image/png", "data": ""}
+
+
 def body(**changes: Any) -> dict[str, Any]:
     return {**HELLO, **changes}
 
@@ -179,6 +182,60 @@ def test_a_message_made_here_has_all_of_anthropics_fields() -> None:
     }
 
 
+def test_what_an_agent_sends_is_kept() -> None:
+    """The shapes of a coding agent in one request: beta features, deferred tools, media in tool results."""
+    marked = {"type": "ephemeral"}
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": {}}
+    request = body(
+        stream=True,
+        system=[{"type": "text", "text": "You help.", "cache_control": marked}],
+        tools=[
+            {"name": "Read", "description": "Reads.", "input_schema": schema},
+            {"name": "mcp__" + "x" * 100, "input_schema": schema, "defer_loading": True},
+            {"type": "web_search_20250305", "name": "web_search", "max_uses": 8},
+        ],
+        metadata={"user_id": '{"device_id": "d"}'},
+        thinking={"type": "adaptive", "display": "updates"},
+        context_management={"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+        output_config={"effort": "high", "format": {"type": "json_schema", "schema": schema}},
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "Hi", "cache_control": marked}]},
+            {"role": "system", "content": "Mind the date.", "output_config": {"effort": "medium"}},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "", "signature": ""},
+                    {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"path": "a.pdf"}},
+                    {"type": "tool_use", "id": "toolu_2", "name": "ToolSearch", "input": {}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "toolu_1",
+                        "is_error": False,
+                        "content": [
+                            {"type": "text", "text": "Here."},
+                            {"type": "image", "source": PNG},
+                            {"type": "document", "source": {**PNG, "media_type": "application/pdf"}},
+                        ],
+                    },
+                    {
+                        "type": "tool_result",
+                        "tool_use_id": "toolu_2",
+                        "content": [{"type": "tool_reference", "tool_name": "WebFetch"}],
+                        "cache_control": marked,
+                    },
+                    {"type": "document", "source": {**PNG, "media_type": "application/pdf"}},
+                ],
+            },
+        ],
+    )
+    assert CreateMessageRequest.model_validate(request).wire() == request
+
+
 def test_an_absent_optional_field_reads_as_none() -> None:
     request = CreateMessageRequest.model_validate(HELLO)
     assert (request.system, request.tools, request.temperature, request.thinking) == (None, None, None, None)
@@ -224,7 +281,6 @@ class Case:
 
 
 WITHOUT = {key: {name: value for name, value in HELLO.items() if name != key} for key in HELLO}
-PNG = {"type": "base64", "media_type": "image/png", "data": ""}
 
 CASES = [
     Case(None, "Input should be an object"),
