@@ -30,11 +30,13 @@ def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: E
 
 def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
     """The bytes of a JSON object with its top-level `model` exchanged."""
-    if request.get("model") == model:
+    # One occurrence can only be the top-level one: inside a string the quotes would be escaped. A second one may be
+    # another top-level key, its letters escaped or not, and upstreams differ on which of two they take.
+    alone = raw.count(b'"model"') == 1 and b"\\u006" not in raw
+    if alone and request.get("model") == model:
         return raw
-    found = list(_MODEL.finditer(raw))
-    # One occurrence can only be the top-level one: inside a string the quotes would be escaped.
-    if len(found) == 1 and raw.count(b'"model"') == 1 and orjson.loads(found[0][1]) == request.get("model"):
+    found = list(_MODEL.finditer(raw)) if alone else []
+    if len(found) == 1 and orjson.loads(found[0][1]) == request.get("model"):
         start, end = found[0].span(1)
         return raw[:start] + orjson.dumps(model) + raw[end:]
     return orjson.dumps({**request, "model": model})

@@ -65,9 +65,7 @@ def client(served: Served) -> Iterator[anthropic.Anthropic]:
 
 @pytest.fixture
 async def async_client(served: Served) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    async with anthropic.AsyncAnthropic(
-        base_url=served.stack.base_url, api_key="any", max_retries=0
-    ) as client:
+    async with anthropic.AsyncAnthropic(base_url=served.stack.base_url, api_key="any", max_retries=0) as client:
         yield client
 
 
@@ -142,9 +140,7 @@ async def test_the_folded_stream_is_the_whole_answer_to_the_async_client(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_limit_and_a_stop_sequence_end_the_answer(
-    client: anthropic.Anthropic, served: Served, stream: bool
-) -> None:
+def test_a_limit_and_a_stop_sequence_end_the_answer(client: anthropic.Anthropic, served: Served, stream: bool) -> None:
     limited = answered(client, stream, max_tokens=1)
     assert (limited.stop_reason, limited.usage.output_tokens) == ("max_tokens", 1)
     stopped = answered(client, stream, stop_sequences=[" France"])
@@ -198,9 +194,7 @@ def test_a_tool_s_result_goes_back_to_the_model(client: anthropic.Anthropic) -> 
 
 
 def test_tokens_are_counted_as_the_message_reports_them(client: anthropic.Anthropic, served: Served) -> None:
-    raw = client.messages.with_raw_response.count_tokens(
-        model=NAME, messages=CONVERSATION, system="Be terse."
-    )
+    raw = client.messages.with_raw_response.count_tokens(model=NAME, messages=CONVERSATION, system="Be terse.")
     usage = client.messages.create(**ask(messages=CONVERSATION, system="Be terse.", max_tokens=1)).usage
     assert raw.parse().input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
     assert raw.headers["x-messages-route"] == served.route
@@ -252,9 +246,7 @@ def test_errors_are_typed(client: anthropic.Anthropic, name: str, stream: bool) 
 
 
 @pytest.mark.parametrize("name", BROKEN)
-async def test_errors_are_typed_for_the_async_client(
-    async_client: anthropic.AsyncAnthropic, name: str
-) -> None:
+async def test_errors_are_typed_for_the_async_client(async_client: anthropic.AsyncAnthropic, name: str) -> None:
     change, kind, error_type, told = BROKEN[name]
     with pytest.raises(kind) as caught:
         await async_client.messages.create(**ask(**change))

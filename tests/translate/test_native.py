@@ -66,6 +66,13 @@ def test_only_the_models_own_name_is_exchanged(raw: bytes) -> None:
     assert orjson.loads(with_model(raw, given, "upstream")) == {**given, "model": "upstream"}
 
 
+@pytest.mark.parametrize("raw", [b'{"model":"secret","model":"mine"}', b'{"mod\\u0065l":"secret","model":"mine"}'])
+@pytest.mark.parametrize("model", ["mine", "upstream"])
+def test_a_second_name_never_reaches_the_upstream(raw: bytes, model: str) -> None:
+    """Access was checked for the name that was read, and an upstream may read the other."""
+    assert with_model(raw, orjson.loads(raw), model) == orjson.dumps({"model": model})
+
+
 @pytest.mark.parametrize("model", ['with "quotes"', "back\\slash", "zürich/ü", "line\nfeed", "\\1"])
 def test_any_name_can_be_put_in(model: str) -> None:
     raw = b'{"model":"claude-x","a":1}'
