@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJson
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from .glossary import GLOSSARY
+from llama_stack_messages_provider.api.glossary import GLOSSARY
 
 __all__ = [
     "ByField",

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from .base import ByField, JsonObject, ResponseModel, WireModel, published
-from .message import ErrorResponse, Message
-from .request import CreateMessageRequest
+from llama_stack_messages_provider.api.base import ByField, JsonObject, ResponseModel, WireModel, published
+from llama_stack_messages_provider.api.message import ErrorResponse, Message
+from llama_stack_messages_provider.api.request import CreateMessageRequest
 
 __all__ = [
     "MAX_BATCH_REQUESTS",

@@ -5,7 +5,7 @@ Source: https://platform.claude.com/docs/en/api/messages and the `anthropic` SDK
 
 from typing import Annotated, Literal
 
-from .base import (
+from llama_stack_messages_provider.api.base import (
     ByField,
     ByShape,
     JsonObject,
@@ -16,7 +16,7 @@ from .base import (
     known,
     published,
 )
-from .citations import CitationsConfigParam, TextCitationParam
+from llama_stack_messages_provider.api.citations import CitationsConfigParam, TextCitationParam
 
 __all__ = [
     "IMAGE_MEDIA_TYPES",

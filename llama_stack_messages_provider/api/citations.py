@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, Expected, Omittable, ResponseModel, UnknownType, WireModel, published
+from llama_stack_messages_provider.api.base import (
+    ByField,
+    Expected,
+    Omittable,
+    ResponseModel,
+    UnknownType,
+    WireModel,
+    published,
+)
 
 __all__ = [
     "CitationCharLocation",

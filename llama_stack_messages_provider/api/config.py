@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, ByShape, JsonObject, Omittable, UnknownType, WireModel, known, published
+from llama_stack_messages_provider.api.base import (
+    ByField,
+    ByShape,
+    JsonObject,
+    Omittable,
+    UnknownType,
+    WireModel,
+    known,
+    published,
+)
 
 __all__ = [
     "ClearThinking20251015Edit",

@@ -13,9 +13,9 @@ Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from typing import Annotated, Literal
 
-from .base import ByField, Rare, ResponseModel, UnknownType
-from .citations import TextCitation
-from .message import (
+from llama_stack_messages_provider.api.base import ByField, Rare, ResponseModel, UnknownType
+from llama_stack_messages_provider.api.citations import TextCitation
+from llama_stack_messages_provider.api.message import (
     AppliedEdits,
     Container,
     Count,
@@ -29,7 +29,7 @@ from .message import (
     ServerToolUsage,
     StopReason,
 )
-from .response_blocks import ContentBlock
+from llama_stack_messages_provider.api.response_blocks import ContentBlock
 
 __all__ = [
     "CitationsDelta",

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ByField, Rare, ResponseModel, UnknownType, known, published
-from .response_blocks import ContentBlock, RefusalCategory
+from llama_stack_messages_provider.api.base import ByField, Rare, ResponseModel, UnknownType, known, published
+from llama_stack_messages_provider.api.response_blocks import ContentBlock, RefusalCategory
 
 __all__ = [
     "APIErrorObject",

@@ -21,8 +21,8 @@ ToolUseBlockParam       id, name, input | caller, toolset_name
 ToolResultBlockParam    tool_use_id | content: str | list[text, image, search_result, document,
                         tool_reference, browser_state], is_error, toolset_name
 ToolReferenceBlockParam tool_name
-in server_blocks        server_tool_use, the *_tool_result families, container_upload, mcp_*, tool_addition,
-                        tool_removal, compaction, fallback
+in server_blocks        server_tool_use, the *_tool_result families, container_upload
+in beta_blocks          advisor_tool_result, mcp_*, tool_addition, tool_removal, compaction, fallback
 
 Tool                    name, input_schema: dict | description, strict, defer_loading, type (custom or null)
 ClientToolParam         base of bash, text_editor, memory and computer tools: type, name | the options of Tool
@@ -44,14 +44,15 @@ in `model_extra`. `x.wire()` gives the JSON object back as it came. Blocks of re
 `response_blocks`, events of streams in `events`, batches in `batch_models`.
 """
 
-from .base import *  # noqa: F403
-from .batch_models import *  # noqa: F403
-from .blocks import *  # noqa: F403
-from .citations import *  # noqa: F403
-from .config import *  # noqa: F403
-from .events import *  # noqa: F403
-from .message import *  # noqa: F403
-from .request import *  # noqa: F403
-from .response_blocks import *  # noqa: F403
-from .server_blocks import *  # noqa: F403
-from .tools import *  # noqa: F403
+from llama_stack_messages_provider.api.base import *  # noqa: F403
+from llama_stack_messages_provider.api.batch_models import *  # noqa: F403
+from llama_stack_messages_provider.api.beta_blocks import *  # noqa: F403
+from llama_stack_messages_provider.api.blocks import *  # noqa: F403
+from llama_stack_messages_provider.api.citations import *  # noqa: F403
+from llama_stack_messages_provider.api.config import *  # noqa: F403
+from llama_stack_messages_provider.api.events import *  # noqa: F403
+from llama_stack_messages_provider.api.message import *  # noqa: F403
+from llama_stack_messages_provider.api.request import *  # noqa: F403
+from llama_stack_messages_provider.api.response_blocks import *  # noqa: F403
+from llama_stack_messages_provider.api.server_blocks import *  # noqa: F403
+from llama_stack_messages_provider.api.tools import *  # noqa: F403

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
-from .base import Omittable
-from .message import ErrorResponse
+from llama_stack_messages_provider.api.base import Omittable
+from llama_stack_messages_provider.api.message import ErrorResponse
 
 __all__ = ["Cursor", "documented"]
 

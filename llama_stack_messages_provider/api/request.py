@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import (
+from llama_stack_messages_provider.api.base import (
     ByField,
     ByShape,
     JsonObject,
@@ -16,8 +16,29 @@ from .base import (
     WireModel,
     known,
 )
-from .blocks import CacheControlEphemeral
-from .config import (
+from llama_stack_messages_provider.api.beta_blocks import (
+    AdvisorToolResultBlockParam,
+    CompactionBlockParam,
+    FallbackBlockParam,
+    MCPToolListingBlockParam,
+    MCPToolResultBlockParam,
+    MCPToolUseBlockParam,
+    ToolAdditionBlockParam,
+    ToolRemovalBlockParam,
+)
+from llama_stack_messages_provider.api.blocks import (
+    CacheControlEphemeral,
+    DocumentBlockParam,
+    ImageBlockParam,
+    RedactedThinkingBlockParam,
+    SearchResultBlockParam,
+    TextBlockParam,
+    ThinkingBlockParam,
+    ToolResultBlockParam,
+    ToolUseBlockParam,
+    UnknownBlock,
+)
+from llama_stack_messages_provider.api.config import (
     ContainerParams,
     ContextManagement,
     Diagnostics,
@@ -29,23 +50,81 @@ from .config import (
     Speed,
     ThinkingConfigParam,
 )
-from .server_blocks import ContentBlockParam, SystemBlockParam
-from .tools import ToolChoice, ToolUnionParam
+from llama_stack_messages_provider.api.server_blocks import (
+    BashCodeExecutionToolResultBlockParam,
+    CodeExecutionToolResultBlockParam,
+    ContainerUploadBlockParam,
+    ServerToolUseBlockParam,
+    TextEditorCodeExecutionToolResultBlockParam,
+    ToolSearchToolResultBlockParam,
+    WebFetchToolResultBlockParam,
+    WebSearchToolResultBlockParam,
+)
+from llama_stack_messages_provider.api.tools import ToolChoice, ToolUnionParam
 
 __all__ = [
     "MAX_MESSAGES",
     "AssistantMessage",
     "Content",
+    "ContentBlockParam",
     "CountTokensRequest",
     "CreateMessageRequest",
     "MessageParam",
     "Model",
     "System",
+    "SystemBlockParam",
     "SystemMessage",
     "UserMessage",
 ]
 
 MAX_MESSAGES: int = 100_000
+
+ContentBlockParam = Annotated[
+    TextBlockParam
+    | ImageBlockParam
+    | DocumentBlockParam
+    | SearchResultBlockParam
+    | ThinkingBlockParam
+    | RedactedThinkingBlockParam
+    | ToolUseBlockParam
+    | ToolResultBlockParam
+    | ServerToolUseBlockParam
+    | WebSearchToolResultBlockParam
+    | WebFetchToolResultBlockParam
+    | CodeExecutionToolResultBlockParam
+    | BashCodeExecutionToolResultBlockParam
+    | TextEditorCodeExecutionToolResultBlockParam
+    | ToolSearchToolResultBlockParam
+    | ContainerUploadBlockParam
+    | AdvisorToolResultBlockParam
+    | MCPToolUseBlockParam
+    | MCPToolResultBlockParam
+    | MCPToolListingBlockParam
+    | ToolAdditionBlockParam
+    | ToolRemovalBlockParam
+    | CompactionBlockParam
+    | FallbackBlockParam
+    | UnknownBlock,
+    ByField(),
+]
+"""Every block that a message of a request may hold."""
+
+SystemBlockParam = Annotated[
+    TextBlockParam | UnknownBlock,
+    ByField(
+        misplaced=(
+            "image",
+            "document",
+            "search_result",
+            "thinking",
+            "redacted_thinking",
+            "tool_use",
+            "tool_result",
+            "server_tool_use",
+        )
+    ),
+]
+"""The blocks of the system prompt: text, or something newer than this version."""
 
 Model = Annotated[str, Field(min_length=1)]
 Content = Annotated[str | list[ContentBlockParam], ByShape()]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import (
+from llama_stack_messages_provider.api.base import (
     ByField,
     ByShape,
     JsonObject,
@@ -18,19 +18,28 @@ from .base import (
     known,
     published,
 )
-from .blocks import Base64PDFSource, Caller, DirectCaller, PlainTextSource, UnknownBlock, UnknownSource
-from .citations import CitationsConfig, TextCitation
-from .server_blocks import (
+from llama_stack_messages_provider.api.beta_blocks import (
     AdvisorRedactedResultBlockParam,
     AdvisorResultBlockParam,
     AdvisorToolResultErrorParam,
-    BashCodeExecutionToolResultErrorParam,
-    CodeExecutionToolResultErrorParam,
     FallbackInfo,
     MCPTool,
+    SummarizedToolChange,
+)
+from llama_stack_messages_provider.api.blocks import (
+    Base64PDFSource,
+    Caller,
+    DirectCaller,
+    PlainTextSource,
+    UnknownBlock,
+    UnknownSource,
+)
+from llama_stack_messages_provider.api.citations import CitationsConfig, TextCitation
+from llama_stack_messages_provider.api.server_blocks import (
+    BashCodeExecutionToolResultErrorParam,
+    CodeExecutionToolResultErrorParam,
     ServerToolId,
     ServerToolName,
-    SummarizedToolChange,
     TextEditorCodeExecutionCreateResultBlockParam,
     TextEditorCodeExecutionStrReplaceResultBlockParam,
     TextEditorCodeExecutionToolResultErrorParam,

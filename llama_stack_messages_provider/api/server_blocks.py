@@ -1,48 +1,30 @@
-"""Request blocks that server tools, MCP servers and beta features leave in a conversation.
+"""Request blocks that server tools leave in a conversation.
 
 Nothing here executes them; they are known so that a conversation begun elsewhere can go on.
-Source: the `anthropic` SDK's `*_tool_result_block_param` types, beta ones included.
+Source: the `anthropic` SDK's `*_tool_result_block_param` types.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
-
-from .base import (
+from llama_stack_messages_provider.api.base import (
     ByField,
     ByShape,
     JsonObject,
     NullTolerated,
-    Omittable,
     UnknownType,
     WireModel,
     known,
     published,
 )
-from .blocks import (
-    CacheControlEphemeral,
+from llama_stack_messages_provider.api.blocks import (
     CachedBlock,
     Caller,
     DocumentBlockParam,
-    ImageBlockParam,
-    RedactedThinkingBlockParam,
-    SearchResultBlockParam,
-    TextBlockParam,
-    ThinkingBlockParam,
     ToolReferenceBlockParam,
-    ToolResultBlockParam,
-    ToolUseBlockParam,
-    UnknownBlock,
 )
-from .tools import ToolUnionParam
 
 __all__ = [
     "SERVER_TOOL_ID",
-    "AdvisorErrorCode",
-    "AdvisorRedactedResultBlockParam",
-    "AdvisorResultBlockParam",
-    "AdvisorToolResultBlockParam",
-    "AdvisorToolResultErrorParam",
     "BashCodeExecutionOutputBlockParam",
     "BashCodeExecutionResultBlockParam",
     "BashCodeExecutionToolResultBlockParam",
@@ -52,34 +34,19 @@ __all__ = [
     "CodeExecutionResultBlockParam",
     "CodeExecutionToolResultBlockParam",
     "CodeExecutionToolResultErrorParam",
-    "CompactionBlockParam",
     "ContainerUploadBlockParam",
-    "ContentBlockParam",
     "EncryptedCodeExecutionResultBlockParam",
     "ExecutionErrorCode",
-    "FallbackBlockParam",
-    "FallbackInfo",
-    "MCPTool",
-    "MCPToolListingBlockParam",
-    "MCPToolResultBlockParam",
-    "MCPToolUseBlockParam",
     "ServerToolId",
     "ServerToolName",
+    "ServerToolResultParam",
     "ServerToolUseBlockParam",
-    "SummarizedToolChange",
-    "SystemBlockParam",
     "TextEditorCodeExecutionCreateResultBlockParam",
     "TextEditorCodeExecutionStrReplaceResultBlockParam",
     "TextEditorCodeExecutionToolResultBlockParam",
     "TextEditorCodeExecutionToolResultErrorParam",
     "TextEditorCodeExecutionViewResultBlockParam",
     "TextEditorErrorCode",
-    "ToolAdditionBlockParam",
-    "ToolChangeMCPToolReference",
-    "ToolChangeMCPToolsetReference",
-    "ToolChangeToolDefinition",
-    "ToolChangeToolReference",
-    "ToolRemovalBlockParam",
     "ToolSearchToolResultBlockParam",
     "ToolSearchToolResultErrorParam",
     "ToolSearchToolSearchResultBlockParam",
@@ -129,18 +96,6 @@ WebFetchErrorCode = Annotated[
         "content_too_large",
     ),
 ]
-AdvisorErrorCode = Annotated[
-    str,
-    known(
-        "max_uses_exceeded",
-        "prompt_too_long",
-        "too_many_requests",
-        "overloaded",
-        "unavailable",
-        "execution_time_exceeded",
-        "model_not_found",
-    ),
-]
 
 
 class ServerToolUseBlockParam(CachedBlock):
@@ -151,7 +106,9 @@ class ServerToolUseBlockParam(CachedBlock):
     caller: NullTolerated[Caller] = None
 
 
-class _ServerToolResult(CachedBlock):
+class ServerToolResultParam(CachedBlock):
+    """What a server tool answered."""
+
     tool_use_id: ServerToolId
 
 
@@ -168,7 +125,7 @@ class WebSearchToolRequestError(WireModel):
     error_code: WebSearchErrorCode
 
 
-class WebSearchToolResultBlockParam(_ServerToolResult):
+class WebSearchToolResultBlockParam(ServerToolResultParam):
     type: Literal["web_search_tool_result"]
     content: Annotated[list[WebSearchResultBlockParam] | WebSearchToolRequestError, ByShape()]
     caller: NullTolerated[Caller] = None
@@ -187,7 +144,7 @@ class WebFetchToolResultErrorBlockParam(WireModel):
     error_code: WebFetchErrorCode
 
 
-class WebFetchToolResultBlockParam(_ServerToolResult):
+class WebFetchToolResultBlockParam(ServerToolResultParam):
     type: Literal["web_fetch_tool_result"]
     content: Annotated[WebFetchToolResultErrorBlockParam | WebFetchBlockParam | UnknownType, ByField()]
     caller: NullTolerated[Caller] = None
@@ -219,7 +176,7 @@ class CodeExecutionToolResultErrorParam(WireModel):
     error_code: ExecutionErrorCode
 
 
-class CodeExecutionToolResultBlockParam(_ServerToolResult):
+class CodeExecutionToolResultBlockParam(ServerToolResultParam):
     type: Literal["code_execution_tool_result"]
     content: Annotated[
         CodeExecutionToolResultErrorParam
@@ -248,7 +205,7 @@ class BashCodeExecutionToolResultErrorParam(WireModel):
     error_code: BashErrorCode
 
 
-class BashCodeExecutionToolResultBlockParam(_ServerToolResult):
+class BashCodeExecutionToolResultBlockParam(ServerToolResultParam):
     type: Literal["bash_code_execution_tool_result"]
     content: Annotated[
         BashCodeExecutionToolResultErrorParam | BashCodeExecutionResultBlockParam | UnknownType, ByField()
@@ -284,7 +241,7 @@ class TextEditorCodeExecutionToolResultErrorParam(WireModel):
     error_message: str | None = None
 
 
-class TextEditorCodeExecutionToolResultBlockParam(_ServerToolResult):
+class TextEditorCodeExecutionToolResultBlockParam(ServerToolResultParam):
     type: Literal["text_editor_code_execution_tool_result"]
     content: Annotated[
         TextEditorCodeExecutionToolResultErrorParam
@@ -307,7 +264,7 @@ class ToolSearchToolResultErrorParam(WireModel):
     error_message: str | None = None
 
 
-class ToolSearchToolResultBlockParam(_ServerToolResult):
+class ToolSearchToolResultBlockParam(ServerToolResultParam):
     type: Literal["tool_search_tool_result"]
     content: Annotated[ToolSearchToolResultErrorParam | ToolSearchToolSearchResultBlockParam | UnknownType, ByField()]
 
@@ -317,185 +274,3 @@ class ContainerUploadBlockParam(CachedBlock):
 
     type: Literal["container_upload"]
     file_id: str
-
-
-# Beta blocks.
-
-
-class AdvisorResultBlockParam(WireModel):
-    type: Literal["advisor_result"]
-    text: str
-    stop_reason: str | None = None
-
-
-class AdvisorRedactedResultBlockParam(WireModel):
-    type: Literal["advisor_redacted_result"]
-    encrypted_content: str
-    stop_reason: str | None = None
-
-
-class AdvisorToolResultErrorParam(WireModel):
-    type: Literal["advisor_tool_result_error"]
-    error_code: AdvisorErrorCode
-
-
-class AdvisorToolResultBlockParam(_ServerToolResult):
-    type: Literal["advisor_tool_result"]
-    content: Annotated[
-        AdvisorToolResultErrorParam | AdvisorResultBlockParam | AdvisorRedactedResultBlockParam | UnknownType,
-        ByField(),
-    ]
-
-
-class MCPToolUseBlockParam(CachedBlock):
-    type: Literal["mcp_tool_use"]
-    id: str
-    name: str
-    server_name: str
-    input: JsonObject
-
-
-class MCPToolResultBlockParam(CachedBlock):
-    type: Literal["mcp_tool_result"]
-    tool_use_id: str
-    content: Omittable[Annotated[str | list[Annotated[TextBlockParam | UnknownBlock, ByField()]], ByShape()]] = None
-    is_error: Omittable[bool] = None
-
-
-class MCPTool(WireModel):
-    """A tool as an MCP server listed it."""
-
-    name: str
-    description: str | None = None
-    input_schema: JsonObject
-
-
-class MCPToolListingBlockParam(WireModel):
-    type: Literal["mcp_tool_listing"]
-    mcp_server_name: str
-    tools: list[MCPTool]
-
-
-class ToolChangeToolReference(WireModel):
-    type: Literal["tool_reference"]
-    name: str
-
-
-class ToolChangeMCPToolReference(WireModel):
-    type: Literal["mcp_tool_reference"]
-    name: str
-    server_name: str
-
-
-class ToolChangeMCPToolsetReference(WireModel):
-    type: Literal["mcp_toolset_reference"]
-    server_name: str
-
-
-class ToolChangeToolDefinition(WireModel):
-    type: Literal["tool_definition"]
-    definition: ToolUnionParam
-
-
-class ToolAdditionBlockParam(CachedBlock):
-    """From here on the model may use this tool too."""
-
-    type: Literal["tool_addition"]
-    tool: Annotated[
-        ToolChangeToolReference
-        | ToolChangeMCPToolReference
-        | ToolChangeMCPToolsetReference
-        | ToolChangeToolDefinition
-        | UnknownType,
-        ByField(),
-    ]
-
-
-class ToolRemovalBlockParam(CachedBlock):
-    """From here on the model may not use this tool."""
-
-    type: Literal["tool_removal"]
-    tool: Annotated[
-        ToolChangeToolReference | ToolChangeMCPToolReference | ToolChangeMCPToolsetReference | UnknownType,
-        ByField(),
-    ]
-
-
-class SummarizedToolChange(WireModel):
-    """A change of the tools in what was summarised; the tool is kept as it came, with the server's nulls."""
-
-    type: Annotated[str, known("tool_addition", "tool_removal")]
-    tool: JsonObject
-    cache_control: CacheControlEphemeral | None = None
-    """Cache the prompt up to and including this change."""
-
-
-class CompactionBlockParam(CachedBlock):
-    """A summary that stands for the conversation before it."""
-
-    type: Literal["compaction"]
-    content: str | None = None
-    encrypted_content: str | None = None
-    signature: str | None = None
-    tool_changes: list[SummarizedToolChange] | None = None
-
-
-class FallbackInfo(WireModel):
-    model: str
-
-
-class FallbackBlockParam(WireModel):
-    """Marks where another model took over."""
-
-    type: Literal["fallback"]
-    from_: Annotated[FallbackInfo, Field(alias="from")]
-    to: FallbackInfo
-    trigger: Any = None
-
-
-ContentBlockParam = Annotated[
-    TextBlockParam
-    | ImageBlockParam
-    | DocumentBlockParam
-    | SearchResultBlockParam
-    | ThinkingBlockParam
-    | RedactedThinkingBlockParam
-    | ToolUseBlockParam
-    | ToolResultBlockParam
-    | ServerToolUseBlockParam
-    | WebSearchToolResultBlockParam
-    | WebFetchToolResultBlockParam
-    | CodeExecutionToolResultBlockParam
-    | BashCodeExecutionToolResultBlockParam
-    | TextEditorCodeExecutionToolResultBlockParam
-    | ToolSearchToolResultBlockParam
-    | ContainerUploadBlockParam
-    | AdvisorToolResultBlockParam
-    | MCPToolUseBlockParam
-    | MCPToolResultBlockParam
-    | MCPToolListingBlockParam
-    | ToolAdditionBlockParam
-    | ToolRemovalBlockParam
-    | CompactionBlockParam
-    | FallbackBlockParam
-    | UnknownBlock,
-    ByField(),
-]
-"""Every block that a message of a request may hold."""
-
-SystemBlockParam = Annotated[
-    TextBlockParam | UnknownBlock,
-    ByField(
-        misplaced=(
-            "image",
-            "document",
-            "search_result",
-            "thinking",
-            "redacted_thinking",
-            "tool_use",
-            "tool_result",
-            "server_tool_use",
-        )
-    ),
-]
-"""The blocks of the system prompt: text, or something newer than this version."""

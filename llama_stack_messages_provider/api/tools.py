@@ -8,9 +8,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from .base import ByField, JsonObject, Omittable, UnknownType, WireModel, known, published
-from .blocks import CacheControlEphemeral
-from .citations import CitationsConfigParam
+from llama_stack_messages_provider.api.base import (
+    ByField,
+    JsonObject,
+    Omittable,
+    UnknownType,
+    WireModel,
+    known,
+    published,
+)
+from llama_stack_messages_provider.api.blocks import CacheControlEphemeral
+from llama_stack_messages_provider.api.citations import CitationsConfigParam
 
 __all__ = [
     "AdvisorTool20260301",
