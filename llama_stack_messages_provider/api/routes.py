@@ -2,7 +2,6 @@
 raw request: bodies are parsed here, so that every error has Anthropic's shape and a native body stays bytes.
 """
 
-import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -23,9 +22,11 @@ from llama_stack_messages_provider.api.models import (
     DeletedMessageBatch,
     Message,
     MessageBatch,
+    MessageBatchIndividualResponse,
     MessageBatchPage,
     MessageTokensCount,
 )
+from llama_stack_messages_provider.api.openapi import Cursor, documented
 from llama_stack_messages_provider.api.protocol import Exchange, Messages
 
 __all__ = ["create_router"]
@@ -94,8 +95,8 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
 
     async def list_message_batches(
         limit: Annotated[int, Query(ge=1, le=1000)] = 20,
-        after_id: Annotated[str | None, Query()] = None,
-        before_id: Annotated[str | None, Query()] = None,
+        after_id: Cursor = None,
+        before_id: Cursor = None,
     ) -> Any:
         """List batches, newest first."""
         return _plain(await impl.list_message_batches(limit=limit, after_id=after_id, before_id=before_id))
@@ -121,7 +122,8 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
     add("GET", one, retrieve_message_batch, _of_one(impl.retrieve_message_batch), MessageBatch)
     add("POST", f"{one}/cancel", cancel_message_batch, _of_one(impl.cancel_message_batch), MessageBatch)
     add("DELETE", one, delete_message_batch, _of_one(impl.delete_message_batch), DeletedMessageBatch)
-    add("GET", f"{one}/results", message_batch_results, _of_one(impl.message_batch_results), None)
+    results = _of_one(impl.message_batch_results)
+    add("GET", f"{one}/results", message_batch_results, results, MessageBatchIndividualResponse, lines=True)
 
 
 def _of_one(call: Callable[[str], Awaitable[Any]]) -> Handler:
@@ -162,7 +164,14 @@ class _Adder:
         self._published = published
 
     def __call__(
-        self, method: str, path: str, declared: Callable[..., Any], handler: Handler, answer: Any
+        self,
+        method: str,
+        path: str,
+        declared: Callable[..., Any],
+        handler: Handler,
+        answer: type,
+        *,
+        lines: bool = False,
     ) -> None:
         declared.__annotations__["return"] = Any
         declared._handler = handler  # type: ignore[attr-defined]
@@ -171,9 +180,9 @@ class _Adder:
             declared,
             methods=[method],
             response_model=None,
-            responses={200: {"model": answer}} if answer else None,
             include_in_schema=self._published,
             route_class_override=_MessagesRoute,
+            **documented(answer, lines=lines),
         )
 
 
@@ -187,17 +196,25 @@ class _MessagesRoute(APIRoute):
             request_id = _request_id(request)
             try:
                 response = await handler(request, request_id)
-            except MessagesError as exc:
-                response = JSONAnswer(exc.body(request_id), exc.status, exc.headers)
             except ClientDisconnect:
                 response = Response(status_code=_CLIENT_CLOSED_REQUEST)
-            except Exception:
-                logger.exception("Messages request failed", request_id=request_id, path=request.url.path)
-                response = JSONAnswer(ApiError().body(request_id), 500)
+            except Exception as exc:
+                error = _error_of(exc, request_id, request.url.path)
+                response = JSONAnswer(error.body(request_id), error.status, error.headers)
             response.headers["request-id"] = request_id
             return response
 
         return handle
+
+
+def _error_of(exc: Exception, request_id: str, path: str) -> MessagesError:
+    if isinstance(exc, MessagesError):
+        return exc
+    # orjson reads 1024 levels and writes 254; Python's own stack ends between the two.
+    if isinstance(exc, RecursionError) or str(exc) == "Recursion limit reached":
+        return InvalidRequestError("The request body is nested too deeply")
+    logger.error("Messages request failed", request_id=request_id, path=path, exc_info=exc)
+    return ApiError()
 
 
 def _request_id(request: Request) -> str:
@@ -213,20 +230,8 @@ async def _exchange(request: Request, request_id: str) -> Exchange:
 def _json_object(body: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = _lenient(body)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidRequestError(f"The request body is not valid JSON: {exc}") from None
     if not isinstance(value, dict):
         raise InvalidRequestError("The request body is not a JSON object")
     return value
-
-
-def _lenient(body: bytes) -> Any:
-    # Integers beyond 64 bits are JSON all the same.
-    try:
-        return json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidRequestError(f"The request body is not valid JSON: {exc}") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
