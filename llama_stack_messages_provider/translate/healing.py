@@ -32,6 +32,8 @@ _OPTIONAL = (
 )
 # Words of other meanings too: they count only where the message calls them a parameter.
 _AMBIGUOUS = frozenset({"user", "reasoning"})
+# vLLM refuses the variables of a template that a Mistral tokenizer has not, and names the template.
+_ALIASES = {"chat_template_kwargs": "chat_template(_?kwargs)?"}
 _OF_MESSAGES = frozenset({"reasoning_content", "reasoning"})
 # Without the one, the other would leave the model without its cue.
 _TOGETHER = {"continue_final_message": frozenset({"continue_final_message", "add_generation_prompt"})}
@@ -139,7 +141,7 @@ def _present(params: Mapping[str, Any]) -> set[str]:
 def _is_refused(name: str, message: str) -> bool:
     if not _REFUSES.search(message):
         return False
-    word = name.replace("_", "_?")  # some servers write reasoningEffort
+    word = _ALIASES.get(name, name.replace("_", "_?"))  # some servers write reasoningEffort
     called = rf"{_CALLED}\b[:\s'\"`(\[]*{word}\b|(^|[\s;.]){word}: "
     named = called if name in _AMBIGUOUS else rf"\b{word}\b(?!\.\w)"  # nor what stands above the refused field
     return re.search(named, message, re.IGNORECASE) is not None

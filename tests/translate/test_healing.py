@@ -102,6 +102,11 @@ REFUSED_PARAMETERS = [
     Case("xAI", "Model grok-4 does not support parameter reasoningEffort.", Remedy("reasoning_effort")),
     Case("a user by name", "Unknown parameter: 'user'.", Remedy("user")),
     Case("a template's variables", "chat_template_kwargs is not supported", Remedy("chat_template_kwargs")),
+    Case(
+        "vLLM with a Mistral tokenizer",
+        "chat_template is not supported for Mistral tokenizers.",
+        Remedy("chat_template_kwargs"),
+    ),
     Case("a prefill", "Unknown field: continue_final_message", Remedy("continue_final_message")),
 ]
 
