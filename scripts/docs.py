@@ -16,6 +16,10 @@ from pydantic_core import PydanticUndefined
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.policy import feature_table
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from scripts.compare_spec import score_line  # noqa: E402 - found beside this file, from wherever it is run
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -45,7 +49,11 @@ def _default(field: FieldInfo) -> str:
     return repr(value).replace("'", '"') if isinstance(value, str | dict) else f"{value:g}" if value < 1e6 else str(value)
 
 
-PARTS: dict[str, Callable[[], str]] = {"configuration": configuration_table, "features": feature_table}
+PARTS: dict[str, Callable[[], str]] = {
+    "configuration": configuration_table,
+    "conformance": score_line,
+    "features": feature_table,
+}
 
 
 def written(text: str) -> str:
