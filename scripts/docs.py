@@ -3,6 +3,7 @@
 Each part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from llama_stack_messages_provider.policy import feature_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from scripts.compare_spec import score_line  # noqa: E402 - found beside this file, from wherever it is run
+from scripts.compare_spec import REFERENCE, compare, score_line  # noqa: E402 - found beside this file, from wherever it is run
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -49,9 +50,14 @@ def _default(field: FieldInfo) -> str:
     return repr(value).replace("'", '"') if isinstance(value, str | dict) else f"{value:g}" if value < 1e6 else str(value)
 
 
+def conformance() -> str:
+    """How far our OpenAPI document is Anthropic's."""
+    return f"Of Anthropic's published API, {score_line(compare(json.loads(REFERENCE.read_text())))}."
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "configuration": configuration_table,
-    "conformance": score_line,
+    "conformance": conformance,
     "features": feature_table,
 }
 
