@@ -240,7 +240,8 @@ class MessagesAdapter:
             except NativeMissingError as exc:
                 logger.warning("Native count_tokens is gone", model=plan.target.identifier, reason=exc.message)
         _validated(CountTokensRequest, request)
-        params = self._translated.translate(plan, {**request, "stream": False}, strict=False).params
+        prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
+        params = self._translated.translate(plan, prompt, strict=False).params
         count = await self._counter.count(
             params, plan.endpoint, plan.dialect.name, lambda p: self._translated.infer(plan, p)
         )
