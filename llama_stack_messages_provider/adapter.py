@@ -31,7 +31,7 @@ from llama_stack_messages_provider.batches.database import find_backend
 from llama_stack_messages_provider.batches.identity import Identity, current_identity
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
-from llama_stack_messages_provider.metrics import InferenceMetrics
+from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.plan import Plan, Planner
 from llama_stack_messages_provider.resolve import ModelResolver
 from llama_stack_messages_provider.seam import install_seam
@@ -423,6 +423,7 @@ def _answer_headers(
         shown = translation.dropped[:_DROPPED_SHOWN]
         headers["x-messages-dropped"] = _header_safe(", ".join(shown))
         logger.info("Parts of a request were dropped", model=plan.target.identifier, dropped=shown)
+        count_dropped(plan.target, translation.dropped)
     return headers
 
 

@@ -9,10 +9,24 @@ from llama_stack.telemetry.inference_metrics import (
     inference_time_to_first_token,
     inference_tokens_per_second,
 )
+from opentelemetry import metrics
 
 from llama_stack_messages_provider.resolve import Target
 
-__all__ = ["InferenceMetrics"]
+__all__ = ["InferenceMetrics", "count_dropped"]
+
+_dropped = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.dropped_total",
+    description="Parts of requests that did not reach a model",
+    unit="1",
+)
+
+
+def count_dropped(target: Target, names: list[str]) -> None:
+    """Count what a translation could not carry, by the parameter it belongs to."""
+    for name in names:
+        attributes = {"model": target.identifier, "provider": target.provider_id, "part": name.partition(".")[0]}
+        _dropped.add(1, attributes=attributes)
 
 
 class InferenceMetrics:
