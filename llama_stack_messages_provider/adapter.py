@@ -133,7 +133,10 @@ class MessagesAdapter:
         if self._batches is None:
             return await self._serve(exchange)
         with self._batches.interactive():
-            return await self._serve(exchange)
+            response = await self._serve(exchange)
+        if isinstance(response, EventStream):
+            response.during = self._batches.interactive()
+        return response
 
     async def _serve(self, exchange: Exchange) -> Response:
         plan = await self.planner.plan(exchange.request)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import orjson
@@ -93,7 +93,7 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
-        with suppress(ClientDisconnect, OSError):
+        with self.during, suppress(ClientDisconnect, OSError):
             await while_connected(receive, self._send_all(send))
 
     async def _send_all(self, send: Send) -> None:
