@@ -90,6 +90,8 @@ class EventStream(StreamingResponse):
         self._ping_after = ping_after
         self._last = time.monotonic()
         self._piece = b""
+        self.during: AbstractContextManager[None] = nullcontext()
+        """Entered while the stream is sent."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
