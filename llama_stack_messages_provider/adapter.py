@@ -55,6 +55,7 @@ _FORWARDED = ("anthropic-version", "anthropic-beta")
 _VERSION = "2023-06-01"
 _STRICT_HEADER = "x-messages-strict"
 _DROPPED_SHOWN = 40
+_HEADER_SHOWN = 2000
 
 
 class MessagesAdapter:
@@ -431,4 +432,5 @@ def _answer_headers(
 
 
 def _header_safe(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode().replace("\r", " ").replace("\n", " ")
+    # Clients choose some of it: names of fields, and models that only their upstream knows.
+    return text.encode("unicode_escape").decode()[:_HEADER_SHOWN]

@@ -11,6 +11,7 @@ from llama_stack.telemetry.inference_metrics import (
 )
 from opentelemetry import metrics
 
+from llama_stack_messages_provider.api.models import CreateMessageRequest
 from llama_stack_messages_provider.resolve import Target
 
 __all__ = ["InferenceMetrics", "count_dropped"]
@@ -25,7 +26,10 @@ _dropped = metrics.get_meter("llama_stack.messages").create_counter(
 def count_dropped(target: Target, names: list[str]) -> None:
     """Count what a translation could not carry, by the parameter it belongs to."""
     for name in names:
-        attributes = {"model": target.identifier, "provider": target.provider_id, "part": name.partition(".")[0]}
+        part = name.partition(".")[0]
+        # Any client can invent fields, and each would be a series of its own.
+        known = part if part in CreateMessageRequest.model_fields else "unknown"
+        attributes = {"model": target.identifier, "provider": target.provider_id, "part": known}
         _dropped.add(1, attributes=attributes)
 
 
