@@ -36,7 +36,7 @@ class BatchesConfig(BaseModel):
         "not take a whole upstream. A process holds up to twice its `concurrency`.",
     )
     lease_seconds: float = Field(
-        default=15.0,
+        default=10.0,
         ge=0.5,
         description="How long a process may be silent before the others take over its requests. Renewed at a "
         "third of it.",

@@ -63,7 +63,7 @@ class Sweep:
             async with self._database.write() as connection:
                 for batch in await hold(connection, [batch_id], now):
                     await self._take_over_batch(connection, batch, live, now)
-        return False
+        return bool(batch_ids)
 
     async def _take_over_batch(
         self, connection: AsyncConnection, batch: Held, live: ColumnElement[bool], now: ColumnElement[float]

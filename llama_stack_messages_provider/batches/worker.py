@@ -22,6 +22,7 @@ from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.batches.claims import Claims, Lease, Outcome
 from llama_stack_messages_provider.batches.config import BatchesConfig
+from llama_stack_messages_provider.batches.lifecycle import RequestState
 from llama_stack_messages_provider.batches.runner import Runner, run_lease
 from llama_stack_messages_provider.batches.sweep import Sweep
 
@@ -160,6 +161,9 @@ class Worker:
         outcome = await run_lease(self._runner, lease, self._config)
         self._done.append(outcome)
         self._results.set()
+        if outcome.state is RequestState.PENDING:
+            # It may well be us who try again, and an idle process looks for work only now and then.
+            asyncio.get_running_loop().call_later(outcome.delay + 2 * LINGER, self._work.set)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
