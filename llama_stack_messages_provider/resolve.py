@@ -21,6 +21,8 @@ from llama_stack_messages_provider.api.errors import InvalidRequestError, NotFou
 __all__ = ["ModelResolver", "Target"]
 
 _MATCHES = 3
+# Characters of a client's name that are told and compared: the time that comparing takes grows with its square.
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class ModelResolver:
         wanted = alias or name
         if target := (await self._registered(wanted) if alias else None):
             return target
-        if target := await self._bare(wanted) or self._fallback(wanted):
+        if target := await self._bare(wanted) or await self._fallback(wanted):
             return target
         raise NotFoundError(f"model: {await self._not_found(name, alias)}")
 
@@ -101,11 +103,13 @@ class ModelResolver:
             raise InvalidRequestError(f"model: {name} stands for several models, name one of them: {names}")
         return await self.target_of(models[0]) if models else None
 
-    def _fallback(self, name: str) -> Target | None:
+    async def _fallback(self, name: str) -> Target | None:
         provider_id, _, upstream_model = name.partition("/")
         provider = self._table.impls_by_provider_id.get(provider_id)
         if provider is None or not upstream_model:
             return None
+        if await self._table.dist_registry.get("model", name):
+            return None  # registered, and not for this user: the host's check below would find nobody who owns it
         model = ModelWithOwner(
             identifier=name,
             provider_id=provider_id,
@@ -126,7 +130,9 @@ class ModelResolver:
         )
 
     async def _not_found(self, name: str, alias: str | None) -> str:
-        text = f"there is no model {name}" + (f" (an alias of {alias})" if alias else "")
+        text = f"there is no model {name[:_SHOWN]}" + (f" (an alias of {alias})" if alias else "")
+        if len(name) > _SHOWN:
+            return text
         models = await self.all_llms()
         known = {m.identifier: m.identifier for m in models} | {m.provider_resource_id: m.identifier for m in models}
         close = difflib.get_close_matches(alias or name, known, n=_MATCHES, cutoff=0.5)
