@@ -265,6 +265,8 @@ _FOREIGN: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
     (APIStatusError, lambda exc: from_status(exc.status_code, exc.response.headers, exc.body or exc.message)),
     (ValidationError, lambda exc: InvalidRequestError(f"The inference API refused the translation: {_first(exc)}")),
     (ValueError, lambda exc: InvalidRequestError(str(exc))),
+    # A parameter that an SDK's method does not take: its words are those of a refusal, and so is the remedy.
+    (TypeError, lambda exc: InvalidRequestError(str(exc))),
     (TimeoutError, lambda exc: UpstreamTimeoutError()),
     (ConnectionError, lambda exc: ConnectionFailedError(str(exc) or None)),
     (PermissionError, lambda exc: from_status(403, {}, str(exc))),
@@ -278,7 +280,10 @@ def _ours(exc: Exception) -> MessagesError:
             return translate(exc)
     if isinstance(status := getattr(exc, "status_code", None), int) and status >= 400:
         return from_status(status, {}, str(exc))
-    return UpstreamError(f"The provider failed: {type(exc).__name__}: {exc}", status=500)
+    # No upstream has spoken: what fails in the provider itself fails again.
+    return UpstreamError(
+        f"The provider failed: {type(exc).__name__}: {exc}", status=500, headers={"x-should-retry": "false"}
+    )
 
 
 def _first(exc: ValidationError) -> str:
