@@ -7,7 +7,7 @@ ARGS ?=
 
 run:
 	@scripts/setup run
-	LLAMA_STACK_LOG_FORMAT=json .venv/bin/llama stack run $(CONFIG) --port $(PORT)
+	LLAMA_STACK_LOG_FORMAT=json exec .venv/bin/llama stack run $(CONFIG) --port $(PORT)
 
 test:
 	@scripts/setup dev
