@@ -363,8 +363,8 @@ async def _told(
     except MessagesError as exc:
         logger.warning("Stream failed", request_id=request_id, status=exc.status, error=exc.message)
         yield encode(exc.body(request_id))
-    except Exception:
-        logger.exception("Stream failed", request_id=request_id)
+    except Exception as exc:
+        logger.exception("Stream failed", request_id=request_id, error=repr(exc))
         yield encode(ApiError().body(request_id))
     finally:
         await events.aclose()

@@ -141,7 +141,8 @@ class ChatCompletions:
                     if chunks[-1] is _DONE:
                         linger(response)
                     yield chunks
-            for chunks in _together(decoder.flush()):
+            # The last blank line may be missing; half a chunk is not there at all.
+            for chunks in _together(event for event in decoder.flush() if _is_whole(event.data)):
                 yield chunks
         finally:
             await body.aclose()
@@ -189,6 +190,10 @@ def _chunk(data: bytes) -> Chunk:
     if "error" in chunk and not chunk.get("choices"):
         raise from_event(chunk)
     return chunk
+
+
+def _is_whole(data: bytes) -> bool:
+    return data == b"[DONE]" or parsed(data) is not None
 
 
 def _refusal(answer: Answer) -> MessagesError:

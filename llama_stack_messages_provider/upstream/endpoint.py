@@ -8,6 +8,8 @@ from llama_stack.providers.utils.inference.http_client import _build_ssl_context
 from llama_stack.providers.utils.inference.model_registry import NetworkConfig, TimeoutConfig
 from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
 
+from llama_stack_messages_provider.api.errors import UpstreamError
+
 __all__ = ["Endpoint", "Endpoints", "wire_is_faithful"]
 
 # The host's providers that wrap the mixin's chat completion but send the same request for what we ask:
@@ -71,10 +73,16 @@ class Endpoints:
         """The endpoint behind a provider; None where it has no OpenAI-style upstream, or one that needs its own client.
 
         The key may be that of the request, so that it is asked for each time.
+
+        Raises:
+            UpstreamError: There is no upstream at present.
         """
         if not isinstance(provider, OpenAIMixin) or _has_own_client(provider):
             return None
-        base, key = str(provider.get_base_url()), provider._get_api_key_from_config_or_provider_data()
+        try:
+            base, key = str(provider.get_base_url()), provider._get_api_key_from_config_or_provider_data()
+        except (RuntimeError, ValueError) as exc:  # an embedded model whose process is gone, an address to be given
+            raise UpstreamError(f"The provider has no upstream now: {exc}") from exc
         known = self._known.get(id(provider))
         if known is None or known.api_key != key or known.configured != base:
             known = self._known[id(provider)] = endpoint_of(provider, base, key)

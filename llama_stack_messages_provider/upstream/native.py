@@ -114,7 +114,7 @@ async def _relayed(source: AsyncGenerator[bytes], response: ClientResponse, rela
             if (b"message_stop" in piece or b"event: error" in piece) and relay.ended:
                 linger(response)
     except MessagesError:
-        if not relay.ended:
+        if not (relay.started and relay.ended):
             raise
     if piece := relay.close():
         yield piece
@@ -144,7 +144,7 @@ async def _repaired(
             if repair.finished:
                 linger(response)
     except MessagesError:
-        if not repair.finished:
+        if not (repair.started and repair.finished):
             raise
     if piece := _mend(repair, decoder.flush()):
         yield piece
