@@ -5,6 +5,7 @@ raw request: bodies are parsed here, so that every error has Anthropic's shape a
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from traceback import format_exception
 from typing import Annotated, Any
 
 import orjson
@@ -209,11 +210,14 @@ class _MessagesRoute(APIRoute):
 
 def _error_of(exc: Exception, request_id: str, path: str) -> MessagesError:
     if isinstance(exc, MessagesError):
+        if exc.status >= 500:
+            logger.warning("Messages request failed", request_id=request_id, path=path, error=exc.message)
         return exc
     # orjson reads 1024 levels and writes 254; Python's own stack ends between the two.
     if isinstance(exc, RecursionError) or str(exc) == "Recursion limit reached":
         return InvalidRequestError("The request body is nested too deeply")
-    logger.error("Messages request failed", request_id=request_id, path=path, exc_info=exc)
+    # The host's JSON log leaves a traceback out unless it is text.
+    logger.error("Messages request failed", request_id=request_id, path=path, trace="".join(format_exception(exc)))
     return ApiError()
 
 
