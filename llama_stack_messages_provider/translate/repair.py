@@ -19,7 +19,7 @@ stays one block whatever comes in between.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 import orjson
@@ -83,6 +83,7 @@ class StreamRepair:
         self._held: list[Event] = []
         self._output_tokens = 0
         self._closing = False
+        self._reason = ""
         self._over = False
         self.started = False
         """Whether `message_start` was sent: from then on a ping may be."""
@@ -149,8 +150,12 @@ class StreamRepair:
         if not isinstance(usage.get("output_tokens"), int):
             usage = {**usage, "output_tokens": self._output_tokens}
         self._output_tokens = usage["output_tokens"]
-        delta = event.get("delta") or {}
-        out.append(_changed(event, {"delta": _with_stop_sequence(delta), "usage": usage}))
+        given = event.get("delta") or {}
+        delta = _with_stop_sequence(given)
+        if "stop_reason" not in given:  # null is said by those that tell it later
+            delta = _with_reason(delta, self._reason or _reason(block.kind for block in self._blocks.values()))
+        self._reason = delta["stop_reason"] or ""
+        out.append(_changed(event, {"delta": delta, "usage": usage}))
 
     def _message_stop(self, event: Event, out: list[Event]) -> None:
         self._over = True
@@ -309,6 +314,7 @@ def repair_message(message: Event, sign: Sign, *, message_id: str = "", model: s
         model: The name that the client used; None leaves the upstream's.
     """
     whole = _with_stop_sequence(_complete(message, message_id, model))
+    whole = _with_reason(whole, _reason(block.get("type") for block in whole["content"]))
     return _changed(whole, {"content": [_whole_block(block, sign) for block in whole["content"]]})
 
 
@@ -350,6 +356,15 @@ def _with_stop_sequence(fields: Event) -> Event:
         return {**fields, "stop_reason": "stop_sequence"}
     missing = {name: None for name in ("stop_reason", "stop_sequence") if name not in fields}
     return {**fields, **missing} if missing else fields
+
+
+def _with_reason(fields: Event, reason: str) -> Event:
+    # Ollama leaves out a reason that it does not know; a message that came to its end has one, on both routes.
+    return fields if fields.get("stop_reason") else {**fields, "stop_reason": reason}
+
+
+def _reason(kinds: Iterable[Any]) -> str:
+    return "tool_use" if "tool_use" in kinds else "end_turn"
 
 
 def _changed(fields: Event, new: Mapping[str, Any]) -> Event:

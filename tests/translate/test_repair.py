@@ -468,8 +468,6 @@ def test_errors_of_any_shape_are_put_in_the_envelope(event: Json, name: str) -> 
 
 CUT = {"ollama_cut_without_an_error", "broken_cut_mid_frame", "broken_not_json"}
 UNKNOWN_EVENTS = {"anthropic_unknown_event_and_fields"}
-NO_REASON = {"ollama_stop_reason_left_out"}
-"""The engine knew none, and none is invented."""
 
 
 def recorded(name: str) -> list[tuple[Json, str]]:
@@ -489,7 +487,7 @@ def test_recorded_streams_obey_the_laws_once_mended(name: str) -> None:
     assert repair.finished == (name not in CUT)
     assert repair.lost == 0
     if name not in UNKNOWN_EVENTS:
-        assert_well_formed(out[:-1] if name in NO_REASON else out, complete=name not in CUT | NO_REASON)
+        assert_well_formed(out, complete=name not in CUT)
 
 
 @pytest.mark.parametrize("name", [name for name in sse_names("anthropic") if name != "anthropic_crlf"])
@@ -500,6 +498,16 @@ def test_recorded_streams_of_anthropic_are_not_changed(name: str) -> None:
 
 
 # --- fields ---
+
+
+@pytest.mark.parametrize(
+    ("block", "reason"), [(text_start(0), "end_turn"), (call_start(0, "look"), "tool_use")], ids=["text", "call"]
+)
+def test_a_message_that_ends_without_a_reason_gets_one(block: Json, reason: str) -> None:
+    unsaid: Json = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 5}}
+    told = {**MESSAGE_DELTA, "delta": {"stop_reason": "max_tokens", "stop_sequence": None}}
+    out = repaired([MESSAGE_START, block, stop(0), unsaid, told, unsaid, MESSAGE_STOP])
+    assert [event["delta"]["stop_reason"] for event in out[-4:-1]] == [reason, "max_tokens", "max_tokens"]
 
 
 def test_a_message_start_is_completed() -> None:
