@@ -233,15 +233,13 @@ class BatchService:
             identity: Who asks.
             limit: 1 to 1000.
             after_id: The page that follows this batch.
-            before_id: The page that comes just before this batch.
+            before_id: The page that comes just before this batch; with `after_id`, no further than that.
 
         Raises:
-            InvalidRequestError: `limit` is out of range, or both cursors are given.
+            InvalidRequestError: `limit` is out of range.
         """
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidRequestError(f"limit: Input should be between 1 and {MAX_LIMIT}")
-        if after_id is not None and before_id is not None:
-            raise InvalidRequestError("after_id and before_id: only one of them may be given")
         running = await self._started()
         found: list[Batch] = []
         while len(found) <= limit:
@@ -250,7 +248,7 @@ class BatchService:
             found = found + mine if before_id is None else mine + found
             if len(page) <= limit:
                 break
-            after_id, before_id = (page[-1].id, None) if before_id is None else (None, page[0].id)
+            after_id, before_id = (page[-1].id, None) if before_id is None else (after_id, page[0].id)
         has_more = len(found) > limit
         kept = found[:limit] if before_id is None else found[-limit:]
         return message_batch_page([self._wire(batch) for batch in kept], has_more=has_more)

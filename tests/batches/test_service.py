@@ -305,6 +305,8 @@ async def test_the_list_is_paged_in_both_directions(make: Make) -> None:
     assert await page(limit=3, before_id=ids[6]) == (ids[3:6], True)
     assert await page(limit=3, before_id=ids[3]) == (ids[:3], False)
     assert await page(limit=3, before_id=ids[0]) == ([], False)
+    assert await page(limit=9, after_id=ids[1], before_id=ids[5]) == (ids[2:5], False)
+    assert await page(limit=2, after_id=ids[1], before_id=ids[5]) == (ids[3:5], True)
 
 
 async def test_a_cursor_may_be_deleted_meanwhile(make: Make) -> None:
@@ -316,7 +318,7 @@ async def test_a_cursor_may_be_deleted_meanwhile(make: Make) -> None:
     assert [batch["id"] for batch in (await service.list(None, after_id=ids[1]))["data"]] == [ids[2]]
 
 
-@pytest.mark.parametrize("cursor", [{"limit": 0}, {"limit": 1001}, {"after_id": "a", "before_id": "b"}])
+@pytest.mark.parametrize("cursor", [{"limit": 0}, {"limit": 1001}])
 async def test_a_list_that_makes_no_sense_is_refused(make: Make, cursor: Json) -> None:
     with pytest.raises(InvalidRequestError):
         await make().list(None, **cursor)
