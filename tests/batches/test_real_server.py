@@ -1,5 +1,6 @@
 """Batches in the real server: the official SDK, kills, replicas, identities, memory."""
 
+import argparse
 import asyncio
 import os
 import random
@@ -17,6 +18,7 @@ import httpx
 import pytest
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
 
+from llama_stack_messages_provider.cli.batches import register
 from tests.batches.conftest import empty, postgres_backend
 from tests.support.personalities import anthropic as anthropic_engine
 from tests.support.personalities import identities, openai_style
@@ -239,6 +241,52 @@ def test_refusals_have_the_shape_of_the_sdk(shared: tuple[Stack, ScriptedUpstrea
         client.with_options(
             default_headers={"x-llamastack-provider-data": '{"openai_api_key": "sk-1"}'}
         ).messages.batches.create(requests=requests(1))
+
+
+# --- the command line ---
+
+
+def command(stack: Stack, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    register(parser.add_subparsers())
+    given = parser.parse_args(["batches", *words, "--base-url", stack.base_url])
+    status: int = given.run(given)
+    return status
+
+
+def test_the_command_line_shows_waits_for_and_reads_a_batch(
+    shared: tuple[Stack, ScriptedUpstream], capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    stack, upstream = shared
+    upstream.reply("/v1/chat/completions", slow_reply(0.2))
+    batch = sdk(stack).messages.batches.create(requests=requests(50))
+    assert command(stack, "results", batch.id) == 1
+    assert b"has no results" in capfdbinary.readouterr().err
+
+    assert command(stack, "wait", batch.id, "--interval", "0.1") == 0
+    upstream.forget()
+    captured = capfdbinary.readouterr()
+    assert captured.out == b"50 succeeded\n"
+    assert b"50/50" in captured.err
+
+    assert command(stack, "list", "--limit", "1") == 0
+    listed = capfdbinary.readouterr().out.decode().splitlines()[1]
+    assert listed.split()[:2] == [batch.id, "ended"]
+    assert listed.endswith("50 succeeded")
+    assert command(stack, "show", batch.id) == 0
+    assert b'"processing_status": "ended"' in capfdbinary.readouterr().out
+    assert command(stack, "results", batch.id) == 0
+    lines = capfdbinary.readouterr().out
+    assert lines.count(b"\n") == 50
+    assert command(stack, "results", batch.id, "-o", str(tmp_path / "results.jsonl")) == 0
+    assert (tmp_path / "results.jsonl").read_bytes() == lines
+
+
+def test_the_command_line_says_what_is_wrong(
+    shared: tuple[Stack, ScriptedUpstream], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(shared[0], "show", "msgbatch_unknown") == 1
+    assert "Message batch msgbatch_unknown not found" in capsys.readouterr().err
 
 
 # --- nothing is lost ---
