@@ -1,9 +1,9 @@
 """The adapter: for each call it makes a plan and wires the parts. It maps nothing itself."""
 
-import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import orjson
@@ -35,7 +35,7 @@ from llama_stack_messages_provider.metrics import InferenceMetrics, count_droppe
 from llama_stack_messages_provider.plan import Plan, Planner
 from llama_stack_messages_provider.resolve import ModelResolver
 from llama_stack_messages_provider.seam import install_seam
-from llama_stack_messages_provider.sse import PING, encode
+from llama_stack_messages_provider.sse import encode
 from llama_stack_messages_provider.start import Start
 from llama_stack_messages_provider.tokens import Count, TokenCounter
 from llama_stack_messages_provider.translate.native import native_body
@@ -56,6 +56,21 @@ _VERSION = "2023-06-01"
 _STRICT_HEADER = "x-messages-strict"
 _DROPPED_SHOWN = 40
 _HEADER_SHOWN = 2000
+
+
+class Way:
+    """The way that a request goes, which may change under way.
+
+    Attributes:
+        plan: The plan.
+        translation: What was sent, on the translated route.
+    """
+
+    __slots__ = ("plan", "translation")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.translation: Translation | None = None
 
 
 class MessagesAdapter:
@@ -140,44 +155,49 @@ class MessagesAdapter:
         return response
 
     async def _serve(self, exchange: Exchange) -> Response:
-        plan = await self.planner.plan(exchange.request)
+        way = Way(await self.planner.plan(exchange.request))
         if _debugging():
+            plan = way.plan
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
-        if plan.route == "native":
+        if exchange.request.get("stream"):
+            return self._streamed(exchange, way)
+        if way.plan.route == "native":
             try:
-                return await self._serve_native(exchange, plan)
+                return await self._native_answer(exchange, way)
             except NativeMissingError as exc:
-                plan = await self._without_native(plan, exc, exchange.request)
-        return await self._serve_translated(exchange, plan)
+                await self._leave_native(way, exc, exchange.request)
+        return await self._translated_answer(exchange, way)
 
-    async def _without_native(self, plan: Plan, exc: MessagesError, request: Mapping[str, Any]) -> Plan:
+    async def _leave_native(self, way: Way, exc: MessagesError, request: Mapping[str, Any]) -> None:
+        plan = way.plan
         self.planner.forget(plan, exc.message)
         logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
-        return await self.planner.plan_for(plan.target, request)
+        way.plan = await self.planner.plan_for(plan.target, request)
 
-    async def _serve_native(self, exchange: Exchange, plan: Plan) -> Response:
-        request, target, engine = exchange.request, plan.target, plan.capability.engine
+    async def _native_answer(self, exchange: Exchange, way: Way) -> Response:
+        plan = way.plan
         assert plan.endpoint is not None
-        body = self._native_body(exchange, plan)
-        sign = Signer(self._key, target.identifier)
-        sent = _forwarded(exchange.headers)
-        metrics = InferenceMetrics(target, stream=bool(request.get("stream")))
-        if not request.get("stream"):
-            with metrics:
-                answer = await self._native.complete(plan.endpoint, body, sent)
-            body = renamed(answer, request["model"], engine, sign)
-            return JSONAnswer(body, headers=_answer_headers(exchange, plan))
-        start = Start(_message_id(), request["model"], exchange.request_id)
-        events = self._native.stream(
-            plan.endpoint,
-            body,
-            sent,
-            engine=engine,
-            client_model=request["model"],
-            sign=sign,
-            start=start,
-        )
-        return await self._streamed(events, start, lambda: _answer_headers(exchange, plan), metrics)
+        with InferenceMetrics(plan.target, stream=False):
+            answer = await self._native.complete(
+                plan.endpoint, self._native_body(exchange, plan), _forwarded(exchange.headers)
+            )
+        sign = Signer(self._key, plan.target.identifier)
+        body = renamed(answer, exchange.request["model"], plan.capability.engine, sign)
+        return JSONAnswer(body, headers=_answer_headers(exchange, way))
+
+    async def _translated_answer(self, exchange: Exchange, way: Way) -> Response:
+        translation = self._translate(exchange, way)
+        metrics = InferenceMetrics(way.plan.target, stream=False)
+        with metrics:
+            message = await self._translated.complete(way.plan, exchange.request, translation, _message_id())
+        metrics.output_tokens(message["usage"]["output_tokens"])
+        return JSONAnswer(message, headers=_answer_headers(exchange, way))
+
+    def _translate(self, exchange: Exchange, way: Way) -> Translation:
+        _validated(CreateMessageRequest, exchange.request)
+        strict = _wants_strict(exchange.headers)
+        way.translation = self._translated.translate(way.plan, exchange.request, strict=strict)
+        return way.translation
 
     def _native_body(self, exchange: Exchange, plan: Plan) -> bytes:
         return native_body(
@@ -188,50 +208,48 @@ class MessagesAdapter:
             error_marker=self._config.translation.tool_error_marker,
         )
 
-    async def _serve_translated(self, exchange: Exchange, plan: Plan) -> Response:
-        request = exchange.request
-        _validated(CreateMessageRequest, request)
-        translation = self._translated.translate(plan, request, strict=_wants_strict(exchange.headers))
-        message_id = _message_id()
-        metrics = InferenceMetrics(plan.target, stream=bool(request.get("stream")))
-        if not request.get("stream"):
-            with metrics:
-                message = await self._translated.complete(plan, request, translation, message_id)
-            metrics.output_tokens(message["usage"]["output_tokens"])
-            return JSONAnswer(message, headers=_answer_headers(exchange, plan, translation))
-        start = Start(message_id, request["model"], exchange.request_id)
-        events = self._translated.stream(plan, request, translation, message_id, start)
-        return await self._streamed(
-            events, start, lambda: _answer_headers(exchange, plan, translation), metrics
+    def _streamed(self, exchange: Exchange, way: Way) -> EventStream:
+        start = Start(_message_id(), exchange.request["model"], exchange.request_id)
+        metrics = InferenceMetrics(way.plan.target, stream=True)
+        return EventStream(
+            _told(self._events(exchange, way, start), start, metrics),
+            lambda: _answer_headers(exchange, way),
+            lambda: start.now(),
+            ping_after=self._config.ping.after_seconds,
         )
 
-    async def _streamed(
-        self,
-        events: AsyncGenerator[bytes],
-        start: Start,
-        answer_headers: Callable[[], dict[str, str]],
-        metrics: InferenceMetrics,
-    ) -> Response:
-        """The stream once its first piece is there; an upstream that is silent for long gets it started."""
-        opening = asyncio.ensure_future(anext(events))
-        ping_after = self._config.ping.after_seconds
-        try:
-            await asyncio.wait({opening}, timeout=ping_after)
-            if opening.done():
-                opening.result()
-        except BaseException:
-            opening.cancel()
-            await asyncio.wait({opening})
-            await events.aclose()
-            raise
-        headers = answer_headers()
-        source = _told(_opened(opening, events, start), headers["request-id"], metrics)
-        return EventStream(source, headers, ping_after=ping_after)
+    async def _events(self, exchange: Exchange, way: Way, start: Start) -> AsyncGenerator[bytes]:
+        """The events of a message by the planned route, or by the other one if the native endpoint is gone."""
+        if way.plan.route == "native":
+            try:
+                async with aclosing(self._native_events(exchange, way.plan, start)) as events:
+                    async for piece in events:
+                        yield piece
+                return
+            except NativeMissingError as exc:
+                await self._leave_native(way, exc, exchange.request)
+        translation = self._translate(exchange, way)
+        stream = self._translated.stream(way.plan, exchange.request, translation, start.message_id, start)
+        async with aclosing(stream) as events:
+            async for piece in events:
+                yield piece
+
+    def _native_events(self, exchange: Exchange, plan: Plan, start: Start) -> AsyncGenerator[bytes]:
+        assert plan.endpoint is not None
+        return self._native.stream(
+            plan.endpoint,
+            self._native_body(exchange, plan),
+            _forwarded(exchange.headers),
+            engine=plan.capability.engine,
+            client_model=exchange.request["model"],
+            sign=Signer(self._key, plan.target.identifier),
+            start=start,
+        )
 
     async def serve_count(self, exchange: Exchange) -> Response:
         """`POST /v1/messages/count_tokens`."""
         plan, count = await self._count(exchange)
-        headers = {**_answer_headers(exchange, plan), "x-messages-count-source": count.source}
+        headers = {**_answer_headers(exchange, Way(plan)), "x-messages-count-source": count.source}
         return JSONAnswer({"input_tokens": count.tokens}, headers=headers)
 
     async def _count(self, exchange: Exchange) -> tuple[Plan, Count]:
@@ -273,7 +291,9 @@ class MessagesAdapter:
     async def create_message(self, params: CreateMessageRequest) -> Message | Response:
         """A message, or a streaming response of server-sent events."""
         response = await self.serve_message(_exchange(params))
-        return response if params.stream else Message.model_validate_json(bytes(response.body))
+        if isinstance(response, EventStream):
+            return await response.opened()
+        return Message.model_validate_json(bytes(response.body))
 
     async def count_message_tokens(self, params: CountTokensRequest) -> MessageTokensCount:
         """The number of input tokens."""
@@ -334,38 +354,28 @@ class MessagesAdapter:
         return message
 
 
-async def _opened(
-    opening: "asyncio.Future[bytes]", events: AsyncGenerator[bytes], start: Start
-) -> AsyncGenerator[bytes]:
-    """The events from the first piece on."""
-    try:
-        if not opening.done():
-            yield start.now() + PING
-        yield await opening
-        async for piece in events:
-            yield piece
-    finally:
-        if not opening.done():
-            opening.cancel()
-            await asyncio.wait({opening})
-        await events.aclose()
-
-
 async def _told(
-    events: AsyncGenerator[bytes], request_id: str, metrics: InferenceMetrics
+    events: AsyncGenerator[bytes], start: Start, metrics: InferenceMetrics
 ) -> AsyncGenerator[bytes]:
-    """The events, and a failure among them as an `error` event: an end is never invented."""
+    """The events, and a failure among them as an `error` event: an end is never invented.
+
+    Raises:
+        MessagesError: The failure, if nothing has been sent: it can still be an answer with a status.
+    """
+    begun = False
     try:
         with metrics:
             async for piece in events:
-                metrics.first()
+                if not begun:
+                    begun = True
+                    metrics.first()
                 yield piece
-    except MessagesError as exc:
-        logger.warning("Stream failed", request_id=request_id, status=exc.status, error=exc.message)
-        yield encode(exc.body(request_id))
     except Exception as exc:
-        logger.exception("Stream failed", request_id=request_id, error=repr(exc))
-        yield encode(ApiError().body(request_id))
+        if not (begun or start.sent):
+            raise
+        logger.warning("Stream failed", request_id=start.request_id, error=repr(exc))
+        error = exc if isinstance(exc, MessagesError) else ApiError()
+        yield encode(error.body(start.request_id))
     finally:
         await events.aclose()
 
@@ -415,9 +425,8 @@ def _forwarded(headers: Mapping[str, str]) -> dict[str, str]:
     return sent
 
 
-def _answer_headers(
-    exchange: Exchange, plan: Plan, translation: Translation | None = None
-) -> dict[str, str]:
+def _answer_headers(exchange: Exchange, way: Way) -> dict[str, str]:
+    plan, translation = way.plan, way.translation
     headers = {
         "request-id": exchange.request_id,
         "x-messages-route": plan.route,

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
 from typing import Any
 
 import orjson
@@ -17,7 +17,6 @@ __all__ = ["EventStream", "JSONAnswer", "while_connected"]
 
 # After these nothing may be said any more, although the upstream may keep its connection for a moment.
 _ENDS = (b"event: message_stop\n", b"event: error\n")
-
 
 _WATCH_AFTER_SECONDS = 0.05
 
@@ -73,51 +72,126 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
 
 
 class EventStream(StreamingResponse):
-    """A stream of server-sent events. The in-process client takes its `body_iterator`.
+    """A stream of server-sent events, begun once its first piece is there or has been waited for long enough.
 
     Args:
         source: Pieces of bytes, each ending at an event's end. It is closed whatever happens, which is what
             cancels the upstream when the client goes away.
-        headers: Headers of the answer.
-        ping_after: Seconds of silence after which a ping is sent.
+        headers: Gives the headers of the answer, when it begins.
+        late: Gives the events that begin a stream whose source is still silent.
+        ping_after: Seconds of silence after which a stream is begun, or gets a ping.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, source: AsyncGenerator[bytes], headers: Mapping[str, str], *, ping_after: float) -> None:
-        super().__init__(source, headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"})
+    def __init__(
+        self,
+        source: AsyncGenerator[bytes],
+        headers: Callable[[], Mapping[str, str]],
+        late: Callable[[], bytes],
+        *,
+        ping_after: float,
+    ) -> None:
+        super().__init__(source)
         self._source = source
+        self._make_headers = headers
+        self._late = late
         self._ping_after = ping_after
         self._last = time.monotonic()
         self._piece = b""
+        self._begun = False
+        self._speaking: asyncio.Task[None] | None = None
         self.during: AbstractContextManager[None] = nullcontext()
         """Entered while the stream is sent."""
+        self.refused: Callable[[Exception], Response] = _unexpected
+        """Makes the answer of a stream that failed before it began."""
+
+    async def opened(self) -> StreamingResponse:
+        """The stream with its first piece there, for the in-process client.
+
+        Raises:
+            MessagesError: The source failed before it.
+        """
+        first = await anext(self._source)
+        source = _chained(first, self._source)
+        return StreamingResponse(source, headers=self._make_headers(), media_type=self.media_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
         with self.during, suppress(ClientDisconnect, OSError):
-            await while_connected(receive, self._send_all(send))
+            refusal = await while_connected(receive, self._send_all(send))
+            if refusal is not None:
+                await refusal(scope, receive, send)
 
-    async def _send_all(self, send: Send) -> None:
-        pinger: asyncio.Task[None] | None = None
+    async def _send_all(self, send: Send) -> Response | None:
+        timer = _Timer(self._ping_after, lambda: self._silent(send))
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            pinger = asyncio.create_task(self._ping(send))
             async for data in self._source:
                 self._last = time.monotonic()
                 self._piece = data
+                if not self._begun:
+                    await self._begin(send)
                 await send({"type": "http.response.body", "body": data, "more_body": True})
+        except Exception as exc:
+            if self._begun:
+                raise
+            return self.refused(exc)
         finally:
-            if pinger is not None:
-                pinger.cancel()
+            timer.cancel()
+            if self._speaking is not None:
+                self._speaking.cancel()
             await self._source.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return None
 
-    async def _ping(self, send: Send) -> None:
-        while True:
-            await asyncio.sleep(self._last + self._ping_after - time.monotonic())
-            if time.monotonic() - self._last >= self._ping_after:
-                if any(end in self._piece for end in _ENDS):
-                    return
-                self._last = time.monotonic()
-                await send({"type": "http.response.body", "body": PING, "more_body": True})
+    async def _begin(self, send: Send) -> None:
+        self._begun = True
+        self.headers.update({**self._make_headers(), "cache-control": "no-cache", "x-accel-buffering": "no"})
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    def _silent(self, send: Send) -> float:
+        """Look whether nothing has been said for long enough; the seconds until the next look."""
+        silence = time.monotonic() - self._last
+        if silence < self._ping_after:
+            return self._ping_after - silence
+        if not any(end in self._piece for end in _ENDS):
+            self._last = time.monotonic()
+            self._speaking = asyncio.get_running_loop().create_task(self._speak(send))
+        return self._ping_after
+
+    async def _speak(self, send: Send) -> None:
+        body = PING
+        with suppress(ClientDisconnect, OSError):  # the client has gone: the watch will see it
+            if not self._begun:
+                body = self._late() + PING
+                await self._begin(send)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+class _Timer:
+    """Calls again and again, after as many seconds as the last call said; cheaper than a task that sleeps."""
+
+    __slots__ = ("_call", "_handle", "_loop")
+
+    def __init__(self, seconds: float, call: Callable[[], float]) -> None:
+        self._call = call
+        self._loop = asyncio.get_running_loop()
+        self._handle = self._loop.call_later(seconds, self._fire)
+
+    def cancel(self) -> None:
+        """No more calls."""
+        self._handle.cancel()
+
+    def _fire(self) -> None:
+        self._handle = self._loop.call_later(self._call(), self._fire)
+
+
+async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+def _unexpected(exc: Exception) -> Response:
+    raise exc

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from llama_stack.log import get_logger
 from starlette.requests import ClientDisconnect
 
-from llama_stack_messages_provider.api.answer import JSONAnswer, while_connected
+from llama_stack_messages_provider.api.answer import EventStream, JSONAnswer, while_connected
 from llama_stack_messages_provider.api.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.api.models import (
     CountTokensRequest,
@@ -195,14 +195,21 @@ class _MessagesRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             request_id = _request_id(request)
+
+            def refused(exc: Exception) -> Response:
+                error = _error_of(exc, request_id, request.url.path)
+                return JSONAnswer(error.body(request_id), error.status, {**error.headers, "request-id": request_id})
+
             try:
                 response = await handler(request, request_id)
             except ClientDisconnect:
                 response = Response(status_code=_CLIENT_CLOSED_REQUEST)
             except Exception as exc:
-                error = _error_of(exc, request_id, request.url.path)
-                response = JSONAnswer(error.body(request_id), error.status, error.headers)
-            response.headers["request-id"] = request_id
+                response = refused(exc)
+            if isinstance(response, EventStream):
+                response.refused = refused
+            else:
+                response.headers["request-id"] = request_id
             return response
 
         return handle

@@ -1,1 +1,1 @@
-"""Between Anthropic's dialect and OpenAI's: pure functions and one state machine, without IO, clock or ids of their own."""
+"""Between Anthropic's dialect and OpenAI's: pure functions and small state machines, without IO, clock or host."""
