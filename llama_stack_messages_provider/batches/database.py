@@ -24,7 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from llama_stack_messages_provider.batches.tables import create_schema
 
-__all__ = ["BackendError", "Database", "SqlBackend", "find_backend"]
+__all__ = ["BackendError", "Database", "SqlBackend", "batches_file", "engine_of", "find_backend"]
 
 type SqlBackend = SqliteSqlStoreConfig | PostgresSqlStoreConfig
 
@@ -49,11 +49,15 @@ def find_backend(name: str) -> SqlBackend:
     backends = sqlstore._SQLSTORE_BACKENDS
     config = backends.get(name)
     if not isinstance(config, SqliteSqlStoreConfig | PostgresSqlStoreConfig):
-        known = ", ".join(sorted(backends)) or "none"
+        known = ", ".join(sorted(other for other, each in backends.items() if _is_sql(each))) or "none"
         raise BackendError(f"batches.backend: no SQL backend {name!r} in storage.backends (SQL backends: {known})")
     if isinstance(config, SqliteSqlStoreConfig) and ":memory:" in config.db_path:
         raise BackendError(f"batches.backend: {name!r} is in memory, where a batch does not outlive the process")
     return config
+
+
+def _is_sql(config: object) -> bool:
+    return isinstance(config, SqliteSqlStoreConfig | PostgresSqlStoreConfig)
 
 
 def engine_of(config: SqlBackend) -> AsyncEngine:

@@ -2,9 +2,12 @@
 
 import asyncio
 from collections import Counter
+from pathlib import Path
 
 import orjson
 import pytest
+from llama_stack.core.storage.datatypes import SqliteKVStoreConfig, SqliteSqlStoreConfig
+from llama_stack.core.storage.sqlstore import sqlstore
 from sqlalchemy import func, select, update
 
 from llama_stack_messages_provider.batches.claims import Claims, Lease
@@ -12,6 +15,7 @@ from llama_stack_messages_provider.batches.database import (
     BackendError,
     Database,
     SqlBackend,
+    batches_file,
     engine_of,
     find_backend,
 )
@@ -96,9 +100,24 @@ async def test_tables_of_another_version_are_refused(database: Database) -> None
         await database.create_schema()
 
 
-def test_a_backend_that_is_not_configured_is_named_with_those_that_are() -> None:
-    with pytest.raises(BackendError, match=r"no SQL backend 'nope' in storage\.backends"):
-        find_backend("nope")
+def test_the_backend_is_one_of_the_stacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, memory = SqliteSqlStoreConfig(db_path="~/x/sql_store.db"), SqliteSqlStoreConfig(db_path=":memory:")
+    backends = {"sql_default": file, "memory": memory, "kv": SqliteKVStoreConfig(db_path="kv.db")}
+    monkeypatch.setattr(sqlstore, "_SQLSTORE_BACKENDS", backends)
+
+    assert find_backend("sql_default") is file
+    for name, text in [
+        ("nope", r"no SQL backend 'nope' in storage\.backends"),
+        ("kv", "no SQL backend 'kv'"),
+        ("memory", "does not outlive the process"),
+    ]:
+        with pytest.raises(BackendError, match=text):
+            find_backend(name)
+
+
+def test_sqlite_batches_have_a_file_of_their_own_beside_the_backends() -> None:
+    assert batches_file("/data/sql_store.db") == Path("/data/sql_store.batches.db")
+    assert batches_file("~/store") == Path.home() / "store.batches"
 
 
 # --- creation ---

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from llama_stack_messages_provider.api.errors import (
     ApiError,
@@ -256,3 +256,23 @@ async def test_many_batches_share_a_process(make: Make) -> None:
         await ended(service, batch["id"])
     assert (await service.retrieve(large["id"], None))["processing_status"] == "in_progress"
     await ended(service, large["id"])
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)  # SQLite has no connection to cut.
+async def test_a_database_that_cuts_every_connection_loses_nothing(make: Make, backend: SqlBackend) -> None:
+    model = Model(0.02)
+    service = make(model, concurrency=8)
+    batch = await create(service, 300)
+    engine = engine_of(backend)
+    cut = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    for _ in range(4):
+        await asyncio.sleep(0.2)
+        async with engine.begin() as connection:
+            await connection.execute(cut)
+    await engine.dispose()
+
+    assert (await ended(service, batch["id"]))["request_counts"]["succeeded"] == 300
+    assert len(await read(service, batch["id"])) == 300
