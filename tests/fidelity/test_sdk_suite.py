@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import anthropic
 import httpx
 import pytest
 
@@ -41,22 +40,20 @@ def test_the_sdk_s_own_tests_of_batches_pass(scripted_stack: Callable[..., Stack
     sdk_archive()
     with ScriptedUpstream() as upstream:
         stack = scripted_stack(inference=[openai_provider(upstream.url)], messages=ANY_MODEL)
-        with ScriptedUpstream(Personality("front", not_found=Front(stack.base_url))) as front:
+        with (
+            httpx.Client(base_url=stack.base_url, headers={"content-type": "application/json"}) as server,
+            ScriptedUpstream(Personality("front", not_found=Front(server))) as front,
+        ):
             assert run_sdk_tests(front.url, tmp_path, *BATCHES) == {}
 
 
 class Front:
-    """Relays requests to the server with the name of the tests' batch exchanged.
-
-    Args:
-        base_url: Of the server.
-    """
+    """Relays requests to a server with the name of the tests' batch exchanged."""
 
     NAME = "message_batch_id"
 
-    def __init__(self, base_url: str) -> None:
-        self._sdk = anthropic.Anthropic(base_url=base_url, api_key="any")
-        self._http = httpx.Client(base_url=base_url, headers={"content-type": "application/json"})
+    def __init__(self, server: httpx.Client) -> None:
+        self._server = server
         self._ended = ""
 
     def __call__(self, request: RecordedRequest) -> Reply:
@@ -66,14 +63,15 @@ class Front:
             batch_id = self._batch() if request.method == "DELETE" or not self._ended else self._ended
             self._ended = "" if request.method == "DELETE" else batch_id
             target = target.replace(self.NAME, batch_id)
-        answer = self._http.request(request.method, target, content=request.body)
+        answer = self._server.request(request.method, target, content=request.body)
         return raw_reply(answer.content, content_type=answer.headers["content-type"], status=answer.status_code)
 
     def _batch(self) -> str:
         """The id of a new batch that has ended."""
         params = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]}
-        batch = self._sdk.messages.batches.create(requests=[{"custom_id": "my-custom-id-1", "params": params}])  # type: ignore[typeddict-item]
-        while batch.processing_status != "ended":
+        requests = [{"custom_id": "my-custom-id-1", "params": params}]
+        batch = self._server.post("/v1/messages/batches", json={"requests": requests}).json()
+        while batch["processing_status"] != "ended":
             time.sleep(0.01)
-            batch = self._sdk.messages.batches.retrieve(batch.id)
-        return batch.id
+            batch = self._server.get(f"/v1/messages/batches/{batch['id']}").json()
+        return str(batch["id"])
