@@ -56,9 +56,8 @@ class TokenCounter:
             engine: The software behind it.
             infer: Runs a chat completion.
         """
-        tokenizer = tokenizer_of(engine)
-        if endpoint is not None and tokenizer is not None and not _has_images(params):
-            tokens = await tokenizer(self._post, endpoint, params)
+        if endpoint is not None and not _has_images(params):
+            tokens = await self.by_tokenizer(params, endpoint, engine)
             if tokens is not None:
                 return Count(tokens, "tokenizer")
         try:
@@ -70,6 +69,11 @@ class TokenCounter:
         usage = usage_of(completion.get("usage"))
         tokens = usage["input_tokens"] + usage["cache_read_input_tokens"]
         return Count(tokens, "inference") if tokens else Count(estimated(params), "estimate")
+
+    async def by_tokenizer(self, params: dict[str, Any], endpoint: Endpoint, engine: str) -> int | None:
+        """What the upstream's tokenizer counts; None if it has none, or none that answers."""
+        tokenizer = tokenizer_of(engine)
+        return await tokenizer(self._post, endpoint, params) if tokenizer is not None else None
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Any:
         url = f"{endpoint.root}{path}"

@@ -30,6 +30,11 @@ _OWNERS: dict[str, Engine] = {
     "ollama": "ollama",
     "anthropic": "anthropic",
 }
+_SAID: dict[Verdict, str] = {
+    "yes": "the upstream speaks Messages",
+    "no": "the upstream does not speak Messages",
+    "unknown": "the upstream does not say whether it speaks Messages",
+}
 # How long a verdict that decides nothing is kept, in seconds: a dead upstream is not asked again by each request.
 _UNKNOWN_SECONDS = 5.0
 
@@ -43,12 +48,14 @@ class Capability:
         count_tokens: Whether it serves `/v1/messages/count_tokens`.
         engine: The software behind it.
         reason: How the verdict came about, for people.
+        status: The status that the probe got; 0 if it got none.
     """
 
     messages: Verdict
     count_tokens: bool
     engine: Engine
     reason: str
+    status: int = 0
 
     @property
     def native(self) -> bool:
@@ -69,9 +76,10 @@ def speaks_messages(status: int, body: Any) -> Verdict:
         return "no" if status in {404, 405, 501} and not _names_model(error) else "yes"
     if status in {404, 405, 501}:
         return "no"
-    if status in {401, 403, 429} or status in {502, 503, 504, 529}:
-        return "unknown"
-    return "yes" if _names_messages(body) else "no"
+    if _names_messages(body):
+        return "yes"
+    # Who is asking, or that it is not well just now, says nothing about what is there.
+    return "unknown" if status in {401, 403, 429} or status >= 500 else "no"
 
 
 def engine_of(server: str, models: Any) -> Engine:
@@ -167,8 +175,8 @@ class Prober:
         engine = engine_of(models.headers.get("server", ""), models.json())
         verdict = speaks_messages(refused.status, refused.json())
         counts = counted.status == 200 and _is_count(counted.json())
-        reason = f"an invalid /v1/messages was answered with {refused.status}"
-        return Capability(verdict, counts and verdict == "yes", engine, reason)
+        reason = f"{_SAID[verdict]} (an invalid request was answered with {refused.status})"
+        return Capability(verdict, counts and verdict == "yes", engine, reason, refused.status)
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Answer:
         url, headers = f"{endpoint.root}{path}", {"anthropic-version": "2023-06-01"}

@@ -208,11 +208,12 @@ def test_the_log_says_which_way_each_request_goes_and_why(scripted_stack: Callab
         post(stack, "vllm/m", **FEATURES["document"][0])
         post(stack, "forced/m")
         post(stack, "openai/m")
+        asked = "(an invalid request was answered with {})"
         expected = [
-            ("vllm/m", "native", "an invalid /v1/messages was answered with 400"),
+            ("vllm/m", "native", f"the upstream speaks Messages {asked.format(400)}"),
             ("vllm/m", "translation", "document is refused with 400"),
             ("forced/m", "translation", "configured"),
-            ("openai/m", "translation", "an invalid /v1/messages was answered with 404"),
+            ("openai/m", "translation", f"the upstream does not speak Messages {asked.format(404)}"),
         ]
 
         def told() -> list[tuple[str, str, str]]:

@@ -1,0 +1,204 @@
+"""`llama-stack-messages doctor`, run as an operator runs it."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.support import personalities
+from tests.support.replies import hang_reply, json_reply
+from tests.support.stack import (
+    embedded_provider,
+    free_port,
+    llama_cpp_provider,
+    openai_provider,
+    run_config,
+    vllm_provider,
+)
+from tests.support.upstream import Personality, ScriptedUpstream
+from tests.support.wire import Json
+
+COMMAND = Path(sys.executable).with_name("llama-stack-messages")
+ANSWERED = "(an invalid request was answered with {})"
+SPEAKS, DOES_NOT = f"the upstream speaks Messages {ANSWERED}", f"the upstream does not speak Messages {ANSWERED}"
+DOES_NOT_SAY = f"the upstream does not say whether it speaks Messages {ANSWERED}"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def models(self) -> dict[str, Json]:
+        """The findings of `--json`, by model."""
+        return {finding["model"]: finding for finding in orjson.loads(self.out)}
+
+
+def doctor(folder: Path, config: Json, *arguments: str) -> Told:
+    """Run the command on a configuration."""
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(config))
+    command = [str(COMMAND), "doctor", "--config", str(file), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=90, check=False)
+    return Told(run.returncode, run.stdout, run.stderr)
+
+
+UPSTREAMS: dict[str, Personality] = {
+    "vllm": personalities.vllm(["m"]),
+    "sglang": personalities.sglang(["m"]),
+    "ollama": personalities.ollama(["m"]),
+    "llamacpp": personalities.llama_cpp(["m"]),
+    "anthropic": personalities.anthropic(["m"]),
+    "openai": personalities.openai_style(["m"]),
+    "fastapi": personalities.fastapi_404(["m"]),
+    "odd": personalities.answers_200_to_anything(["m"]),
+    "tired": personalities.openai_style(["m"]).with_routes(
+        {"POST /v1/messages": json_reply({"error": {"message": "Loading model"}}, status=503)}
+    ),
+    "locked": personalities.openai_style(["m"]).with_routes(
+        {"POST /v1/messages": json_reply({"error": {"message": "bad key"}}, status=401)}
+    ),
+    "stuck": personalities.openai_style(["m"]).with_routes({"POST /v1/messages": hang_reply()}),
+    "untokenized": personalities.vllm(["m"]).with_routes(
+        {"POST /tokenize": json_reply({}, status=404), "POST /v1/messages/count_tokens": json_reply({}, status=404)}
+    ),
+}
+
+
+def providers(urls: dict[str, str]) -> list[Json]:
+    """One provider for each upstream, a real llama.cpp, and some that cannot work."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    special = {
+        "vllm": vllm_provider,
+        "untokenized": vllm_provider,
+        "llamacpp": llama_cpp_provider,
+    }
+    return [
+        embedded_provider("real"),
+        *(special.get(name, openai_provider)(url, name) for name, url in urls.items()),
+        openai_provider(urls["locked"], "keyless", api_key=None),
+        vllm_provider(urls["vllm"], "forced"),
+        openai_provider(urls["openai"], "impossible"),
+        openai_provider(nobody, "dead"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    folder = tmp_path_factory.mktemp("doctor")
+    with ExitStack() as opened:
+        urls = {name: opened.enter_context(ScriptedUpstream(kind)).url for name, kind in UPSTREAMS.items()}
+        routes = {"forced": "translation", "impossible": "native"}
+        messages = {"routes": routes, "probe": {"timeout_seconds": 1.5}}
+        yield doctor(folder, run_config(folder, inference=providers(urls), messages=messages), "--json")
+
+
+EXPECTED: dict[str, tuple[str, str, str | None, str | None, str]] = {
+    "real/smollm2": ("ok", "llama.cpp", "native", "native", SPEAKS.format(500)),
+    "vllm/m": ("ok", "vllm", "native", "native", SPEAKS.format(400)),
+    "sglang/m": ("ok", "sglang", "native", "native", SPEAKS.format(400)),
+    "ollama/m": ("ok", "ollama", "native", "inference", SPEAKS.format(400)),
+    "llamacpp/m": ("ok", "llama.cpp", "native", "native", SPEAKS.format(500)),
+    "anthropic/m": ("ok", "anthropic", "native", "native", SPEAKS.format(400)),
+    "untokenized/m": ("ok", "vllm", "native", "inference", SPEAKS.format(400)),
+    "openai/m": ("ok", "unknown", "translation", "inference", DOES_NOT.format(404)),
+    "fastapi/m": ("ok", "unknown", "translation", "inference", DOES_NOT.format(404)),
+    "odd/m": ("ok", "unknown", "translation", "inference", DOES_NOT.format(200)),
+    "forced/m": ("ok", "vllm", "translation", "tokenizer", "configured"),
+    "tired/m": ("failing", "unknown", None, None, DOES_NOT_SAY.format(503)),
+    "locked/m": ("refused", "unknown", None, None, DOES_NOT_SAY.format(401)),
+    "keyless/*": ("keyless", "unknown", "translation", "inference", DOES_NOT_SAY.format(401)),
+    "stuck/m": ("dead", "unknown", None, None, "The upstream did not begin to answer within 1.5 s"),
+    "dead/*": ("dead", "unknown", None, None, "The upstream could not be reached: Connection refused"),
+    "impossible/m": (
+        "misconfigured",
+        "unknown",
+        None,
+        None,
+        f"model: its provider is configured for the native route, but {DOES_NOT.format(404)}",
+    ),
+}
+
+
+def test_every_model_and_every_silent_provider_is_told(told: Told) -> None:
+    assert set(told.models) == set(EXPECTED)
+
+
+@pytest.mark.parametrize("model", EXPECTED)
+def test_a_model_is_told_as_it_is(told: Told, model: str) -> None:
+    found = told.models[model]
+    assert (found["state"], found["engine"], found["route"], found["count"], found["reason"]) == EXPECTED[model]
+
+
+def test_gaps_are_told_where_requests_may_go_natively(told: Told) -> None:
+    models = told.models
+    assert models["vllm/m"]["gaps"]["document"] == "refused with 400"
+    assert models["ollama/m"]["gaps"]["forced_tool"] == "ignored"
+    assert models["real/smollm2"]["gaps"]["forced_tool"] == "the tool's name is lost"
+    assert models["real/smollm2"]["mended"]
+    assert models["vllm/m"]["mended"] is None
+    assert [models[name]["gaps"] for name in ("anthropic/m", "openai/m", "forced/m")] == [{}, {}, {}]
+
+
+def test_what_is_dead_makes_the_status(told: Told) -> None:
+    assert told.status == 1
+    assert told.err == ""
+
+
+def test_a_healthy_stack_is_told_in_words(tmp_path: Path) -> None:
+    with ScriptedUpstream(personalities.vllm(["m"])) as vllm, ScriptedUpstream() as openai:
+        inference = [vllm_provider(vllm.url), openai_provider(openai.url)]
+        healthy = doctor(tmp_path, run_config(tmp_path, inference=inference, messages={}))
+    assert (healthy.status, healthy.err) == (0, "")
+    assert healthy.out == WORDS
+
+
+WORDS = """\
+openai/test-model: ok
+  engine         unknown
+  route          translation: the upstream does not speak Messages (an invalid request was answered with 404)
+  count          inference
+
+vllm/m: ok
+  engine         vllm
+  route          native: the upstream speaks Messages (an invalid request was answered with 400)
+  count          native
+  translated for document, search_result, client_tool, server_tool, web_search, server_tool_history, \
+container_upload, unknown_block (refused with 400)
+"""
+
+
+def test_the_repository_s_own_configuration_is_the_default(tmp_path: Path) -> None:
+    command = [str(COMMAND), "doctor"]
+    env = {"SQLITE_STORE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=90, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("llama-cpp/smollm2: ok\n")
+
+
+@pytest.mark.parametrize("text", ["providers: [", "version: 2", "version: ${env.NOT_SET}"])
+def test_a_configuration_that_is_none_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    run = subprocess.run([str(COMMAND), "doctor"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr.startswith("doctor: the stack of run.yaml cannot be built: ")
+    assert run.stderr.count("\n") == 1
+
+
+def test_a_stack_without_messages_is_told_in_a_line(tmp_path: Path) -> None:
+    with ScriptedUpstream() as upstream:
+        told = doctor(tmp_path, run_config(tmp_path, inference=[openai_provider(upstream.url)]))
+    assert told.status == 2
+    assert "it has no provider of the API `messages`" in told.err
