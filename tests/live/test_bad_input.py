@@ -16,13 +16,23 @@ from hypothesis import strategies as st
 
 from tests.conftest import Fleet
 from tests.strategies import create_requests, json_values
-from tests.support.upstream import anthropic_message, chat_reply, json_reply
+from tests.support.upstream import (
+    RecordedRequest,
+    Reply,
+    anthropic_message,
+    anthropic_stream,
+    chat_reply,
+    encode_events,
+    json_reply,
+    stream_reply,
+)
 from tests.support.wire import Json
 
 NATIVE = "vllm/vllm-model"
 TRANSLATED = "openai/openai-model"
 MENDED = "llamacpp/llamacpp-model"
-MODELS = (NATIVE, TRANSLATED, MENDED)
+ANTHROPIC = "anthropic/anthropic-model"
+MODELS = (NATIVE, TRANSLATED, MENDED, ANTHROPIC)
 
 PATHS = ("/v1/messages", "/v1/messages/count_tokens", "/v1/v1/messages", "/v1/v1/messages/count_tokens")
 MESSAGES, COUNT = PATHS[:2]
@@ -32,23 +42,26 @@ ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "reque
 Path = tuple[str | int, ...]
 
 
+def greet(request: RecordedRequest) -> Reply:
+    """A message to whatever was asked."""
+    message = anthropic_message("Hello")
+    streamed = isinstance(request.json, dict) and request.json.get("stream")
+    return stream_reply(encode_events(anthropic_stream(message))) if streamed else json_reply(message)
+
+
 @pytest.fixture
 def http(fleet: Fleet) -> Iterator[httpx.Client]:
-    for name in ("vllm", "llamacpp"):
-        fleet.upstreams[name].reply(MESSAGES, json_reply(anthropic_message("Hello")))
+    for model in MODELS:  # the upstreams are known before they begin to answer everything
+        answer = httpx.post(f"{fleet.base_url}{MESSAGES}", json={**PLAIN, "model": model}, timeout=60)
+        assert answer.headers["x-messages-route"] == ("translation" if model == TRANSLATED else "native")
+    for name in ("vllm", "llamacpp", "anthropic"):
+        fleet.upstreams[name].reply(MESSAGES, greet)
         fleet.upstreams[name].reply(COUNT, json_reply({"input_tokens": 7}))
     fleet.upstreams["openai"].reply("/v1/chat/completions", chat_reply("Hello"))
     # The server closes connections that are idle for five seconds; Hypothesis may think for longer.
     limits = httpx.Limits(keepalive_expiry=2)
     with httpx.Client(base_url=fleet.base_url, timeout=60, limits=limits) as http:
-        probe(http)
         yield http
-
-
-def probe(http: httpx.Client) -> None:
-    """The upstreams are known before they begin to answer everything."""
-    for model in MODELS:
-        http.post(MESSAGES, json={"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}]})
 
 
 def error_of(answer: httpx.Response) -> Json:
@@ -353,6 +366,7 @@ def test_a_wrong_field_is_named_by_its_path(http: httpx.Client, name: str) -> No
             error_of(http.post(path, json=changed(changes, model=model)))
 
 
+LINE = "x-anthropic-billing-header: cc_version=2.1.0; cch=00000;"
 ODD: dict[str, Json] = {
     "arrays, 200 deep": {"messages": user(deep(200))},
     "arrays, 300 deep": {"extra": deep(300)},
@@ -401,6 +415,30 @@ ODD: dict[str, Json] = {
         "messages": [
             {"role": "assistant", "content": [{"type": "tool_use", "id": "\n", "name": "\x00", "input": {}}]},
             *user([{"type": "tool_result", "tool_use_id": "\n", "content": "x"}]),
+        ]
+    },
+    # What is rewritten on the native route, in shapes that it does not expect.
+    "a client's line in an odd system": {
+        "system": [None, 7, {"type": "text", "text": LINE}, {"type": "text", "text": [LINE]}, [LINE]]
+    },
+    "a client's line as an object": {"system": {"type": "text", "text": LINE}},
+    "errors in odd places": {
+        "messages": [
+            *user([{"type": "tool_result", "is_error": True, "content": 7}, None, "is_error", {"is_error": True}]),
+            *user([{"type": "tool_result", "is_error": True, "content": [None, 7]}, {"type": ["tool_result"]}]),
+            *user([{"type": "tool_result", "is_error": 1, "tool_use_id": {}}]),
+            *user({"type": "tool_result", "is_error": True}),
+            None,
+            [],
+        ]
+    },
+    "our signatures in odd places": {
+        "messages": [
+            {"role": "assistant", "content": [{"type": "thinking", "signature": "lsm1.x"}]},
+            {"role": "assistant", "content": [{"type": "thinking", "signature": ["lsm1.x"]}, None, "lsm1.x"]},
+            {"role": "assistant", "content": {"type": "thinking", "signature": "lsm1.x"}},
+            "lsm1.x",
+            None,
         ]
     },
     "a result without a call": {"messages": user([{"type": "tool_result", "tool_use_id": "toolu_9"}])},
