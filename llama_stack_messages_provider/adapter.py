@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -30,7 +31,8 @@ from llama_stack_messages_provider.api.protocol import Exchange
 from llama_stack_messages_provider.batches.database import find_backend
 from llama_stack_messages_provider.batches.identity import Identity, current_identity
 from llama_stack_messages_provider.batches.service import BatchService
-from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.config import MessagesConfig, TranslationConfig
+from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.plan import Plan, Planner
 from llama_stack_messages_provider.resolve import ModelResolver
@@ -106,6 +108,7 @@ class MessagesAdapter:
             completions, self._key, options, config.translation.system_messages
         )
         self._counter = TokenCounter(self._sessions, limits)
+        self._documents = _fetcher(config.translation)
         self._batches = self._batch_service(policy)
 
     def _batch_service(self, policy: list[Any]) -> BatchService | None:
@@ -186,6 +189,7 @@ class MessagesAdapter:
         return JSONAnswer(body, headers=_answer_headers(exchange, way))
 
     async def _translated_answer(self, exchange: Exchange, way: Way) -> Response:
+        exchange = await self._readable(exchange)
         translation = self._translate(exchange, way)
         metrics = InferenceMetrics(way.plan.target, stream=False)
         with metrics:
@@ -193,8 +197,14 @@ class MessagesAdapter:
         metrics.output_tokens(message["usage"]["output_tokens"])
         return JSONAnswer(message, headers=_answer_headers(exchange, way))
 
+    async def _readable(self, exchange: Exchange, kind: Any = CreateMessageRequest) -> Exchange:
+        """The exchange with a request that can be translated: validated, and its documents in it."""
+        _validated(kind, exchange.request)
+        if self._documents is None:
+            return exchange
+        return replace(exchange, request=dict(await self._documents.fetched(exchange.request)))
+
     def _translate(self, exchange: Exchange, way: Way) -> Translation:
-        _validated(CreateMessageRequest, exchange.request)
         strict = _wants_strict(exchange.headers)
         way.translation = self._translated.translate(way.plan, exchange.request, strict=strict)
         return way.translation
@@ -228,6 +238,7 @@ class MessagesAdapter:
                 return
             except NativeMissingError as exc:
                 await self._leave_native(way, exc, exchange.request)
+        exchange = await self._readable(exchange)
         translation = self._translate(exchange, way)
         stream = self._translated.stream(way.plan, exchange.request, translation, start.message_id, start)
         async with aclosing(stream) as events:
@@ -261,7 +272,7 @@ class MessagesAdapter:
                 return plan, await self._native_count(exchange, plan)
             except NativeMissingError as exc:
                 logger.warning("Native count_tokens is gone", model=plan.target.identifier, reason=exc.message)
-        _validated(CountTokensRequest, request)
+        request = (await self._readable(exchange, CountTokensRequest)).request
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         params = self._translated.translate(plan, prompt, strict=False).params
         count = await self._counter.count(
@@ -378,6 +389,10 @@ async def _told(
         yield encode(error.body(start.request_id))
     finally:
         await events.aclose()
+
+
+def _fetcher(config: TranslationConfig) -> DocumentFetcher | None:
+    return DocumentFetcher(FetchLimits(config.fetch_seconds, config.fetch_bytes)) if config.fetch_urls else None
 
 
 def _debugging() -> bool:

@@ -75,6 +75,12 @@ class TranslationConfig(BaseModel):
     fetch_bytes: int = Field(
         default=16 * 1024 * 1024, gt=0, description="The largest document that is fetched."
     )
+    fetch_seconds: float = Field(default=20.0, gt=0, description="How long fetching a document may take.")
+    file_parts: list[str] = Field(
+        default_factory=list,
+        description="Providers, by `provider_id`, whose upstreams take PDFs as OpenAI `file` parts; others get their "
+        "text. OpenAI itself always gets `file` parts.",
+    )
 
 
 class MessagesConfig(BaseModel):

@@ -1,7 +1,7 @@
 """How a request goes: which model, by which route, and why."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
@@ -28,6 +28,7 @@ class Plan:
         endpoint: The upstream, where it can be reached directly.
         capability: What it can do.
         gaps: What the request needs and the native endpoint lacks.
+        files: Whether its upstream is configured to take `file` parts.
     """
 
     target: Target
@@ -36,12 +37,14 @@ class Plan:
     endpoint: Endpoint | None
     capability: Capability
     gaps: Mapping[str, str]
+    files: bool = False
 
     @property
     def dialect(self) -> Dialect:
         """How chat completions are worded for this upstream."""
         base = self.endpoint.api_base if self.endpoint else None
-        return dialect_of(self.capability.engine, self.target.provider_type, base)
+        dialect = dialect_of(self.capability.engine, self.target.provider_type, base)
+        return replace(dialect, files=True) if self.files else dialect
 
 
 class Planner:
@@ -75,7 +78,8 @@ class Planner:
         mode = self._config.routes.get(target.provider_id, self._config.route)
         gaps = gaps_of(capability.engine, features_of(request)) if capability.native and mode == "auto" else {}
         route, reason = _decide(mode, capability, gaps)
-        return Plan(target, route, reason, endpoint, capability, gaps)
+        files = target.provider_id in self._config.translation.file_parts
+        return Plan(target, route, reason, endpoint, capability, gaps, files)
 
     def forget(self, plan: Plan, reason: str) -> None:
         """The native endpoint turned out to be missing."""

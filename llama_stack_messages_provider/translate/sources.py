@@ -1,0 +1,52 @@
+"""Documents given by URL: where they stand in a request, and the request with what was found there in their place."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["document_urls", "with_documents"]
+
+Block = dict[str, Any]
+
+
+def document_urls(request: Mapping[str, Any]) -> dict[str, str]:
+    """The URLs of a validated request's documents, and the path of the first source that has each."""
+    found: dict[str, str] = {}
+    for i, message in enumerate(request["messages"]):
+        for path, block in _documents(message.get("content"), f"messages.{i}.content"):
+            found.setdefault(block["source"]["url"], f"{path}.source.url")
+    return found
+
+
+def with_documents(request: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The request with each URL source replaced by the source that was made of its document."""
+
+    def replaced(block: Block) -> Block:
+        return {**block, "source": sources[block["source"]["url"]]} if _by_url(block) else block
+
+    messages = [{**m, "content": _each(m["content"], replaced)} if "content" in m else m for m in request["messages"]]
+    return {**request, "messages": messages}
+
+
+def _by_url(block: Block) -> bool:
+    # Where Anthropic's API has no documents, their shape is anybody's guess.
+    source = block.get("source") if block.get("type") == "document" else None
+    return isinstance(source, dict) and source.get("type") == "url" and isinstance(source.get("url"), str)
+
+
+def _documents(content: Any, path: str) -> Iterator[tuple[str, Block]]:
+    for index, block in enumerate(content if isinstance(content, list) else ()):
+        if _by_url(block):
+            yield f"{path}.{index}", block
+        elif block.get("type") == "tool_result":
+            yield from _documents(block.get("content"), f"{path}.{index}.content")
+
+
+def _each(content: Any, change: Callable[[Block], Block]) -> Any:
+    if not isinstance(content, list):
+        return content
+    return [
+        {**block, "content": _each(block["content"], change)}
+        if block.get("type") == "tool_result" and "content" in block
+        else change(block)
+        for block in content
+    ]
