@@ -47,7 +47,7 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value).replace("'", '"') if isinstance(value, str | dict) else f"{value:g}" if value < 1e6 else str(value)
+    return repr(value).replace("'", '"') if isinstance(value, str | dict | list) else f"{value:g}" if value < 1e6 else str(value)
 
 
 def conformance() -> str:
