@@ -47,7 +47,9 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return repr(value).replace("'", '"') if isinstance(value, str | dict | list) else f"{value:g}" if value < 1e6 else str(value)
+    if isinstance(value, str | dict | list):
+        return repr(value).replace("'", '"')
+    return f"{value:g}" if value < 1e6 else str(value)
 
 
 def conformance() -> str:
