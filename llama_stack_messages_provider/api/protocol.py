@@ -62,6 +62,10 @@ class Messages(Protocol):
         """The state of a batch."""
         ...
 
+    async def message_batch_progress(self, message_batch_id: str) -> tuple[int, int]:
+        """How many requests of a batch are done, and of how many."""
+        ...
+
     async def list_message_batches(
         self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
     ) -> MessageBatchPage:

@@ -120,7 +120,7 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
     add, one = _Adder(router, prefix, published), "/messages/batches/{message_batch_id}"
     add("POST", "/messages/batches", create_message_batch, serve_create, MessageBatch)
     add("GET", "/messages/batches", list_message_batches, _listed(impl), MessageBatchPage)
-    add("GET", one, retrieve_message_batch, _of_one(impl.retrieve_message_batch), MessageBatch)
+    add("GET", one, retrieve_message_batch, _with_progress(impl), MessageBatch)
     add("POST", f"{one}/cancel", cancel_message_batch, _of_one(impl.cancel_message_batch), MessageBatch)
     add("DELETE", one, delete_message_batch, _of_one(impl.delete_message_batch), DeletedMessageBatch)
     results = _of_one(impl.message_batch_results)
@@ -130,6 +130,17 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
 def _of_one(call: Callable[[str], Awaitable[Any]]) -> Handler:
     async def serve(request: Request, request_id: str) -> Response:
         return _answered(await call(request.path_params["message_batch_id"]))
+
+    return serve
+
+
+def _with_progress(impl: Messages) -> Handler:
+    async def serve(request: Request, request_id: str) -> Response:
+        batch_id = request.path_params["message_batch_id"]
+        response = _answered(await impl.retrieve_message_batch(batch_id))
+        done, total = await impl.message_batch_progress(batch_id)
+        response.headers["x-messages-batch-progress"] = f"{done}/{total}"
+        return response
 
     return serve
 

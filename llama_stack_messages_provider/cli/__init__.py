@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from llama_stack_messages_provider.cli import doctor
+from llama_stack_messages_provider.cli import batches, doctor
 
 __all__ = ["main"]
 
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run=_folder
         )
     doctor.add_command(commands)
+    batches.register(commands)
     parsed = parser.parse_args(arguments)
     status: int = parsed.run(parsed)
     return status
