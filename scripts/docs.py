@@ -19,7 +19,7 @@ from llama_stack_messages_provider.policy import feature_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from scripts.compare_spec import REFERENCE, compare, score_line  # noqa: E402 - found beside this file, from wherever it is run
+from scripts.compare_spec import REFERENCE, compare, score_line
 
 README = Path(__file__).parents[1] / "README.md"
 
