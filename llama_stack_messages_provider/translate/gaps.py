@@ -151,12 +151,10 @@ def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
 
 def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
     tools = request.get("tools")
-    for tool in tools if isinstance(tools, list) else ():
-        kind = tool.get("type") if isinstance(tool, dict) else None
-        if isinstance(kind, str) and kind != "custom" and "input_schema" not in tool:
-            yield _kind_of_tool(kind)
+    tools = tools if isinstance(tools, list) else []
+    yield from filter(None, map(_kind_of_tool, tools))
     choice = request.get("tool_choice")
-    if not isinstance(choice, dict):
+    if not isinstance(choice, dict) or _forces_search(choice, tools):
         return
     if feature := {"tool": "forced_tool", "any": "any_tool", "none": "no_tool"}.get(str(choice.get("type"))):
         yield feature
@@ -164,7 +162,16 @@ def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
         yield "no_parallel_tools"
 
 
-def _kind_of_tool(kind: str) -> str:
+def _forces_search(choice: Mapping[str, Any], tools: list[Any]) -> bool:
+    # Claude Code asks for a search so. An engine that searches need not be forced to, and no other can be.
+    named = [tool for tool in tools if isinstance(tool, dict) and tool.get("name") == choice.get("name")]
+    return choice.get("type") == "tool" and any(_kind_of_tool(tool) == "web_search" for tool in named)
+
+
+def _kind_of_tool(tool: Any) -> str | None:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    if not isinstance(kind, str) or kind == "custom" or "input_schema" in tool:
+        return None
     if kind.startswith(_CLIENT_TOOLS):
         return "client_tool"
     # Ollama searches the web itself; no engine has any other of Anthropic's own tools.

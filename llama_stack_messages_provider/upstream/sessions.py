@@ -262,9 +262,9 @@ def _timeout(connect: float, read: float) -> aiohttp.ClientTimeout:
 
 
 def _reason(exc: BaseException) -> str:
-    if isinstance(exc, aiohttp.ClientConnectorError):
+    if isinstance(exc, OSError) and exc.errno:
         # The text of asyncio's own error names the address, which is nobody's business.
-        return os.strerror(exc.os_error.errno) if exc.os_error.errno else "connection failed"
+        return os.strerror(exc.errno)
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
     return type(exc).__name__

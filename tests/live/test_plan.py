@@ -144,6 +144,13 @@ def test_a_configured_route_is_kept_whatever_the_request_needs(fleet: Fleet, nam
         assert translated.headers["x-messages-route"] == "translation", feature
 
 
+def test_a_search_that_is_forced_goes_to_an_engine_that_searches(fleet: Fleet) -> None:
+    """Claude Code asks so. Ollama ignores the choice, and may still search; a translation never can."""
+    search = {"tools": FEATURES["web_search"][0]["tools"], "tool_choice": {"type": "tool", "name": "web_search"}}
+    assert sent(fleet, "ollama", search)[1] == [MESSAGES]
+    assert sent(fleet, "ollama", {**search, "tools": [*search["tools"], TOOL]})[1] == [MESSAGES]
+
+
 def test_a_count_goes_the_way_of_its_request(fleet: Fleet) -> None:
     path = f"{MESSAGES}/count_tokens"
     for request, route in (({}, "native"), (FEATURES["document"][0], "translation")):

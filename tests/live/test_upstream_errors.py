@@ -1,8 +1,11 @@
 """What an upstream's failure is to a client: status, Anthropic's type, whether to try again; and what heals itself."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -13,8 +16,9 @@ from tests.live.raw import Answer, complaints, post
 from tests.support import personalities
 from tests.support.laws import assert_well_formed, fold
 from tests.support.replies import CUT, Reply, cut_reply, json_reply, raw_reply, stream_reply
-from tests.support.stack import Stack, free_port, openai_provider, run_config, vllm_provider
+from tests.support.stack import Stack, embedded_provider, free_port, openai_provider, run_config, vllm_provider
 from tests.support.upstream import Personality, ScriptedUpstream, chat_reply
+from tests.support.waiting import eventually
 from tests.support.wire import (
     DONE,
     Json,
@@ -444,6 +448,16 @@ def test_an_upstream_that_is_down_is_said_to_be(failing: Failing, provider: str,
     status, kind, message = post(failing.stack, f"{provider}/m", stream=stream).error
     assert (status, kind) == (502, "api_error")
     assert message == "The upstream could not be reached: Connection refused"
+
+
+def test_an_embedded_model_whose_process_is_gone_is_said_to_be(scripted_stack: Callable[..., Stack]) -> None:
+    stack = scripted_stack(inference=[embedded_provider()], messages={})
+    assert post(stack, "llama-cpp/smollm2", max_tokens=1).status == 200
+    for child in Path(f"/proc/{stack.pid}/task/{stack.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+    told = "The provider has no upstream now: inline::llama-cpp is not running"
+    for stream in (False, True):  # its connections may be known to be gone a moment before it is
+        eventually(lambda: post(stack, "llama-cpp/smollm2", stream=stream).error == (502, "api_error", told))  # noqa: B023
 
 
 # --- what heals itself ---
