@@ -25,6 +25,7 @@ from typing import Any, get_args
 import orjson
 
 from llama_stack_messages_provider.api.errors import ErrorType
+from llama_stack_messages_provider.sse import ServerSentEvent, encode_all
 
 from .errors import from_event
 
@@ -119,6 +120,20 @@ class StreamRepair:
             case _:
                 out.append(event)
         return out
+
+    def mended(self, received: ServerSentEvent) -> bytes:
+        """What a received event makes, as bytes: its own where nothing in it was wrong."""
+        name = received.event.decode(errors="replace")
+        try:
+            event = orjson.loads(received.data)
+        except orjson.JSONDecodeError:
+            return b""
+        if not isinstance(event, dict):
+            return b""
+        events = self.feed(event, name)
+        if len(events) == 1 and events[0] is event and event.get("type") == name:
+            return received.frame()
+        return encode_all(events)
 
     def close(self) -> list[Event]:
         """The upstream is over: nothing more may be sent.

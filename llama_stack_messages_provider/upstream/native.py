@@ -8,7 +8,7 @@ from aiohttp import ClientResponse
 from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
-from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder, encode_all
+from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder
 from llama_stack_messages_provider.start import Start
 from llama_stack_messages_provider.translate.errors import from_event, from_status, not_understood
 from llama_stack_messages_provider.translate.gaps import PATCHES, REPAIRED, Engine
@@ -160,22 +160,12 @@ def _mend(repair: StreamRepair, received: list[ServerSentEvent]) -> bytes:
     Raises:
         MessagesError: The upstream's error before it began its message: it can still become a status.
     """
-    out = b"".join([_mended(repair, event) for event in received])
+    out = b"".join(map(repair.mended, received))
     if repair.started:
         return out
     if repair.finished:
         raise _first_error(out)
     return b""
-
-
-def _mended(repair: StreamRepair, received: ServerSentEvent) -> bytes:
-    event = parsed(received.data)
-    if not isinstance(event, dict):
-        return b""
-    events = repair.feed(event, received.event.decode(errors="replace"))
-    if len(events) == 1 and events[0] is event and event.get("type") == received.event.decode(errors="replace"):
-        return received.frame()
-    return encode_all(events)
 
 
 def _first_error(piece: bytes) -> MessagesError:

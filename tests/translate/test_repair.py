@@ -1,6 +1,7 @@
 """Native streams and messages, mended: as engines send them, and for any order of events."""
 
 import contextlib
+import json
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.api.errors import ErrorType
-from llama_stack_messages_provider.sse import SSEDecoder
+from llama_stack_messages_provider.sse import ServerSentEvent, SSEDecoder
 from llama_stack_messages_provider.translate.repair import StreamRepair, repair_message
 from tests.support.fixtures import sse_bytes, sse_names
 from tests.support.laws import assert_well_formed, fold
@@ -168,6 +169,30 @@ def test_what_needs_no_repair_comes_out_equal_event_by_event(events: list[Json])
     assert repair.close() == []
     assert repair.finished
     assert repair.lost == 0
+
+
+@steady
+@given(well_formed_streams(), st.booleans(), st.data())
+def test_what_needs_no_repair_keeps_its_bytes_however_they_are_cut(
+    events: list[Json], spaced: bool, data: st.DataObject
+) -> None:
+    separators = (", ", ": ") if spaced else (",", ":")
+    frames = [f"event: {e['type']}\ndata: {json.dumps(e, separators=separators)}\n\n".encode() for e in events]
+    raw = b"".join(frames)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
+    repair, decoder = repairer(), SSEDecoder()
+    pieces = [raw[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    assert b"".join(repair.mended(event) for piece in pieces for event in decoder.decode(piece)) == raw
+
+
+def test_what_is_no_event_makes_nothing() -> None:
+    repair = repairer()
+    assert [repair.mended(ServerSentEvent(b"x", data)) for data in (b"<html>", b"[1]", b"null")] == [b""] * 3
+
+
+def test_an_event_without_its_name_gets_it() -> None:
+    (received,) = SSEDecoder().decode(b"data: " + orjson.dumps(MESSAGE_START) + b"\n\n")
+    assert repairer().mended(received).startswith(b"event: message_start\ndata: ")
 
 
 @st.composite
