@@ -331,6 +331,7 @@ _STOP_REASONS: Mapping[str, Policy] = {
 _ERRORS: Mapping[str, Policy] = {
     "invalid_request_error": _mapped("400, 409 and 422"),
     "authentication_error": _mapped("401"),
+    "billing_error": _mapped("402"),
     "permission_error": _mapped("403"),
     "not_found_error": _mapped("404"),
     "request_too_large": _mapped("413"),
@@ -338,7 +339,6 @@ _ERRORS: Mapping[str, Policy] = {
     "api_error": _mapped("500 and 502"),
     "timeout_error": _mapped("504"),
     "overloaded_error": _mapped("503 and 529"),
-    "billing_error": _NEVER,
     "conflict_error": _NEVER,
     "memory_precondition_failed_error": _NEVER,
     "memory_path_conflict_error": _NEVER,

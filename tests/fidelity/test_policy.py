@@ -1,0 +1,215 @@
+"""Each row of the policy table that says mapped or emulated, through the real server: what reached the upstream over
+HTTP, and what the SDK returned, streamed and not. And that the native route forwards all of it as it came.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import anthropic
+import pytest
+
+from llama_stack_messages_provider.policy import POLICIES
+from tests.conftest import ROOT, Fleet
+from tests.fidelity.cases import HELLO, Case, Json
+from tests.fidelity.cases_of_answers import ANSWER_CASES
+from tests.fidelity.cases_of_blocks import BLOCK_CASES
+from tests.fidelity.cases_of_requests import REQUEST_CASES
+from tests.fidelity.cases_of_tools import TOOL_CASES
+from tests.fidelity.matching import ABSENT, differences
+from tests.support.laws import assert_well_formed
+from tests.support.upstream import (
+    RecordedRequest,
+    Reply,
+    Wait,
+    chat_chunks,
+    chat_completion,
+    encode_chunks,
+    json_reply,
+    stream_reply,
+)
+from tests.support.waiting import eventually
+
+CASES = [*REQUEST_CASES, *BLOCK_CASES, *TOOL_CASES, *ANSWER_CASES]
+CHAT = "/v1/chat/completions"
+
+ELSEWHERE = {
+    ("parameter", "stream"): "tests/fidelity/test_policy.py::test_a_stream_is_asked_for_with_its_usage",
+    ("parameter", "requests"): "tests/fidelity/test_policy.py::test_a_batch_s_requests_are_requests_of_their_own",
+    **dict.fromkeys(
+        [("parameter", name) for name in ("limit", "after_id", "before_id")],
+        "tests/batches/test_real_server.py::test_the_sdk_pages_through_the_list",
+    ),
+    ("event", "ping"): "tests/live/test_liveness.py::test_a_silence_within_the_answer_is_filled_with_pings",
+    ("event", "error"): "tests/fidelity/test_policy.py::test_a_failure_in_mid_stream_is_an_error_event",
+    **{
+        ("error", name): "tests/fidelity/test_policy.py::test_an_upstream_s_error_has_its_type"
+        for name, row in POLICIES["error"].items()
+        if row.translated == "mapped"
+    },
+}
+"""Rows that are not of one request and one answer, and the tests that try them."""
+
+
+@pytest.fixture
+def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
+        yield client
+
+
+def test_every_row_that_is_mapped_or_emulated_has_a_test() -> None:
+    promised = {
+        (kind, name)
+        for kind, rows in POLICIES.items()
+        for name, policy in rows.items()
+        if policy.translated in {"mapped", "emulated"}
+    }
+    assert {(case.kind, case.row) for case in CASES} | set(ELSEWHERE) == promised
+
+
+@pytest.mark.parametrize("place", sorted(set(ELSEWHERE.values())))
+def test_the_tests_that_are_named_exist(place: str) -> None:
+    file, name = place.split("::")
+    assert f"def {name}(" in (ROOT / file).read_text()
+
+
+def test_cases_have_names_of_their_own() -> None:
+    ids = [case.id for case in CASES]
+    assert len(ids) == len(set(ids))
+
+
+def whole(client: anthropic.Anthropic, body: Json) -> Json:
+    """The message as the SDK reads it."""
+    return _ask(client.beta.messages.create, body).to_dict(mode="json")
+
+
+def streamed(client: anthropic.Anthropic, body: Json) -> tuple[list[Json], Json]:
+    """The events and the message that the SDK makes of them."""
+    with _ask(client.beta.messages.stream, body) as stream:
+        events = [event.to_dict(mode="json") for event in _ask(client.beta.messages.create, {**body, "stream": True})]
+        return events, stream.get_final_message().to_dict(mode="json")
+
+
+def _ask(method: Callable[..., Any], body: Json) -> Any:
+    """By what every version of the SDK takes as an argument; the rest as it stands in the body."""
+    named = {name: body[name] for name in ("model", "max_tokens", "messages", "stream") if name in body}
+    return method(**named, extra_body={name: value for name, value in body.items() if name not in named})
+
+
+def body_of(case: Case, model: str) -> Json:
+    return {"model": case.model or model, "max_tokens": 16, "messages": [HELLO], **case.request}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_it_reaches_the_upstream_and_comes_back_as_promised(
+    case: Case, client: anthropic.Anthropic, fleet: Fleet
+) -> None:
+    upstream = fleet.upstreams[case.upstream]
+    if case.reply is not None:
+        upstream.reply(CHAT, case.reply)
+    body = body_of(case, f"{case.upstream}-translated/{case.upstream}-model")
+
+    message = whole(client, body)
+    events, folded = streamed(client, body)
+
+    seen = [request.json for request in upstream.requests_to(CHAT)]
+    assert [request.get("stream", False) for request in seen] == [False, True, True]
+    for request in seen:
+        assert differences(case.sent, request) == []
+    for returned in (message, folded):
+        assert differences(case.returned, returned) == []
+    assert_well_formed(events)
+    assert missing(case.events, events) == []
+
+
+def missing(expected: Sequence[Json], events: Sequence[Json]) -> list[Json]:
+    """The first of the expected events that does not come, in their order."""
+    rest = iter(events)
+    return next(([each] for each in expected if not any(not differences(each, event) for event in rest)), [])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_the_native_route_forwards_it_as_it_came(case: Case, client: anthropic.Anthropic, fleet: Fleet) -> None:
+    body = body_of(case, "anthropic-native/anthropic-model")
+    body["model"] = "anthropic-native/anthropic-model"
+    whole(client, body)
+    _ask(client.beta.messages.create, {**body, "stream": True}).close()
+    seen = fleet.upstreams["anthropic"].requests_to("/v1/messages")[-2:]
+    for request, stream in zip(seen, (False, True), strict=True):
+        assert request.json == {**body, "model": "anthropic-model"} | ({"stream": True} if stream else {})
+
+
+# --- rows of more than one request, or of none that succeeds ---
+
+
+def test_a_stream_is_asked_for_with_its_usage(client: anthropic.Anthropic, fleet: Fleet) -> None:
+    for name in ("openai", "vllm"):
+        body = {"model": f"{name}-translated/{name}-model", "max_tokens": 9, "messages": [HELLO]}
+        _, message = streamed(client, body)
+        sent = {"stream": True, "stream_options": {"include_usage": True}}
+        assert differences(sent, fleet.upstreams[name].last.json) == []
+        assert differences({"usage": {"input_tokens": 11, "output_tokens": 5}}, message) == []
+        whole(client, body)
+        assert differences({"stream": ABSENT, "stream_options": ABSENT}, fleet.upstreams[name].last.json) == []
+
+
+def test_a_batch_s_requests_are_requests_of_their_own(client: anthropic.Anthropic, fleet: Fleet) -> None:
+    def echo(request: RecordedRequest) -> Reply:
+        return json_reply(chat_completion(f"You said {request.json['messages'][0]['content']}."))
+
+    fleet.upstreams["openai"].reply(CHAT, echo)
+    words = ("one", "two")
+    requests: list[Any] = [
+        {
+            "custom_id": word,
+            "params": {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": word}]},
+        }
+        for word in words
+    ]
+    batch_id = client.messages.batches.create(requests=requests).id
+    eventually(lambda: client.messages.batches.retrieve(batch_id).processing_status == "ended")
+    results = {each.custom_id: each.result.to_dict() for each in client.messages.batches.results(batch_id)}
+    assert set(results) == set(words)
+    for word, result in results.items():
+        content = [{"type": "text", "text": f"You said {word}."}]
+        assert differences({"type": "succeeded", "message": {"model": "claude-x", "content": content}}, result) == []
+
+
+FAILURES = {
+    "invalid_request_error": (400, 409, 422),
+    "authentication_error": (401,),
+    "billing_error": (402,),
+    "permission_error": (403,),
+    "not_found_error": (404,),
+    "request_too_large": (413,),
+    "rate_limit_error": (429,),
+    "api_error": (500, 502),
+    "overloaded_error": (503, 529),
+    "timeout_error": (504,),
+}
+
+
+def test_every_error_type_that_is_mapped_is_tried() -> None:
+    assert set(FAILURES) == {name for name, row in POLICIES["error"].items() if row.translated == "mapped"}
+
+
+@pytest.mark.parametrize(("kind", "status"), [(kind, status) for kind, all_ in FAILURES.items() for status in all_])
+def test_an_upstream_s_error_has_its_type(client: anthropic.Anthropic, fleet: Fleet, kind: str, status: int) -> None:
+    fleet.upstreams["openai"].reply(CHAT, json_reply({"error": {"message": "Not today."}}, status=status))
+    body = {"model": "openai/openai-model", "max_tokens": 9, "messages": [HELLO]}
+    for stream in (False, True):
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            _ask(client.beta.messages.create, {**body, "stream": stream})
+        assert caught.value.type == kind
+
+
+def test_a_failure_in_mid_stream_is_an_error_event(client: anthropic.Anthropic, fleet: Fleet) -> None:
+    broken = [
+        *encode_chunks(chat_chunks("Hello")[:-1], done=False),
+        b'data: {"error": {"message": "Out of luck.", "code": 503}}\n\n',
+    ]
+    # Later than the first event: an error before it is a status.
+    fleet.upstreams["openai"].reply(CHAT, stream_reply([*broken[:-1], Wait(0.1), broken[-1]]))
+    body = {"model": "openai/openai-model", "max_tokens": 9, "messages": [HELLO], "stream": True}
+    with pytest.raises(anthropic.APIStatusError, match=r"Out of luck\.") as caught:
+        list(_ask(client.beta.messages.create, body))
+    assert caught.value.type == "overloaded_error"
