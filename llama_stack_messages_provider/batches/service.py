@@ -86,6 +86,7 @@ class BatchService:
         self._starting: asyncio.Lock | None = None
         self._starter: asyncio.Task[None] | None = None
         self._interactive = 0
+        self._serving = False
 
     # --- life ---
 
@@ -93,7 +94,10 @@ class BatchService:
         """Create the tables, unless they are there, and begin to work, in the event loop that serves.
 
         A database that is not there yet is waited for: the server starts without it.
+        Where nobody calls this, in the library client, batches are accepted but run by servers on the same database:
+        that client's loop stands still between its calls, and waits for every task that is left.
         """
+        self._serving = True
         try:
             await self._started()
         except Exception:
@@ -145,7 +149,7 @@ class BatchService:
             await database.create_schema()
             sweep = Sweep(database, max_attempts=config.max_attempts, results_seconds=config.results_days * 86_400)
             worker = Worker(Claims(database), sweep, self._runner, config, lambda: self._interactive)
-            await worker.start()
+            await worker.start(work=self._serving)
         except BaseException:
             await database.close()
             raise

@@ -48,9 +48,15 @@ class Sweep:
         self._max_attempts = max_attempts
         self._results_seconds = results_seconds
 
-    async def run(self) -> bool:
-        """Every step once; True if there is more to do at once."""
-        more = [await self.take_over(), await self.settle(), await self.archive(), await self.purge()]
+    async def run(self, *, thorough: bool = True) -> bool:
+        """Every step once; True if there is more to do at once.
+
+        Args:
+            thorough: Also what nobody waits for: rows to be archived or removed.
+        """
+        more = [await self.take_over(), await self.settle()]
+        if thorough:
+            more += [await self.archive(), await self.purge()]
         return any(more)
 
     async def take_over(self) -> bool:

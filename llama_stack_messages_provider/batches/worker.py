@@ -42,6 +42,9 @@ CONTENDED = 0.02
 SWEEP_SECONDS = 4.0
 """Seconds between two sweeps, at most; less if leases are shorter."""
 
+THOROUGH = 8
+"""One in so many sweeps looks for rows to remove, unless somebody asked for it."""
+
 TROUBLE = 0.5
 """Seconds until a loop goes on after the database failed it."""
 
@@ -82,6 +85,7 @@ class Worker:
         self._work = asyncio.Event()
         self._results = asyncio.Event()
         self._chores = asyncio.Event()
+        self._sweeps = 0
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -89,9 +93,15 @@ class Worker:
         """The worker's id in the database, as of now; it changes if a lease is lost."""
         return self._id
 
-    async def start(self) -> None:
-        """Register, and work until `stop`."""
+    async def start(self, *, work: bool = True) -> None:
+        """Register, and work until `stop`.
+
+        Args:
+            work: Without it batches are accepted here and run by others.
+        """
         await self._register()
+        if not work:
+            return
         loops = [self._claiming, self._recording, self._renewing, self._sweeping]
         self._loops = [create_detached_background_task(self._forever(loop)) for loop in loops]
 
@@ -224,8 +234,10 @@ class Worker:
         return renewed
 
     async def _sweeping(self) -> None:
+        thorough = self._chores.is_set() or self._sweeps % THOROUGH == 0
+        self._sweeps += 1
         self._chores.clear()
-        while await self._sweep.run() and not self._stopping:
+        while await self._sweep.run(thorough=thorough) and not self._stopping:
             self._work.set()
         await _wait(self._chores, min(SWEEP_SECONDS, self._config.lease_seconds / 3))
 
