@@ -87,9 +87,7 @@ class MessagesAdapter:
 
     def __init__(self, config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) -> None:
         self._config = config
-        limits = Limits(
-            config.limits.connect_seconds, config.limits.first_byte_seconds, config.limits.idle_seconds
-        )
+        limits = Limits(config.limits.connect_seconds, config.limits.first_byte_seconds, config.limits.idle_seconds)
         self._sessions = Sessions()
         probe = config.probe
         prober = Prober(
@@ -105,9 +103,7 @@ class MessagesAdapter:
         self._native = NativeMessages(self._sessions, limits)
         completions = ChatCompletions(inference, self._sessions, limits, store=config.store_completions)
         options = TranslationOptions(config.strict, config.translation.tool_error_marker)
-        self._translated = TranslatedRoute(
-            completions, self._key, options, config.translation.system_messages
-        )
+        self._translated = TranslatedRoute(completions, self._key, options, config.translation.system_messages)
         self._counter = TokenCounter(self._sessions, limits)
         self._documents = _fetcher(config.translation)
         self._batches = self._batch_service(policy)
@@ -343,9 +339,7 @@ class MessagesAdapter:
         self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
     ) -> MessageBatchPage:
         """One's own batches, newest first."""
-        page = await self._need_batches().list(
-            current_identity(), limit=limit, after_id=after_id, before_id=before_id
-        )
+        page = await self._need_batches().list(current_identity(), limit=limit, after_id=after_id, before_id=before_id)
         return MessageBatchPage.model_validate(page)
 
     async def cancel_message_batch(self, message_batch_id: str) -> MessageBatch:
@@ -380,9 +374,7 @@ class MessagesAdapter:
         return message
 
 
-async def _told(
-    events: AsyncGenerator[bytes], start: Start, metrics: InferenceMetrics
-) -> AsyncGenerator[bytes]:
+async def _told(events: AsyncGenerator[bytes], start: Start, metrics: InferenceMetrics) -> AsyncGenerator[bytes]:
     """The events, and a failure among them as an `error` event: an end is never invented.
 
     Raises:

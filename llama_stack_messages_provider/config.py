@@ -72,9 +72,7 @@ class TranslationConfig(BaseModel):
     fetch_urls: bool = Field(
         default=False, description="Fetch documents that are given by URL. Private addresses are never fetched."
     )
-    fetch_bytes: int = Field(
-        default=16 * 1024 * 1024, gt=0, description="The largest document that is fetched."
-    )
+    fetch_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="The largest document that is fetched.")
     fetch_seconds: float = Field(default=20.0, gt=0, description="How long fetching a document may take.")
     file_parts: list[str] = Field(
         default_factory=list,

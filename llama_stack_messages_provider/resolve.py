@@ -125,9 +125,7 @@ class ModelResolver:
         return is_action_allowed(self._table.policy, Action.READ, model, get_authenticated_user())  # type: ignore[arg-type]
 
     def _target(self, model: Any, provider: Any) -> Target:
-        return Target(
-            model.identifier, model.provider_id, provider, model.provider_resource_id, model.metadata or {}
-        )
+        return Target(model.identifier, model.provider_id, provider, model.provider_resource_id, model.metadata or {})
 
     async def _not_found(self, name: str, alias: str | None) -> str:
         text = f"there is no model {name[:_SHOWN]}" + (f" (an alias of {alias})" if alias else "")
