@@ -86,7 +86,8 @@ class BatchService:
         self._starting: asyncio.Lock | None = None
         self._starter: asyncio.Task[None] | None = None
         self._interactive = 0
-        self._serving = False
+        self.works = False
+        """Whether this process runs requests: `start` says so."""
 
     # --- life ---
 
@@ -97,7 +98,7 @@ class BatchService:
         Where nobody calls this, in the library client, batches are accepted but run by servers on the same database:
         that client's loop stands still between its calls, and waits for every task that is left.
         """
-        self._serving = True
+        self.works = True
         try:
             await self._started()
         except Exception:
@@ -149,7 +150,7 @@ class BatchService:
             await database.create_schema()
             sweep = Sweep(database, max_attempts=config.max_attempts, results_seconds=config.results_days * 86_400)
             worker = Worker(Claims(database), sweep, self._runner, config, lambda: self._interactive)
-            await worker.start(work=self._serving)
+            await worker.start(work=self.works)
         except BaseException:
             await database.close()
             raise

@@ -47,6 +47,7 @@ GAPS: dict[Engine, dict[str, str]] = {
         "container_upload": _DROPPED,
         "tool_change": _DROPPED,
         "unknown_block": _DROPPED,
+        "system_turn": "refused by strict chat templates",
         "client_tool": "offered without a schema",
         "server_tool": "offered without a schema",
         "web_search": "offered without a schema",
@@ -120,8 +121,11 @@ def _block_features(messages: Any) -> Iterator[str]:
     if not isinstance(messages, list):
         return
     for message in messages:
-        content = message.get("content") if isinstance(message, dict) else None
-        if isinstance(content, list):
+        if not isinstance(message, dict):
+            continue
+        if message.get("role") == "system":
+            yield "system_turn"
+        if isinstance(content := message.get("content"), list):
             for block in content:
                 if isinstance(block, dict):
                     yield from _features_of_block(block)

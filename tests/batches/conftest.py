@@ -90,6 +90,7 @@ async def make(backend: SqlBackend) -> AsyncIterator[Make]:
     def make_service(runner: Any = echo, policy: list[AccessRule] | None = None, **settings: Any) -> BatchService:
         config = BatchesConfig(**{**FAST, **settings})
         service = BatchService(config, backend, runner, policy or [])
+        service.works = True
         made.append(service)
         return service
 

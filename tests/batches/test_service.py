@@ -482,3 +482,13 @@ async def test_no_error_of_a_stranger_tells_whether_the_batch_exists(make: Make)
         texts.add(caught.value.message.replace(batch_id, "ID"))
 
     assert len(texts) == 1
+
+
+async def test_without_a_server_around_it_a_batch_is_accepted_and_waits(make: Make) -> None:
+    service = make()
+    service.works = False
+
+    batch = await service.create(in_pieces(body_of([("a", {})])), None)
+    await asyncio.sleep(0.3)
+
+    assert (await service.progress(batch["id"], None)) == (0, 1)
