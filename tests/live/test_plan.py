@@ -56,6 +56,7 @@ FEATURES: Mapping[str, list[Json]] = {
     "container_upload": [user({"type": "container_upload", "file_id": "file_1"})],
     "tool_change": [user({"type": "tool_addition", "tool": {"type": "tool_reference", "name": "look"}})],
     "unknown_block": [user({"type": "hologram", "data": "?"})],
+    "system_turn": [{"messages": [{"role": "user", "content": "Hi"}, {"role": "system", "content": "Whisper."}]}],
     "image_url": [user({"type": "image", "source": {"type": "url", "url": "http://127.0.0.1:9/a.png"}})],
     "redacted_thinking": [history({"type": "redacted_thinking", "data": "abc"})],
     "client_tool": [

@@ -46,6 +46,7 @@ FEATURES: list[tuple[str, Json, set[str]]] = [
     ("a container's file", request(user({"type": "container_upload"})), {"container_upload"}),
     ("a change of tools", request(user({"type": "tool_addition"}, {"type": "tool_removal"})), {"tool_change"}),
     ("something new", request(user({"type": "hologram"})), {"unknown_block"}),
+    ("a system turn", request(user("Hi"), {"role": "system", "content": "Whisper."}), {"system_turn"}),
     ("the client's own tools", request(tools=[tool(), tool("count", type="custom")]), set()),
     ("a client tool", request(tools=[{"type": "bash_20250124", "name": "bash"}]), {"client_tool"}),
     ("a toolset", request(tools=[{"type": "browser_toolset_20260801"}]), {"client_tool"}),
