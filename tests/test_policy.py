@@ -62,7 +62,7 @@ PARAMETERS: Mapping[str, Any] = {
     "cache_control": {"type": "ephemeral"},
     "service_tier": "auto",
     "container": "c",
-    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
     "compaction": {"type": "summarize"},
     "diagnostics": {"previous_message_id": "msg_1"},
     "fallbacks": "default",

@@ -3,6 +3,7 @@
 The input is the JSON of a request that `api.models.CreateMessageRequest` has accepted.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,9 @@ _CARRIED = frozenset(
 
 
 _NOTHING: tuple[Any, ...] = (None, [], {})
+# What Claude Code's `context_management` asks for, and what happens anyway.
+_KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
+_MAX_USER = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +216,10 @@ def _response_format(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _user(request: Mapping[str, Any]) -> dict[str, Any]:
     user_id = (request.get("metadata") or {}).get("user_id")
-    return {"user": user_id} if user_id else {}
+    if not user_id:
+        return {}
+    # Claude Code's ids are longer than OpenAI takes; they are opaque, so that a digest tells users apart as well.
+    return {"user": user_id if len(user_id) <= _MAX_USER else hashlib.sha256(user_id.encode()).hexdigest()}
 
 
 def _stream(request: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
@@ -223,7 +230,12 @@ def _stream(request: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
 
 def _drop_the_rest(request: Mapping[str, Any], losses: Losses) -> None:
     for name, value in request.items():
-        if name not in _CARRIED and value not in _NOTHING:
+        if name not in _CARRIED and value not in _NOTHING and not _keeps_all(value):
             losses.drop(name, "the inference API has nothing like it")
     if (request.get("output_config") or {}).get("task_budget"):
         losses.drop("output_config.task_budget", "the inference API has nothing like it")
+
+
+def _keeps_all(context_management: Any) -> bool:
+    edits = context_management.get("edits") if isinstance(context_management, Mapping) else None
+    return isinstance(edits, list) and all(edit == _KEEP_ALL for edit in edits)

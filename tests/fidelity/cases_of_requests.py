@@ -1,5 +1,7 @@
 """Cases of parameters and their fields."""
 
+import hashlib
+
 from tests.fidelity.cases import CALL, HELLO, LOOK, Case, Json, answer, asks, says
 from tests.fidelity.matching import ABSENT, ANY, Has
 from tests.support.upstream import call
@@ -227,6 +229,13 @@ SETTINGS = [
         "setting", "output_config.format", {"output_config": {"format": FORMAT}}, {"response_format": RESPONSE_FORMAT}
     ),
     Case("setting", "metadata.user_id", {"metadata": {"user_id": "u-2"}}, {"user": "u-2"}),
+    Case(
+        "setting",
+        "metadata.user_id",
+        {"metadata": {"user_id": "u" * 65}},
+        {"user": hashlib.sha256(b"u" * 65).hexdigest()},
+        note="a long one",
+    ),
     Case(
         "setting",
         "tool_choice.disable_parallel_tool_use",

@@ -340,7 +340,7 @@ def test_a_request_of_claude_code_is_translated_whole() -> None:
         "stream": True,
         "stream_options": {"include_usage": True, "continuous_usage_stats": True},
     }
-    assert translation.dropped == ["tools.3", "context_management"]
+    assert translation.dropped == ["tools.3"]
 
 
 def call(id: str, name: str, arguments: str) -> Json:
