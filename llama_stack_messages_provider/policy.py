@@ -110,7 +110,7 @@ _PARAMETERS: Mapping[str, Policy] = {
     "mcp_servers": _dropped("nothing here calls MCP servers"),
     "billing_policy": _ANTHROPIC_ONLY,
     "fallback_credit_token": _ANTHROPIC_ONLY,
-    "thread": _dropped("conversations are not kept"),
+    "thread": _refused("conversations are not kept; the SDK's runners then send them whole"),
     "requests": _mapped("each is a request of its own"),
     "after_id": _mapped("pages of batches"),
     "before_id": _mapped("pages of batches"),

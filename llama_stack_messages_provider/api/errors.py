@@ -60,6 +60,7 @@ class MessagesError(Exception):
         status: HTTP status, if it differs from the class's own.
         error_type: Anthropic's error type, if it differs from the class's own.
         headers: Headers handed on to the client, such as `retry-after`.
+        details: What programs read, such as an `error_code`: `anthropic.types.shared.error_details`.
     """
 
     status: int = 500
@@ -73,6 +74,7 @@ class MessagesError(Exception):
         status: int | None = None,
         error_type: str | None = None,
         headers: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         self.message = message or self.default_message
         super().__init__(self.message)
@@ -81,10 +83,14 @@ class MessagesError(Exception):
         if error_type is not None:
             self.error_type = error_type
         self.headers: dict[str, str] = dict(headers or {})
+        self.details = details
 
     def body(self, request_id: str | None = None) -> dict[str, Any]:
         """The JSON body of this error."""
-        return error_body(self.error_type, self.message, request_id)
+        body = error_body(self.error_type, self.message, request_id)
+        if self.details:
+            body["error"]["details"] = dict(self.details)
+        return body
 
 
 class InvalidRequestError(MessagesError):

@@ -129,8 +129,15 @@ def from_status(status: int, headers: Mapping[str, str], body: Any) -> MessagesE
     Args:
         status: The upstream's HTTP status, 400 or more.
         headers: Its headers; `retry-after`, `retry-after-ms` and `x-should-retry` are handed on.
-        body: Its parsed JSON, or its text.
+        body: Its parsed JSON, or its text; Anthropic's `details`, which its SDK acts on, are handed on.
     """
+    error = _error_of(status, headers, body)
+    if isinstance(details := _told(body).get("details"), Mapping):
+        error.details = details
+    return error
+
+
+def _error_of(status: int, headers: Mapping[str, str], body: Any) -> MessagesError:
     message = message_of(body) or f"The upstream answered with status {status}"
     handed = {name: headers[name] for name in _HANDED_ON if name in headers}
     if status not in _NOT_OVERFLOW and _is_overflow(message, body):

@@ -17,6 +17,7 @@ from tests.support.upstream import (
     RecordedRequest,
     Reply,
     Responder,
+    ScriptedUpstream,
     anthropic_message,
     anthropic_stream,
     call,
@@ -207,11 +208,22 @@ RICH = [
 CALLS = [call("Read", {"file_path": "/notes", "limit": 5}, id="toolu_a"), call("Bash", {"command": "ls"}, id="toolu_b")]
 
 
-def rich_native(request: RecordedRequest) -> Reply:
-    signature = "theirs" if request.json["model"].startswith(SIGNED_BY_ITSELF) else ""
-    thinking = thinking_block("I should look.", signature)
-    message = anthropic_message([thinking, *RICH], model="its own name for it")
-    return stream_reply(encode_events(anthropic_stream(message))) if request.json.get("stream") else json_reply(message)
+def rich_native(upstream: ScriptedUpstream) -> Responder:
+    """An answer with everything in it; the probe meets the engine as it is."""
+
+    def reply(request: RecordedRequest) -> Reply:
+        if "messages" not in request.json:
+            usual = upstream.personality.answer(request.method, request.path)
+            return usual(request) if callable(usual) else usual
+        signature = "theirs" if upstream.personality.name in SIGNED_BY_ITSELF else ""
+        message = anthropic_message([thinking_block("I should look.", signature), *RICH], model="its own name for it")
+        return (
+            stream_reply(encode_events(anthropic_stream(message)))
+            if request.json.get("stream")
+            else json_reply(message)
+        )
+
+    return reply
 
 
 RICH_CHAT: Responder = answer("Let me see.", reasoning_content="I should look.", tool_calls=CALLS)
@@ -223,7 +235,7 @@ def test_answers_have_what_the_client_needs(shape: str, model: str, client: http
     """Event lines, stops of blocks, inputs in deltas, the model that was asked for, signed thinking, usage."""
     upstream = fleet.upstreams[upstream_name(model)]
     upstream.reply(CHAT, RICH_CHAT)
-    upstream.reply(MESSAGES, rich_native)
+    upstream.reply(MESSAGES, rich_native(upstream))
     version, body = SHAPES[shape]
     response = send(client, version, {**body, "model": model})
     if not body.get("stream"):
