@@ -294,6 +294,21 @@ def test_tokens_are_counted(shape: str, model: str, client: httpx.Client) -> Non
     assert response.json()["input_tokens"] > 0
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_strict_mode_has_nothing_to_refuse_but_tools_of_anthropic_s_servers(shape: str, client: httpx.Client) -> None:
+    version, body = SHAPES[shape]
+    response = client.post(
+        MESSAGES,
+        json={**body, "model": "vllm-translated/vllm-model"},
+        headers={**headers(version), "x-messages-strict": "true"},
+    )
+    if shape in {"330 web search", "330 tools found by the server"}:
+        assert response.json()["error"]["message"].startswith("tools.0: cannot be honoured")
+    else:
+        assert response.status_code == 200, response.text
+        assert "x-messages-dropped" not in response.headers
+
+
 def test_the_server_is_there_when_it_is_looked_for(fleet: Fleet) -> None:
     response = httpx.head(f"{fleet.base_url}/", headers={"user-agent": "Bun/1.3.0"})
     assert response.status_code < 500
