@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -41,6 +42,7 @@ from llama_stack_messages_provider.seam import install_seam
 from llama_stack_messages_provider.sse import encode
 from llama_stack_messages_provider.start import Start
 from llama_stack_messages_provider.tokens import Count, TokenCounter
+from llama_stack_messages_provider.translate.healing import translation_helps
 from llama_stack_messages_provider.translate.native import native_body
 from llama_stack_messages_provider.translate.request import Translation, TranslationOptions
 from llama_stack_messages_provider.translate.signatures import Signer
@@ -174,15 +176,30 @@ class MessagesAdapter:
         if way.plan.route == "native":
             try:
                 return await self._native_answer(exchange, way)
-            except NativeMissingError as exc:
+            except MessagesError as exc:
                 await self._leave_native(way, exc, exchange.request)
         return await self._translated_answer(exchange, way)
 
     async def _leave_native(self, way: Way, exc: MessagesError, request: Mapping[str, Any]) -> None:
+        """The other way, where that is of help.
+
+        Raises:
+            MessagesError: What the native endpoint said, where it is not.
+        """
         plan = way.plan
-        self.planner.forget(plan, exc.message)
-        logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
-        way.plan = await self.planner.plan_for(plan.target, request)
+        if isinstance(exc, NativeMissingError):
+            self.planner.forget(plan, exc.message)
+            logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
+            way.plan = await self.planner.plan_for(plan.target, request)
+        elif self._is_curable(exc, plan, request):
+            way.plan = replace(plan, route="translation", reason=exc.message)
+        else:
+            raise exc
+
+    def _is_curable(self, exc: MessagesError, plan: Plan, request: Mapping[str, Any]) -> bool:
+        """Whether a native refusal is one that the translated route knows a remedy for."""
+        helps = exc.status == 400 and translation_helps(exc.message, request)
+        return helps and self.planner.may_translate(plan.target)
 
     async def _native_answer(self, exchange: Exchange, way: Way) -> Response:
         plan = way.plan
@@ -243,7 +260,7 @@ class MessagesAdapter:
                     async for piece in events:
                         yield piece
                 return
-            except NativeMissingError as exc:
+            except MessagesError as exc:
                 await self._leave_native(way, exc, exchange.request)
         exchange = await self._readable(exchange)
         translation = self._translate(exchange, way)
@@ -277,15 +294,24 @@ class MessagesAdapter:
         if plan.route == "native" and plan.capability.count_tokens:
             try:
                 return plan, await self._native_count(exchange, plan)
-            except NativeMissingError as exc:
-                logger.warning("Native count_tokens is gone", model=plan.target.identifier, reason=exc.message)
+            except MessagesError as exc:
+                if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
+                    raise
+                logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
         request = (await self._readable(exchange, CountTokensRequest)).request
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
-        params = self._translated.translate(plan, prompt, strict=False).params
-        count = await self._counter.count(
-            params, plan.endpoint, plan.dialect.name, lambda p: self._translated.infer(plan, p)
-        )
+        count = await self._translated_count(plan, prompt)
         return plan, count
+
+    async def _translated_count(self, plan: Plan, prompt: Mapping[str, Any]) -> Count:
+        params = self._translated.translate(plan, prompt, strict=False).params
+        engine, infer = plan.dialect.name, partial(self._translated.infer, plan)
+        try:
+            return await self._counter.count(params, plan.endpoint, engine, infer)
+        except InvalidRequestError as exc:
+            self._translated.learn(exc, plan, params, strict=False)
+        params = self._translated.translate(plan, prompt, strict=False).params
+        return await self._counter.count(params, plan.endpoint, engine, infer)
 
     async def _native_count(self, exchange: Exchange, plan: Plan) -> Count:
         assert plan.endpoint is not None

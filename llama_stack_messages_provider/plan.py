@@ -81,6 +81,10 @@ class Planner:
         files = target.provider_id in self._config.translation.file_parts
         return Plan(target, route, reason, endpoint, capability, gaps, files)
 
+    def may_translate(self, target: Target) -> bool:
+        """Whether the configuration leaves the translated route open."""
+        return self._config.routes.get(target.provider_id, self._config.route) != "native"
+
     def forget(self, plan: Plan, reason: str) -> None:
         """The native endpoint turned out to be missing."""
         if plan.endpoint is not None:

@@ -110,7 +110,7 @@ _PARAMETERS: Mapping[str, Policy] = {
     "mcp_servers": _dropped("nothing here calls MCP servers"),
     "billing_policy": _ANTHROPIC_ONLY,
     "fallback_credit_token": _ANTHROPIC_ONLY,
-    "thread": _refused("conversations are not kept; the SDK's runners then send them whole"),
+    "thread": _dropped("conversations are not kept; going on with one is a 404, upon which the SDK sends it whole"),
     "requests": _mapped("each is a request of its own"),
     "after_id": _mapped("pages of batches"),
     "before_id": _mapped("pages of batches"),
@@ -144,7 +144,10 @@ _HEADERS: Mapping[str, Policy] = {
 
 _BLOCKS: Mapping[str, Policy] = {
     "text": _mapped("text; an empty one is left out"),
-    "image": _mapped("`image_url`; one inside a tool result moves into the user message after it"),
+    "image": _mapped(
+        "`image_url`; one inside a tool result moves into the user message after it; named as dropped where the model "
+        "takes none"
+    ),
     "document": _emulated("text with title, context and page markers, or a `file` part where configured"),
     "search_result": _emulated("text with source and title"),
     "thinking": _mapped("the assistant message's reasoning, where the engine takes it back"),

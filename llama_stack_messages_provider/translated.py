@@ -1,6 +1,7 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError, MessagesError, UpstreamError
@@ -47,9 +48,8 @@ class TranslatedRoute:
         learned = self._remedies.get(plan.target.identifier, ())
         merge = self._merge_system == "merge" or any(r.merge_system for r in learned)
         options = TranslationOptions(strict or self._options.strict, self._options.tool_error_marker, merge)
-        translation = to_chat_completion(
-            request, model=plan.target.upstream_model, dialect=plan.dialect, options=options
-        )
+        dialect = replace(plan.dialect, images=False) if any(r.no_images for r in learned) else plan.dialect
+        translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)
         for remedy in learned:
             _apply(remedy, translation)
         return translation
@@ -135,20 +135,26 @@ class TranslatedRoute:
             "show_thinking": translation.show_thinking,
         }
 
-    def _remedy(self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation) -> None:
-        """Change the translation so that the upstream takes it, and remember that for its model.
+    def learn(self, refusal: MessagesError, plan: Plan, params: Mapping[str, Any], *, strict: bool) -> Remedy:
+        """The change that a refusal asks for, which is remembered for its model.
 
         Raises:
             MessagesError: The refusal, where nothing can be done about it.
         """
-        remedy = remedy_for(refusal.message, translation.params)
-        unwanted = remedy is None or (translation.strict and remedy.drop is not None)
+        remedy = remedy_for(refusal.message, params)
+        unwanted = remedy is None or (strict and remedy.drop is not None)
         if remedy is None or unwanted or (remedy.merge_system and self._merge_system == "keep"):
             raise refusal
         if remedy.max_tokens is None:
             self._remedies.setdefault(plan.target.identifier, []).append(remedy)
-        if remedy.merge_system:
-            translation.params = self.translate(plan, request, strict=translation.strict).params
+        return remedy
+
+    def _remedy(self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation) -> None:
+        """Change the translation so that the upstream takes it."""
+        remedy = self.learn(refusal, plan, translation.params, strict=translation.strict)
+        if remedy.translates_anew:
+            anew = self.translate(plan, request, strict=translation.strict)
+            translation.params, translation.dropped = anew.params, anew.dropped
         else:
             _apply(remedy, translation)
 

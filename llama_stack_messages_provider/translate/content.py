@@ -23,15 +23,17 @@ Block = Mapping[str, Any]
 Place = Literal["user", "assistant", "system", "prompt", "result"]
 
 _BETWEEN = "\n\n"
+_UNSEEN = "[There is an image here, which you cannot see.]"
 
 
 class _Context:
-    __slots__ = ("files", "losses", "place")
+    __slots__ = ("files", "images", "losses", "place")
 
-    def __init__(self, losses: Losses, place: Place, *, files: bool) -> None:
+    def __init__(self, losses: Losses, place: Place, *, files: bool, images: bool) -> None:
         self.losses = losses
         self.place = place
         self.files = files
+        self.images = images
 
 
 def to_parts(
@@ -41,6 +43,7 @@ def to_parts(
     *,
     place: Place = "user",
     files: bool = False,
+    images: bool = True,
     offset: int = 0,
 ) -> list[Part]:
     """The parts of a turn, of the system prompt, or of a tool result.
@@ -52,6 +55,7 @@ def to_parts(
         place: Whose content it is: a turn's by its role, the system `prompt`'s, or a tool `result`'s. OpenAI's API
             takes more than text from users only.
         files: Whether the upstream takes `file` parts.
+        images: Whether the model takes images.
         offset: Where the first of these blocks stands in its content.
 
     Raises:
@@ -59,7 +63,7 @@ def to_parts(
     """
     if isinstance(content, str):
         return [_text(content)] if content else []
-    context = _Context(losses, place, files=files and place in _WITH_MEDIA)
+    context = _Context(losses, place, files=files and place in _WITH_MEDIA, images=images)
     parts: list[Part] = []
     for index, block in enumerate(content, offset):
         parts += _block_parts(block, f"{path}.{index}", context)
@@ -73,9 +77,12 @@ def joined(parts: list[Part]) -> str | list[Part]:
     return parts
 
 
-def tool_result_parts(block: Block, path: str, losses: Losses, *, files: bool = False) -> list[Part]:
+def tool_result_parts(
+    block: Block, path: str, losses: Losses, *, files: bool = False, images: bool = True
+) -> list[Part]:
     """The parts of a `tool_result`; an absent content is an empty result."""
-    return to_parts(block.get("content") or "", f"{path}.content", losses, place="result", files=files)
+    content = block.get("content") or ""
+    return to_parts(content, f"{path}.content", losses, place="result", files=files, images=images)
 
 
 def _block_parts(block: Block, path: str, context: _Context) -> list[Part]:
@@ -100,6 +107,9 @@ def _image(block: Block, path: str, context: _Context) -> list[Part]:
     if context.place not in _WITH_MEDIA:
         context.losses.drop(path, "the inference API takes images from users and tools only")
         return []
+    if not context.images:
+        context.losses.drop(path, "the model takes no images")
+        return [_text(_UNSEEN)]
     if source["type"] == "base64":
         url = f"data:{source['media_type']};base64,{source['data']}"
     elif source["type"] == "url":

@@ -103,7 +103,8 @@ class Conversation:
             self._add(role, parts)
 
     def _parts(self, blocks: Iterable[Mapping[str, Any]], path: str, place: Place, offset: int) -> list[Part]:
-        return to_parts(blocks, path, self._losses, place=place, files=self._dialect.files, offset=offset)
+        takes = {"files": self._dialect.files, "images": self._dialect.images}
+        return to_parts(blocks, path, self._losses, place=place, offset=offset, **takes)
 
     def _assistant_text(self, blocks: list[Mapping[str, Any]], path: str) -> str:
         """The text of an assistant turn. A model's text is cut into blocks at any place: nothing goes between them."""
@@ -117,7 +118,8 @@ class Conversation:
         return text
 
     def _result(self, block: Mapping[str, Any], path: str, pictures: list[Part], rest: list[Part]) -> None:
-        parts = tool_result_parts(block, path, self._losses, files=self._dialect.files)
+        dialect = self._dialect
+        parts = tool_result_parts(block, path, self._losses, files=dialect.files, images=dialect.images)
         text = _BETWEEN.join(p["text"] for p in parts if p["type"] == "text")
         others = [p for p in parts if p["type"] != "text"]
         if block.get("is_error"):

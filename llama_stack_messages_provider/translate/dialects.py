@@ -28,6 +28,7 @@ class Dialect:
         max_tokens: The name of its output limit.
         max_stops: The number of stop sequences it takes; None if there is no limit.
         files: It takes `file` parts.
+        images: It takes images; whether its model does, only a refusal tells.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Dialect:
     max_tokens: str = "max_tokens"
     max_stops: int | None = None
     files: bool = False
+    images: bool = True
 
 
 _CONTINUE = {"continue_final_message": True, "add_generation_prompt": False}

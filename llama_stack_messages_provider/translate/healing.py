@@ -11,7 +11,7 @@ from typing import Any
 
 from llama_stack_messages_provider.translate.errors import context_limits, output_limit
 
-__all__ = ["Remedy", "remedy_for"]
+__all__ = ["Remedy", "remedy_for", "translation_helps"]
 
 # Parameters, and fields of messages, without which the answer is still an answer to the request.
 _OPTIONAL = (
@@ -49,6 +49,15 @@ _SYSTEM = re.compile(
     r"|unexpected (message )?role|(got|role) ['\"`]?system|system role",
     re.IGNORECASE,
 )
+# A model without eyes; what is wrong with one image, its format or its size, is for the client to know.
+_NO_IMAGES = re.compile(
+    r"\b(images?|vision|multi-?modal)( (inputs?|content|data))? (is|are) not (supported|enabled|allowed)"
+    r"|not support( the| any)? (images?|vision|multi-?modal)( (inputs?|content|data))?"
+    r"\s*([.,;:\"'()]|$|-|(by|for|in|with)\b)"
+    r"|image_url is only supported|not a multi-?modal|at most 0 images?\b|missing data required for image"
+    r"|variant [`'\"]?image_url|content must be a string",
+    re.IGNORECASE,
+)
 _USE_INSTEAD = re.compile(r"use ['\"`]?max_completion_tokens['\"`]? instead", re.IGNORECASE)
 # vLLM stops counting where prompt and output no longer fit together: its number is a lower bound and no help.
 _NO_ROOM = re.compile(r"contains at least \d+ input tokens|cannot be greater than max_model_len", re.IGNORECASE)
@@ -64,15 +73,22 @@ class Remedy:
         rename: A parameter to send under another name: (from, to).
         max_tokens: A smaller output limit, for this request alone; 0 for none, which is what the window has room for.
         merge_system: Move system messages of mid-conversation to the head.
+        no_images: Leave out images, and say so in their place.
     """
 
     drop: str | None = None
     rename: tuple[str, str] | None = None
     max_tokens: int | None = None
     merge_system: bool = False
+    no_images: bool = False
+
+    @property
+    def translates_anew(self) -> bool:
+        """Whether the request has to be translated again."""
+        return self.merge_system or self.no_images
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters with the change; `merge_system` is for the translation to apply."""
+        """The parameters with the change, where it is not one to translate anew."""
         gone = _TOGETHER.get(self.drop or "", frozenset({self.drop}))
         changed = {k: v for k, v in params.items() if k not in gone}
         if self.drop == "continuous_usage_stats" and "stream_options" in changed:
@@ -111,10 +127,23 @@ def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
         yield Remedy(rename=("max_completion_tokens", "max_tokens"))
     if _SYSTEM.search(message) and any(m["role"] == "system" for m in params["messages"][1:]):
         yield Remedy(merge_system=True)
+    if _NO_IMAGES.search(message) and _has_images(params):
+        yield Remedy(no_images=True)
     present = _present(params)
     for name in _OPTIONAL:
         if name in present and _is_refused(name, message):
             yield Remedy(drop=name)
+
+
+def translation_helps(message: str, request: Mapping[str, Any]) -> bool:
+    """Whether a native upstream refuses what a translation has a remedy for: a system turn, or any image."""
+    turns = any(isinstance(turn, Mapping) and turn.get("role") == "system" for turn in request["messages"])
+    return (turns and _SYSTEM.search(message) is not None) or _NO_IMAGES.search(message) is not None
+
+
+def _has_images(params: Mapping[str, Any]) -> bool:
+    contents = (m.get("content") for m in params["messages"])
+    return any(part["type"] == "image_url" for content in contents if isinstance(content, list) for part in content)
 
 
 def _room(message: str) -> int | None:

@@ -9,7 +9,7 @@ import orjson
 from llama_stack_messages_provider.translate.attribution import MARK, without_attribution
 from llama_stack_messages_provider.translate.gaps import BLIND_TO_ERRORS, Engine, features_of
 from llama_stack_messages_provider.translate.signatures import is_ours
-from llama_stack_messages_provider.translate.threads import refuse_thread
+from llama_stack_messages_provider.translate.threads import check_thread
 
 __all__ = ["native_body", "with_model"]
 
@@ -24,10 +24,10 @@ def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: E
     signed here on its way to Anthropic, and `is_error`, which the other engines do not show to their models.
 
     Raises:
-        InvalidRequestError: The request is part of a thread, and the engine keeps none.
+        NotFoundError: The request goes on with a thread, and the engine keeps none.
     """
     if engine != "anthropic":
-        refuse_thread(request)
+        check_thread(request)
     changed = _rewritten(raw, request, engine, error_marker)
     if changed is None:
         return with_model(raw, request, model)

@@ -14,7 +14,7 @@ from llama_stack_messages_provider.translate.conversation import Conversation
 from llama_stack_messages_provider.translate.dialects import Dialect
 from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.thinking import EFFORTS, reasoning_params, shows_thinking, unheard
-from llama_stack_messages_provider.translate.threads import refuse_thread
+from llama_stack_messages_provider.translate.threads import check_thread
 from llama_stack_messages_provider.translate.tools import ToolPlan, tool_plan
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
@@ -105,7 +105,7 @@ def to_chat_completion(
     Raises:
         InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
     """
-    refuse_thread(request)
+    check_thread(request, strict=options.strict)
     losses = Losses(strict=options.strict)
     plan = tool_plan(request, losses)
     params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options)}

@@ -10,9 +10,10 @@ import pytest
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, addresses_of, is_public
+from tests.conftest import Fleet
 from tests.fidelity.documents import pdf
 from tests.support.stack import Stack, openai_provider
-from tests.support.upstream import FOREVER, ScriptedUpstream, chat_reply, raw_reply, silent_reply, stream_reply
+from tests.support.upstream import FOREVER, ScriptedUpstream, raw_reply, silent_reply, stream_reply
 
 type Json = dict[str, Any]
 
@@ -304,23 +305,31 @@ async def test_the_system_s_resolver_is_asked() -> None:
 # --- over the server ---
 
 
-def test_nothing_is_fetched_unless_it_is_switched_on_and_nothing_inside_even_then(
-    scripted_stack: Callable[..., Stack],
-) -> None:
-    with ScriptedUpstream() as upstream, ScriptedUpstream() as web:
-        upstream.reply("/v1/chat/completions", chat_reply("Read."))
-        web.reply("/a", raw_reply(b"secret", content_type="text/plain"))
-        for switched_on, told in ((False, "translation.fetch_urls"), (True, NOT_THE_INTERNET)):
-            stack = scripted_stack(
-                inference=[openai_provider(upstream.url)], messages={"translation": {"fetch_urls": switched_on}}
-            )
-            with anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client:
-                request: Any = {**asks(f"{web.url}/a"), "model": "openai/test-model"}
-                for stream in (False, True):
-                    with pytest.raises(anthropic.BadRequestError, match=told):
-                        client.messages.create(**request, stream=stream)
-                del request["max_tokens"]
-                with pytest.raises(anthropic.BadRequestError, match=told):
-                    client.messages.count_tokens(**request)
+def check_refused(base_url: str, url: str, told: str) -> None:
+    request: Any = {**asks(url), "model": "openai/openai-model"}
+    with anthropic.Anthropic(base_url=base_url, api_key="any", max_retries=0) as client:
+        for stream in (False, True):
+            with pytest.raises(anthropic.BadRequestError, match=told):
+                client.messages.create(**request, stream=stream)
+        del request["max_tokens"]
+        with pytest.raises(anthropic.BadRequestError, match=told):
+            client.messages.count_tokens(**request)
+
+
+def test_nothing_is_fetched_unless_it_is_switched_on(fleet: Fleet) -> None:
+    with ScriptedUpstream() as web:
+        check_refused(fleet.base_url, f"{web.url}/a", r"does not fetch documents \(translation\.fetch_urls\)")
         assert web.requests == []
-        assert upstream.requests_to("/v1/chat/completions") == []
+
+
+def test_nothing_is_fetched_from_the_inside_even_where_it_is_switched_on(
+    scripted_stack: Callable[..., Stack], fleet: Fleet
+) -> None:
+    upstream = fleet.upstreams["openai"]
+    with ScriptedUpstream() as web:
+        stack = scripted_stack(
+            inference=[openai_provider(upstream.url)], messages={"translation": {"fetch_urls": True}}
+        )
+        check_refused(stack.base_url, f"{web.url}/a", NOT_THE_INTERNET)
+        assert web.requests == []
+    assert upstream.requests_to("/v1/chat/completions") == []

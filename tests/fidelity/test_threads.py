@@ -1,4 +1,4 @@
-"""The SDK's runners ask for conversations to be kept by the server. Ours keeps none, says so, and loses no turn."""
+"""The SDK's runners ask servers to keep conversations. Ours keeps none, says so where it matters, and loses no turn."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -92,7 +92,7 @@ def test_a_runner_s_conversation_arrives_whole_at_engines_that_know_no_threads(
     assert run(client, f"{name}-native/{name}-model", stream=stream) == "Blue."
     sent = [request.json for request in upstream.requests_to(MESSAGES)]
     assert [len(request["messages"]) for request in sent] == [1, 3]
-    assert not any("thread" in request for request in sent)
+    assert not any((request.get("thread") or {}).get("type") == "continue" for request in sent)
 
 
 def test_anthropic_itself_is_asked_for_threads(client: anthropic.Anthropic, fleet: Fleet) -> None:
@@ -118,13 +118,38 @@ def test_what_programs_read_in_anthropic_s_errors_reaches_them(client: anthropic
             )
 
 
-def test_a_thread_that_is_asked_for_by_name_is_refused_by_name(client: anthropic.Anthropic) -> None:
-    """What the SDK makes of it: an error of its own class, or the whole conversation."""
-    thread = client.beta.messages.thread(model="openai/openai-model", max_tokens=9)
-    with pytest.raises(ThreadUnsupportedRequestError, match="send the whole conversation"):
-        thread.send({"role": "user", "content": "Hi"})
-    willing = client.beta.messages.thread(
-        model="openai/openai-model", max_tokens=9, unsupported_request_behavior="continue_unthreaded"
-    )
-    reply = willing.send({"role": "user", "content": "Hi"})
-    assert differences([{"type": "text", "text": Has("Hello")}], reply.to_dict()["content"]) == []
+@pytest.mark.parametrize("model", ["openai/openai-model", "vllm-native/vllm-model"])
+def test_a_thread_of_many_turns_arrives_whole_each_time(client: anthropic.Anthropic, fleet: Fleet, model: str) -> None:
+    """The SDK sends a turn alone, learns that it was lost, and sends everything again."""
+    thread = client.beta.messages.thread(model=model, max_tokens=9)
+    for turn in range(1, 5):
+        reply = thread.send({"role": "user", "content": f"Turn {turn}."})
+        assert differences([{"type": "text", "text": Has("Hello")}], reply.to_dict()["content"]) == []
+        sent = fleet.upstreams[model.partition("-")[0].partition("/")[0]].last.json["messages"]
+        assert [message["content"] for message in sent if message["role"] == "user"] == [
+            f"Turn {n}." for n in range(1, turn + 1)
+        ]
+
+
+def test_a_lost_thread_is_an_error_that_programs_can_read(client: anthropic.Anthropic) -> None:
+    thread: Any = {"type": "continue", "previous_message_id": "msg_1"}
+    for model in ("openai/openai-model", "vllm-native/vllm-model"):
+        for stream in (False, True):
+            with pytest.raises(ThreadNotFoundError, match="send the whole conversation"):
+                client.beta.messages.create(
+                    model=model,
+                    max_tokens=9,
+                    messages=[{"role": "user", "content": "Hi"}],
+                    thread=thread,
+                    stream=stream,
+                )
+
+
+def test_strict_mode_refuses_a_thread_in_words_that_the_sdk_goes_on_from(
+    client: anthropic.Anthropic, fleet: Fleet
+) -> None:
+    strict = client.with_options(default_headers={"x-messages-strict": "true"})
+    with pytest.raises(ThreadUnsupportedRequestError, match="strict mode"):
+        strict.beta.messages.thread(model="openai/openai-model", max_tokens=9).send({"role": "user", "content": "Hi"})
+    fleet.upstreams["openai"].reply(CHAT, chat)
+    assert run(strict, "openai/openai-model", stream=False) == "Blue."
