@@ -162,6 +162,8 @@ class EventStream(StreamingResponse):
     async def _speak(self, send: Send) -> None:
         body = PING
         with suppress(ClientDisconnect, OSError):  # the client has gone: the watch will see it
+            if any(end in self._piece for end in _ENDS):  # it came between the look and this
+                return
             if not self._begun:
                 body = self._late() + PING
                 await self._begin(send)
