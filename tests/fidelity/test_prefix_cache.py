@@ -71,5 +71,4 @@ def test_marks_change_nothing_in_the_prompt(client: anthropic.Anthropic) -> None
     plain = turn(client, lines[0], [{"role": "user", "content": [text_block(ask)]}], topic)
     marked = turn(client, lines[1], [{"role": "user", "content": [text_block(ask, **MARK)]}], topic, **MARK)
     assert read(marked) == read(plain)
-    assert marked.content[0].text == plain.content[0].text
     assert marked.usage.cache_read_input_tokens >= read(plain) - SLACK_TOKENS
