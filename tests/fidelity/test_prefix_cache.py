@@ -10,7 +10,7 @@ from tests.fidelity.cases import Json
 from tests.support.wire import text_block
 
 ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.330.{nonce}; cc_entrypoint=cli; cch={nonce};"
-RULES = " ".join(f"Rule {n}: an otter that swims past buoy {n} is greeted once." for n in range(24))
+RULES = " ".join(f"Rule {n}: an otter that swims past buoy {n} is greeted once." for n in range(10))
 MARK: Json = {"cache_control": {"type": "ephemeral"}}
 # What the last tokens of a template and the answer's first ones may differ by.
 SLACK_TOKENS = 16
