@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Response
+from fastapi.responses import StreamingResponse
 from llama_stack.log import get_logger
 from llama_stack_api import Api
 from pydantic import ValidationError
@@ -19,6 +20,7 @@ from starlette.datastructures import Headers
 from llama_stack_messages_provider.api.answer import EventStream, JSONAnswer
 from llama_stack_messages_provider.api.base import describe
 from llama_stack_messages_provider.api.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
+from llama_stack_messages_provider.api.ids import new_request_id
 from llama_stack_messages_provider.api.models import (
     CountTokensRequest,
     CreateBatchRequest,
@@ -248,7 +250,7 @@ class MessagesAdapter:
         return EventStream(
             _told(self._events(exchange, way, start), start, metrics),
             lambda: _answer_headers(exchange, way),
-            lambda: start.now(),
+            start.now,
             ping_after=self._config.ping.after_seconds,
         )
 
@@ -380,8 +382,6 @@ class MessagesAdapter:
 
     async def message_batch_results(self, message_batch_id: str) -> Response:
         """The results, one JSON object a line."""
-        from fastapi.responses import StreamingResponse
-
         lines = await self._need_batches().results(message_batch_id, current_identity())
         return StreamingResponse(lines, media_type="application/x-jsonl")
 
@@ -393,7 +393,7 @@ class MessagesAdapter:
     async def _run_of_batch(self, params: dict[str, Any], identity: Identity | None) -> dict[str, Any]:
         """A request of a batch, run with its creator's access."""
         _validated(CreateMessageRequest, params)
-        exchange = Exchange(_request_id(), orjson.dumps(params), params)
+        exchange = Exchange(new_request_id(), orjson.dumps(params), params)
         response = await self._serve(exchange)
         message = orjson.loads(response.body)
         assert isinstance(message, dict)
@@ -435,15 +435,11 @@ def _debugging() -> bool:
 
 def _exchange(params: Any) -> Exchange:
     request = params.wire()
-    return Exchange(_request_id(), orjson.dumps(request), request)
+    return Exchange(new_request_id(), orjson.dumps(request), request)
 
 
 def _message_id() -> str:
     return f"msg_{secrets.token_hex(12)}"
-
-
-def _request_id() -> str:
-    return f"req_{secrets.token_hex(12)}"
 
 
 def _check_head(request: Mapping[str, Any], *, count: bool = False) -> None:

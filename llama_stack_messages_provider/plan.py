@@ -75,7 +75,7 @@ class Planner:
         """The plan for a request to a target."""
         endpoint = self._endpoints.of(target.provider)
         capability = await self._capability(target, endpoint)
-        mode = self._config.routes.get(target.provider_id, self._config.route)
+        mode = self._mode(target)
         gaps = gaps_of(capability.engine, features_of(request)) if capability.native and mode == "auto" else {}
         route, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts
@@ -83,12 +83,15 @@ class Planner:
 
     def may_translate(self, target: Target) -> bool:
         """Whether the configuration leaves the translated route open."""
-        return self._config.routes.get(target.provider_id, self._config.route) != "native"
+        return self._mode(target) != "native"
 
     def forget(self, plan: Plan, reason: str) -> None:
         """The native endpoint turned out to be missing."""
         if plan.endpoint is not None:
             self._prober.forget(plan.target.provider_id, plan.endpoint, plan.target.upstream_model, reason)
+
+    def _mode(self, target: Target) -> str:
+        return self._config.routes.get(target.provider_id, self._config.route)
 
     async def _capability(self, target: Target, endpoint: Endpoint | None) -> Capability:
         if endpoint is None:

@@ -8,7 +8,6 @@ What carries a `request-id` header comes from our own routes and passes as it is
 error is the host's, and is put into Anthropic's envelope.
 """
 
-import random
 import re
 from collections.abc import Awaitable
 from typing import Any
@@ -17,7 +16,7 @@ import orjson
 from llama_stack.log import get_logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .api.errors import (
+from llama_stack_messages_provider.api.errors import (
     AuthenticationError,
     InvalidRequestError,
     MessagesError,
@@ -28,8 +27,9 @@ from .api.errors import (
     RequestTooLargeError,
     UpstreamTimeoutError,
 )
+from llama_stack_messages_provider.api.ids import new_request_id
 
-__all__ = ["Seam", "install_seam", "new_request_id"]
+__all__ = ["Seam", "install_seam"]
 
 logger = get_logger(name=__name__, category="core::server")
 
@@ -63,11 +63,6 @@ _TYPES = {
 _TRANSIENT = re.compile(r"timeout|service error|introspection error|failed: 5\d\d", re.IGNORECASE)
 # They describe the body that is replaced.
 _REPLACED = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
-
-
-def new_request_id() -> str:
-    """A fresh `req_...` id: unique, not secret, so no system call is spent on it."""
-    return f"req_{random.getrandbits(96):024x}"
 
 
 def install_seam(app: Any, *, max_body_bytes: int, max_batch_bytes: int = MAX_BATCH_BYTES) -> bool:

@@ -1,6 +1,6 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,14 +62,12 @@ class TranslatedRoute:
         Raises:
             MessagesError: The upstream's failure.
         """
-        for _ in range(_MAX_REMEDIES):
-            try:
-                completion = await self._completions.complete(plan.target, plan.endpoint, translation.params)
-                break
-            except InvalidRequestError as exc:
-                self._remedy(exc, plan, request, translation)
-        else:
-            completion = await self._completions.complete(plan.target, plan.endpoint, translation.params)
+        completion = await self._remedied(
+            plan,
+            request,
+            translation,
+            lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
+        )
         try:
             return to_message(
                 completion, message_id=message_id, model=request["model"], **self._back(plan, translation)
@@ -115,16 +113,32 @@ class TranslatedRoute:
     async def _opened(
         self, plan: Plan, request: Mapping[str, Any], translation: Translation
     ) -> tuple[ChunkStream, list[dict[str, Any]]]:
-        """A stream of chunks with its first batch, after as many remedies as it takes."""
-        for _ in range(_MAX_REMEDIES):
+        """A stream of chunks with its first batch."""
+
+        async def begin() -> tuple[ChunkStream, list[dict[str, Any]]]:
             chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
             try:
                 return chunks, await anext(chunks, [])
-            except InvalidRequestError as exc:
+            except InvalidRequestError:
                 await chunks.aclose()
+                raise
+
+        return await self._remedied(plan, request, translation, begin)
+
+    async def _remedied[T](
+        self,
+        plan: Plan,
+        request: Mapping[str, Any],
+        translation: Translation,
+        attempt: Callable[[], Awaitable[T]],
+    ) -> T:
+        """What an attempt gives, after as many remedies of the translation as it takes."""
+        for _ in range(_MAX_REMEDIES):
+            try:
+                return await attempt()
+            except InvalidRequestError as exc:
                 self._remedy(exc, plan, request, translation)
-        chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
-        return chunks, await anext(chunks, [])
+        return await attempt()
 
     def _back(self, plan: Plan, translation: Translation) -> dict[str, Any]:
         return {

@@ -2,7 +2,6 @@
 raw request: bodies are parsed here, so that every error has Anthropic's shape and a native body stays bytes.
 """
 
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from traceback import format_exception
@@ -17,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from llama_stack_messages_provider.api.answer import EventStream, JSONAnswer, while_connected
 from llama_stack_messages_provider.api.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.api.ids import new_request_id
 from llama_stack_messages_provider.api.models import (
     CountTokensRequest,
     CreateBatchRequest,
@@ -247,7 +247,7 @@ def _error_of(exc: Exception, request_id: str, path: str) -> MessagesError:
 
 def _request_id(request: Request) -> str:
     state = request.scope.get("state") or {}
-    return state.get("request_id") or f"req_{secrets.token_hex(12)}"
+    return state.get("request_id") or new_request_id()
 
 
 async def _exchange(request: Request, request_id: str) -> Exchange:

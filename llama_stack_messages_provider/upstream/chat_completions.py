@@ -36,6 +36,7 @@ from llama_stack_messages_provider.upstream.sessions import (
     linger,
     parsed,
     pieces,
+    refusal,
     stopped,
 )
 
@@ -108,7 +109,7 @@ class ChatCompletions:
             "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._limits, data=orjson.dumps(params)
         )
         if answer.status != 200:
-            raise _refusal(answer)
+            raise refusal(answer)
         completion = answer.json()
         if not isinstance(completion, dict) or "choices" not in completion:
             raise not_understood(answer.body, "a chat completion")
@@ -132,7 +133,7 @@ class ChatCompletions:
         body = pieces(response, self._limits)
         try:
             if response.status != 200:
-                raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in body])))
+                raise refusal(Answer(response.status, response.headers, b"".join([p async for p in body])))
             if not response.content_type.startswith("text/event-stream"):
                 raise not_understood(b"".join([p async for p in body]), "a stream of events")
             decoder = SSEDecoder()
@@ -194,11 +195,6 @@ def _chunk(data: bytes) -> Chunk:
 
 def _is_whole(data: bytes) -> bool:
     return data == b"[DONE]" or parsed(data) is not None
-
-
-def _refusal(answer: Answer) -> MessagesError:
-    body = answer.json()
-    return from_status(answer.status, answer.headers, answer.body if body is None else body)
 
 
 def _needs_localized_images(provider: Any, params: dict[str, Any]) -> bool:

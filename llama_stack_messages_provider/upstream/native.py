@@ -10,7 +10,7 @@ from llama_stack.log import get_logger
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder
 from llama_stack_messages_provider.start import Start
-from llama_stack_messages_provider.translate.errors import from_event, from_status, not_understood
+from llama_stack_messages_provider.translate.errors import from_event, not_understood
 from llama_stack_messages_provider.translate.gaps import PATCHES, REPAIRED, Engine
 from llama_stack_messages_provider.translate.native import with_model
 from llama_stack_messages_provider.translate.relay import Relay
@@ -18,7 +18,7 @@ from llama_stack_messages_provider.translate.repair import StreamRepair, repair_
 from llama_stack_messages_provider.translate.signatures import Signer
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.probe import is_envelope
-from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions, linger, parsed, pieces
+from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions, linger, parsed, pieces, refusal
 
 __all__ = ["NativeMessages", "NativeMissingError", "renamed"]
 
@@ -187,4 +187,4 @@ def _refusal(answer: Answer) -> MessagesError:
     error = body.get("error") if isinstance(body, dict) else None
     if answer.status in _MISSING and not is_envelope(body, error):
         return NativeMissingError(f"The upstream has no Messages endpoint ({answer.status})")
-    return from_status(answer.status, answer.headers, answer.body if body is None else body)
+    return refusal(answer)

@@ -14,7 +14,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from llama_stack_messages_provider.api.errors import UpstreamError, UpstreamTimeoutError
+from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError, UpstreamTimeoutError
+from llama_stack_messages_provider.translate.errors import from_status
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "linger",
     "parsed",
     "pieces",
+    "refusal",
     "stopped",
 ]
 
@@ -71,6 +73,12 @@ def parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
+
+
+def refusal(answer: Answer) -> MessagesError:
+    """What an answer with an error's status means to the client."""
+    body = answer.json()
+    return from_status(answer.status, answer.headers, answer.body if body is None else body)
 
 
 class Sessions:
