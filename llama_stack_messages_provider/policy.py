@@ -118,15 +118,20 @@ _PARAMETERS: Mapping[str, Policy] = {
 }
 
 _SETTINGS: Mapping[str, Policy] = {
-    "thinking.enabled": _mapped("reasoning on; the budget as `thinking_token_budget` or as an effort"),
+    "thinking.enabled": _mapped("reasoning on, with the budget"),
     "thinking.adaptive": _mapped("reasoning on, if it has a switch"),
     "thinking.disabled": _mapped("reasoning off: `enable_thinking: false` or `reasoning_effort: none`"),
     "thinking.between_tools": _mapped("reasoning off, since no engine thinks between calls only"),
-    "thinking.budget_tokens": _mapped("`thinking_token_budget`, else `reasoning_effort` by its size"),
+    "thinking.budget_tokens": _mapped(
+        "`thinking_token_budget` (vLLM) or `thinking_budget_tokens` (llama.cpp), and `reasoning_effort` by its size"
+    ),
     "thinking.display": _emulated("`omitted` leaves the thinking text out of the answer"),
     "thinking.block_binding": _harmless("thinking is not bound to a conversation"),
     "output_config.effort": _mapped("`reasoning_effort`, the next weaker one where the engine has fewer"),
-    "output_config.format": _mapped("`response_format` of type `json_schema`"),
+    "output_config.format": _mapped(
+        "`response_format` of type `json_schema`, `strict` unless the upstream refuses optional properties so, which is "
+        "named as dropped"
+    ),
     "output_config.task_budget": _dropped("nothing keeps a budget over several requests"),
     "metadata.user_id": _mapped("`user`; its digest where it has more than 64 characters"),
     "tool_choice.disable_parallel_tool_use": _mapped("`parallel_tool_calls: false`"),
@@ -184,7 +189,7 @@ _BLOCK_FIELDS: Mapping[str, Policy] = {
     "toolset_name": _emulated("part of the function's name"),
     "content": _mapped("the content of the `tool` message"),
     "is_error": _emulated("a marker before the result"),
-    "state_changes": _harmless("the list of tabs has what opened"),
+    "state_changes": _emulated("text that tells what became of downloads; the list of tabs has what opened"),
     "trigger": _harmless("only says why another model took over"),
     "encrypted_content": _dropped("nobody but its maker can read it"),
     "signature": _harmless("any signature is accepted"),
@@ -251,11 +256,11 @@ _TOOL_FIELDS: Mapping[str, Policy] = {
     "type": _mapped("tells the client's own tools from the documented ones"),
     "description": _mapped("the function's description"),
     "cache_control": _CACHING,
-    "strict": _mapped("`strict`"),
+    "strict": _mapped("`strict`; named as dropped for the documented tools, whose schemas are not strict ones"),
     "defer_loading": _harmless("every tool is offered from the start"),
     "allowed_callers": _harmless("only the model itself calls tools here"),
     "eager_input_streaming": _harmless("inputs are streamed as they come"),
-    "input_examples": _harmless("the inference API takes none"),
+    "input_examples": _emulated("part of the function's description"),
     "max_characters": _harmless("for the client that executes the tool"),
     "display_number": _harmless("for the client that executes the tool"),
     "enable_zoom": _emulated("decides whether the function offers to zoom"),
@@ -325,8 +330,10 @@ _STOP_REASONS: Mapping[str, Policy] = {
     "max_tokens": _mapped("`length`"),
     "stop_sequence": _mapped("`stop`, with the sequence where the upstream tells it or the text ends in it"),
     "tool_use": _mapped("whenever there is a complete call"),
-    "refusal": _mapped("`content_filter` or `refusal`"),
-    "model_context_window_exceeded": _emulated("`length` before `max_tokens` was reached"),
+    "refusal": _mapped("`content_filter` or `refusal`, with `stop_details`"),
+    "model_context_window_exceeded": _emulated(
+        "`length` before `max_tokens` was reached, or an engine's own word for it"
+    ),
     "pause_turn": _NEVER,
     "compaction": _NEVER,
 }

@@ -156,10 +156,11 @@ class TranslatedRoute:
             MessagesError: The refusal, where nothing can be done about it.
         """
         remedy = remedy_for(refusal.message, params)
-        unwanted = remedy is None or (strict and remedy.drop is not None)
-        if remedy is None or unwanted or (remedy.merge_system and self._merge_system == "keep"):
+        if remedy is None or (strict and remedy.lost(params)):
             raise refusal
-        if remedy.max_tokens is None:
+        if remedy.merge_system and self._merge_system == "keep":
+            raise refusal
+        if remedy.lasts:
             self._remedies.setdefault(plan.target.identifier, []).append(remedy)
         return remedy
 
@@ -174,9 +175,13 @@ class TranslatedRoute:
 
 
 def _apply(remedy: Remedy, translation: Translation) -> None:
-    if remedy.drop and remedy.drop in translation.params:
-        translation.dropped.append(remedy.drop)
+    lost = remedy.lost(translation.params)
+    if lost and translation.strict:
+        raise InvalidRequestError(f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on")
+    translation.dropped += lost
     translation.params = remedy.apply(translation.params)
+    if remedy.of_model:  # an answer of that length has reached its limit, and not the end of the window
+        translation.max_tokens = remedy.max_tokens
 
 
 def _events(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:

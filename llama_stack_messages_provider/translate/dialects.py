@@ -1,7 +1,8 @@
 """What each engine's chat completions take beyond the common ground: one row an engine, data and not `if`s.
 
 Sources: vLLM `docs/serving/openai_compatible_server`, SGLang `docs/basic_usage/openai_api_completions`, llama.cpp
-`tools/server/README.md`, Ollama `docs/api/openai-compatibility`, OpenAI's API reference.
+`tools/server/README.md` and `server-schema.cpp`, Ollama `docs/api/openai-compatibility`, OpenAI's API reference,
+Anthropic's `docs/en/api/openai-sdk`.
 """
 
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ class Dialect:
         stream_options: What is asked for beside `include_usage`.
         max_tokens: The name of its output limit.
         max_stops: The number of stop sequences it takes; None if there is no limit.
+        tell_stop: Parameters that make it tell which stop sequence it met.
+        schemas: It takes a JSON schema for its answer.
         files: It takes `file` parts.
         images: It takes images; whether its model does, only a refusal tells.
     """
@@ -42,6 +45,8 @@ class Dialect:
     stream_options: dict[str, Any] = field(default_factory=dict)
     max_tokens: str = "max_tokens"
     max_stops: int | None = None
+    tell_stop: dict[str, Any] = field(default_factory=dict)
+    schemas: bool = True
     files: bool = False
     images: bool = True
 
@@ -66,7 +71,13 @@ DIALECTS: dict[str, Dialect] = {
         prefill={"continue_final_message": True},
         stream_options=_EARLY_USAGE,
     ),
-    "llama.cpp": Dialect("llama.cpp", switch="template", reasoning="reasoning_content"),
+    "llama.cpp": Dialect(
+        "llama.cpp",
+        switch="template",
+        budget="thinking_budget_tokens",
+        reasoning="reasoning_content",
+        tell_stop={"verbose": True},
+    ),
     "ollama": Dialect("ollama", top_k=False, reasoning="reasoning"),
     "openai": Dialect(
         "openai",
@@ -76,7 +87,7 @@ DIALECTS: dict[str, Dialect] = {
         max_stops=4,
         files=True,
     ),
-    "anthropic": Dialect("anthropic", top_k=False, effort=False, switch=None),
+    "anthropic": Dialect("anthropic", top_k=False, effort=False, switch=None, schemas=False),
     "unknown": Dialect("unknown", reasoning="reasoning_content"),
 }
 

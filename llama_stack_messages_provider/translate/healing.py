@@ -7,7 +7,7 @@ output than small models have room for. The refusal says it.
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from llama_stack_messages_provider.translate.errors import context_limits, output_limit
 
@@ -21,6 +21,8 @@ _OPTIONAL = (
     "continuous_usage_stats",
     "stream_options",
     "thinking_token_budget",
+    "thinking_budget_tokens",
+    "verbose",
     "reasoning_effort",
     "reasoning_content",
     "reasoning",
@@ -58,6 +60,12 @@ _NO_IMAGES = re.compile(
     r"|variant [`'\"]?image_url|content must be a string",
     re.IGNORECASE,
 )
+# OpenAI, and those who take after it, guarantee no schema with optional properties; Anthropic does.
+_SCHEMA = re.compile(
+    r"invalid (json )?schema for (response_format|function)|\b(required|additionalProperties)\W{0,3} is required to be"
+    r" supplied|additionalProperties\W{0,3} must be (set to )?\W?false|\bjson_schema\b.{0,40}\bstrict\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _USE_INSTEAD = re.compile(r"use ['\"`]?max_completion_tokens['\"`]? instead", re.IGNORECASE)
 # vLLM stops counting where prompt and output no longer fit together: its number is a lower bound and no help.
 _NO_ROOM = re.compile(r"contains at least \d+ input tokens|cannot be greater than max_model_len", re.IGNORECASE)
@@ -72,20 +80,39 @@ class Remedy:
         drop: A parameter, or a field of messages, to leave out.
         rename: A parameter to send under another name: (from, to).
         max_tokens: A smaller output limit, for this request alone; 0 for none, which is what the window has room for.
+        of_model: The limit is the model's own, and not what its window leaves.
         merge_system: Move system messages of mid-conversation to the head.
         no_images: Leave out images, and say so in their place.
+        loosen: Ask for schemas without `strict`: for `open` ones, which have optional properties; or for `all`, which
+            is for this request alone.
     """
 
     drop: str | None = None
     rename: tuple[str, str] | None = None
     max_tokens: int | None = None
+    of_model: bool = False
     merge_system: bool = False
     no_images: bool = False
+    loosen: Literal["open", "all"] | None = None
 
     @property
     def translates_anew(self) -> bool:
         """Whether the request has to be translated again."""
         return self.merge_system or self.no_images
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is worth remembering: whether the next request may need it as well."""
+        return self.max_tokens is None and self.loosen != "all"
+
+    def lost(self, params: Mapping[str, Any]) -> list[str]:
+        """What the change takes from a request that its client is to be told of."""
+        if self.drop in params:
+            return [str(self.drop)]
+        return [path for path, schema in _strict_schemas(params) if self._loosens(schema)]
+
+    def _loosens(self, schema: Any) -> bool:
+        return self.loosen == "all" or (self.loosen == "open" and not _is_closed(schema))
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters with the change, where it is not one to translate anew."""
@@ -99,13 +126,54 @@ class Remedy:
             changed[self.rename[1]] = changed.pop(self.rename[0])
         if self.max_tokens is not None:
             changed = _limited(changed, self.max_tokens)
+        if self.loosen:
+            changed = self._loosened(changed)
         return changed
+
+    def _loosened(self, params: dict[str, Any]) -> dict[str, Any]:
+        changed = dict(params)
+        if form := params.get("response_format"):
+            changed["response_format"] = {**form, "json_schema": self._loose(form["json_schema"], "schema")}
+        if tools := params.get("tools"):
+            changed["tools"] = [{**tool, "function": self._loose(tool["function"], "parameters")} for tool in tools]
+        return changed
+
+    def _loose(self, holder: dict[str, Any], key: str) -> dict[str, Any]:
+        # Left out, for some engines with grammars take a false as a wish not to be guided.
+        return {k: v for k, v in holder.items() if k != "strict"} if self._loosens(holder.get(key)) else holder
 
 
 def _limited(params: dict[str, Any], max_tokens: int) -> dict[str, Any]:
     if not max_tokens:
         return {k: v for k, v in params.items() if k not in _LIMIT_NAMES}
     return {k: min(v, max_tokens) if k in _LIMIT_NAMES else v for k, v in params.items()}
+
+
+def _strict_schemas(params: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas that are asked for strictly, and what a client is told if they no longer are."""
+    form = (params.get("response_format") or {}).get("json_schema") or {}
+    if form.get("strict"):
+        yield "output_config.format.strict", form.get("schema")
+    for tool in params.get("tools") or ():
+        if tool["function"].get("strict"):
+            yield f"tools.{tool['function']['name']}.strict", tool["function"].get("parameters")
+
+
+def _is_closed(schema: Any) -> bool:
+    """Whether all objects of a schema name all their properties as required and allow no others.
+
+    Source: https://platform.openai.com/docs/guides/structured-outputs (supported schemas).
+    """
+    if isinstance(schema, list):
+        return all(map(_is_closed, schema))
+    if not isinstance(schema, Mapping):
+        return True
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) or schema.get("type") == "object":
+        closed = schema.get("additionalProperties") is False
+        if not closed or set(properties or ()) - set(schema.get("required") or ()):
+            return False
+    return all(map(_is_closed, schema.values()))
 
 
 def remedy_for(message: str, params: Mapping[str, Any]) -> Remedy | None:
@@ -120,7 +188,7 @@ def remedy_for(message: str, params: Mapping[str, Any]) -> Remedy | None:
 
 def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
     if (room := _room(message)) is not None and room < _asked(params):
-        yield Remedy(max_tokens=room)
+        yield Remedy(max_tokens=room, of_model=output_limit(message) is not None)
     if "max_tokens" in params and _USE_INSTEAD.search(message):
         yield Remedy(rename=("max_tokens", "max_completion_tokens"))
     if "max_completion_tokens" in params and _is_refused("max_completion_tokens", message):
@@ -129,6 +197,8 @@ def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
         yield Remedy(merge_system=True)
     if _NO_IMAGES.search(message) and _has_images(params):
         yield Remedy(no_images=True)
+    if _SCHEMA.search(message) and (schemas := [schema for _, schema in _strict_schemas(params)]):
+        yield Remedy(loosen="all" if all(map(_is_closed, schemas)) else "open")
     present = _present(params)
     for name in _OPTIONAL:
         if name in present and _is_refused(name, message):

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from llama_stack_messages_provider.api.errors import UpstreamError
 from llama_stack_messages_provider.translate.calls import CallBook
 
-__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "stop_of", "usage_of"]
+__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "finished_choice", "stop_of", "usage_of"]
 
 StopReason = Literal[
     "end_turn",
@@ -33,12 +33,15 @@ FINISH_TO_STOP: dict[str, StopReason | None] = {
     "function_call": None,
     "eos": None,
     "length": "max_tokens",
-    "model_length": "max_tokens",
+    "model_length": "model_context_window_exceeded",  # Mistral
+    "model_context_window_exceeded": "model_context_window_exceeded",  # Z.ai
     "content_filter": "refusal",
+    "sensitive": "refusal",  # Z.ai
 }
 
-# The engine gave up. No stop reason says that, and a client must not take half an answer for a whole one.
-_FAILED = frozenset({"abort", "error"})
+# The engine gave up (the last two are Z.ai's and DeepSeek's words). No stop reason says that, and a client must not
+# take half an answer for a whole one.
+_FAILED = frozenset({"abort", "error", "network_error", "insufficient_system_resource"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +84,24 @@ def stop_of(
     mapped = FINISH_TO_STOP.get(finish_reason or "stop")
     if mapped == "refusal" or refused:
         return Stop("refusal", details={"type": "refusal", "category": None, "explanation": None})
-    if mapped == "max_tokens":
-        return Stop(_length_reason(max_tokens, output_tokens))
+    if mapped is not None:
+        return Stop(_length_reason(max_tokens, output_tokens) if mapped == "max_tokens" else mapped)
     told = _told_sequence(choice, stop_sequences)
     if calls and (told is None or calls.are_whole):
         return Stop("tool_use")
     sequence = told or next((s for s in stop_sequences if s and text_tail.endswith(s)), None)
     return Stop("end_turn") if sequence is None else Stop("stop_sequence", sequence)
+
+
+def finished_choice(choice: Mapping[str, Any], completion: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A choice with the `stopping_word` that llama.cpp tells beside it where `verbose` asks for it.
+
+    Args:
+        choice: The choice that has a finish reason.
+        completion: The completion or the chunk that it came in.
+    """
+    beside = completion.get("__verbose")
+    return {**choice, "stopping_word": beside.get("stopping_word")} if isinstance(beside, Mapping) else choice
 
 
 def _length_reason(max_tokens: int | None, output_tokens: int | None) -> StopReason:
@@ -114,12 +128,17 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     usage = usage or {}
     prompt = _count(usage.get("prompt_tokens"))
     cached = min(_count(_detail(usage, "prompt_tokens_details", "cached_tokens")), prompt)
+    output = _count(usage.get("completion_tokens"))
     thinking = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    if thinking is None:
+        thinking = usage.get("reasoning_tokens")  # SGLang
+    if _count(thinking) and usage.get("total_tokens") == prompt + output + thinking:
+        output += thinking  # xAI counts them apart
     answer: dict[str, Any] = {
         "input_tokens": prompt - cached,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
-        "output_tokens": _count(usage.get("completion_tokens")),
+        "output_tokens": output,
         "server_tool_use": None,
     }
     if isinstance(thinking, int):

@@ -114,7 +114,7 @@ def to_chat_completion(
     params |= _sampling(request, dialect, losses)
     params |= _tools(plan)
     params |= _reasoning(request, dialect, losses)
-    params |= _response_format(request)
+    params |= _response_format(request, dialect, losses)
     params |= _user(request)
     params |= _stream(request, dialect)
     if params["messages"][-1]["role"] == "assistant":
@@ -175,6 +175,7 @@ def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: Losses) -> d
         params["stop"] = stop[: dialect.max_stops]
         if len(params["stop"]) < len(stop):
             losses.drop(f"stop_sequences.{dialect.max_stops}", f"{dialect.name} takes {dialect.max_stops}")
+        params |= dialect.tell_stop
     return params
 
 
@@ -206,12 +207,16 @@ def _tools(plan: ToolPlan) -> dict[str, Any]:
     return params
 
 
-def _response_format(request: Mapping[str, Any]) -> dict[str, Any]:
+def _response_format(request: Mapping[str, Any], dialect: Dialect, losses: Losses) -> dict[str, Any]:
     form = (request.get("output_config") or {}).get("format") or request.get("output_format")
     if not form:
         return {}
     if not isinstance(form.get("schema"), dict):  # the older spelling is not validated
         raise InvalidRequestError("output_format.schema: Input should be an object")
+    if not dialect.schemas:
+        losses.drop("output_config.format", f"{dialect.name} takes no schema")
+        return {}
+    # Strict, as Anthropic guarantees the schema; where an upstream refuses it so, it is sent again without.
     schema = {"name": "answer", "schema": form["schema"], "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_stack_messages_provider.translate.calls import CallBook, parse_arguments
-from llama_stack_messages_provider.translate.reasons import stop_of, usage_of
+from llama_stack_messages_provider.translate.reasons import finished_choice, stop_of, usage_of
 from llama_stack_messages_provider.translate.stream import Restore, Sign, message_skeleton, reasoning_of, tool_use
 
 __all__ = ["to_message"]
@@ -37,7 +37,7 @@ def to_message(
     text = _text(source)
     stop = stop_of(
         choice.get("finish_reason"),
-        choice,
+        finished_choice(choice, completion),
         calls=book,
         refused=bool(source.get("refusal")),
         text_tail=text,

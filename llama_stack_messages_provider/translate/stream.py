@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_stack_messages_provider.translate.calls import Call, CallBook
-from llama_stack_messages_provider.translate.reasons import Stop, stop_of, usage_of
+from llama_stack_messages_provider.translate.reasons import Stop, finished_choice, stop_of, usage_of
 
 __all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of", "tool_use"]
 
@@ -102,7 +102,7 @@ class StreamTranslator:
             if delta := choice.get("delta"):
                 self._delta(delta, events)
             if choice.get("finish_reason"):
-                self._finish = choice
+                self._finish = finished_choice(choice, chunk)
         return events
 
     def close(self) -> list[Event]:

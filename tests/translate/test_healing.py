@@ -198,15 +198,19 @@ ROOM = [
         "OpenAI, a model's own limit",
         "max_tokens is too large: 32000. This model supports at most 16384 completion tokens, whereas you provided "
         "32000.",
-        Remedy(max_tokens=16384),
+        Remedy(max_tokens=16384, of_model=True),
     ),
     Case(
         "Groq, a model's own limit",
         "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
         "`context_window` for this model",
-        Remedy(max_tokens=8192),
+        Remedy(max_tokens=8192, of_model=True),
     ),
-    Case("DeepSeek", "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", Remedy(max_tokens=8192)),
+    Case(
+        "DeepSeek",
+        "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
+        Remedy(max_tokens=8192, of_model=True),
+    ),
 ]
 
 
@@ -297,6 +301,92 @@ def test_a_template_that_takes_no_system_messages_later_on_gets_them_first(said:
 
 def test_a_word_about_a_system_prompt_is_not_about_its_place() -> None:
     assert remedy_for("The system prompt is not valid UTF-8", params(HI, SYSTEM)) is None
+
+
+# --- schemas ---
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+OPEN = {**CLOSED, "properties": {"a": {"type": "string"}, "b": {"type": "string"}}}
+MISSING = (
+    "Invalid schema for response_format 'answer': In context=(), 'required' is required to be supplied and to be an "
+    "array including every key in properties. Missing 'b'."
+)
+
+
+def with_schemas(form: Json, function: Json, *, strict: bool = True) -> Json:
+    said = {"strict": True} if strict else {}
+    return params(
+        response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": form, **said}},
+        tools=[{"type": "function", "function": {"name": "look", "parameters": function, **said}}],
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        MISSING,
+        "Invalid schema for response_format 'answer': In context=('properties', 'a'), 'additionalProperties' is "
+        "required to be supplied and to be false.",
+        "Invalid schema for function 'look': In context=(), 'required' is required to be supplied and to be an array "
+        "including every key in properties. Missing 'b'.",
+        "invalid JSON schema for response_format: 'answer': /required: `required` is required to be supplied and to "
+        "be an array including every key in properties",
+        message_of(extra_forbidden("response_format", "json_schema", "strict")),
+    ],
+)
+def test_a_schema_that_is_refused_strictly_is_asked_for_without(said: str) -> None:
+    remedy = remedy_for(said, with_schemas(OPEN, OPEN))
+
+    assert remedy == Remedy(loosen="open")
+    assert remedy.lasts
+    assert remedy.lost(with_schemas(OPEN, OPEN)) == ["output_config.format.strict", "tools.look.strict"]
+    assert remedy.apply(with_schemas(OPEN, OPEN)) == with_schemas(OPEN, OPEN, strict=False)
+
+
+def test_a_schema_without_optional_properties_stays_strict() -> None:
+    remedy = Remedy(loosen="open")
+
+    applied = remedy.apply(with_schemas(CLOSED, OPEN))
+
+    assert applied["response_format"]["json_schema"]["strict"]
+    assert "strict" not in applied["tools"][0]["function"]
+    assert remedy.lost(with_schemas(CLOSED, OPEN)) == ["tools.look.strict"]
+
+
+def test_a_closed_schema_that_is_refused_all_the_same_is_loosened_once() -> None:
+    said = "Invalid schema for response_format 'answer': In context=('properties', 'a'), 'minLength' is not permitted."
+
+    remedy = remedy_for(said, with_schemas(CLOSED, CLOSED))
+
+    assert remedy == Remedy(loosen="all")
+    assert not remedy.lasts
+    assert remedy.apply(with_schemas(CLOSED, CLOSED)) == with_schemas(CLOSED, CLOSED, strict=False)
+
+
+def test_a_schema_that_is_not_strict_has_no_remedy() -> None:
+    assert remedy_for(MISSING, with_schemas(OPEN, OPEN, strict=False)) is None
+    assert remedy_for(MISSING, params()) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        (CLOSED, True),
+        ({"type": "string"}, True),
+        ({"anyOf": [CLOSED, {"type": "null"}]}, True),
+        ({**CLOSED, "properties": {"a": {"type": "array", "items": CLOSED}}}, True),
+        ({"type": "object"}, False),
+        ({**CLOSED, "required": []}, False),
+        ({**CLOSED, "additionalProperties": True}, False),
+        ({"anyOf": [CLOSED, OPEN]}, False),
+        ({**CLOSED, "properties": {"a": {"type": "array", "items": OPEN}}}, False),
+        ({**CLOSED, "$defs": {"x": OPEN}}, False),
+    ],
+)
+def test_optional_properties_are_found_at_any_depth(schema: Json, strict: bool) -> None:
+    applied = Remedy(loosen="open").apply(with_schemas(schema, CLOSED))
+
+    assert ("strict" in applied["response_format"]["json_schema"]) is strict
 
 
 # --- applying ---

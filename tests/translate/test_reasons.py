@@ -11,7 +11,14 @@ from openai.types.chat.chat_completion import Choice
 
 from llama_stack_messages_provider.api.errors import UpstreamError
 from llama_stack_messages_provider.translate.calls import CallBook, parse_arguments
-from llama_stack_messages_provider.translate.reasons import FINISH_TO_STOP, Stop, StopReason, stop_of, usage_of
+from llama_stack_messages_provider.translate.reasons import (
+    FINISH_TO_STOP,
+    Stop,
+    StopReason,
+    finished_choice,
+    stop_of,
+    usage_of,
+)
 from tests.strategies import json_objects, json_values
 
 type Json = dict[str, Any]
@@ -44,6 +51,7 @@ PLAIN = [
     Case("length", "length", Stop("max_tokens"), output_tokens=64),
     Case("content_filter", "content_filter", REFUSED),
     Case("a refusal in words", "stop", REFUSED, refused=True),
+    Case("Z.ai's word for a filter", "sensitive", REFUSED),
 ]
 
 WINDOW = [
@@ -52,6 +60,8 @@ WINDOW = [
     Case("nobody counted", "length", Stop("max_tokens"), output_tokens=None),
     Case("a count of none", "length", Stop("max_tokens"), output_tokens=0),
     Case("nothing was asked for", "length", Stop("max_tokens"), max_tokens=None),
+    Case("Mistral says so", "model_length", Stop("model_context_window_exceeded"), output_tokens=64),
+    Case("Z.ai says so", "model_context_window_exceeded", Stop("model_context_window_exceeded"), output_tokens=None),
 ]
 
 SEQUENCES = [
@@ -101,7 +111,14 @@ def test_a_turn_ends_for_the_weightiest_reason(case: Case) -> None:
     assert stop == case.stop
 
 
-@pytest.mark.parametrize("finish", ["abort", "error"])
+def test_llama_cpp_tells_the_sequence_beside_the_choice() -> None:
+    choice = {"index": 0, "finish_reason": "stop"}
+
+    assert finished_choice(choice, {"__verbose": {"stopping_word": "END"}}) == {**choice, "stopping_word": "END"}
+    assert finished_choice(choice, {"__verbose": None}) == finished_choice(choice, {}) == choice
+
+
+@pytest.mark.parametrize("finish", ["abort", "error", "network_error", "insufficient_system_resource"])
 def test_an_engine_that_gave_up_is_an_error(finish: str) -> None:
     with pytest.raises(UpstreamError, match=f"finish_reason: {finish}") as failure:
         stop_of(
@@ -169,6 +186,23 @@ USAGES = [
         },
         (1, 0, 9),
         thinking=7,
+    ),
+    Usage(
+        "SGLang tells it beside the details",
+        {"prompt_tokens": 1, "completion_tokens": 9, "total_tokens": 10, "reasoning_tokens": 7},
+        (1, 0, 9),
+        thinking=7,
+    ),
+    Usage(
+        "xAI counts it apart, and the total says so",
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            "total_tokens": 135,
+            "completion_tokens_details": {"reasoning_tokens": 94},
+        },
+        (32, 0, 103),
+        thinking=94,
     ),
 ]
 

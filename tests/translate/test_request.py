@@ -66,6 +66,13 @@ SAMPLING = [
         ["stop_sequences.4"],
         "openai",
     ),
+    Case(
+        "llama.cpp is asked to tell which stop sequence it met",
+        {"stop_sequences": ["END"]},
+        {"stop": ["END"], "verbose": True},
+        dialect="llama.cpp",
+    ),
+    Case("there is nothing to tell without one", {"stop_sequences": []}, {}, dialect="llama.cpp"),
     Case("metadata.user_id", {"metadata": {"user_id": "u-1"}}, {"user": "u-1"}),
     Case("an empty metadata", {"metadata": {"user_id": None}}, {}),
 ]
@@ -90,6 +97,13 @@ OUTPUT = [
     Case("a JSON schema", {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}, JSON_SCHEMA),
     Case("its older spelling", {"output_format": {"type": "json_schema", "schema": SCHEMA}}, JSON_SCHEMA),
     Case("no format", {"output_config": {"format": None}}, {}),
+    Case(
+        "Anthropic's own chat completions ignore a schema",
+        {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}},
+        {},
+        ["output_config.format"],
+        "anthropic",
+    ),
     Case(
         "a task budget has nothing like it",
         {"output_config": {"task_budget": {"type": "tokens", "total": 9000}}},

@@ -44,7 +44,7 @@ CASES = [
         {
             "vllm": {**ON, "thinking_token_budget": 2048, **effort("low")},
             "sglang": {**ON, **effort("low")},
-            "llama.cpp": {**ON, **effort("low")},
+            "llama.cpp": {**ON, "thinking_budget_tokens": 2048, **effort("low")},
             "ollama": effort("low"),
             "openai": effort("low"),
             "unknown": effort("low"),
@@ -135,7 +135,7 @@ def test_thinking_is_put_in_the_engines_terms(case: Case, dialect: str) -> None:
 
     translation = translated(dialect=dialect, **fields)
 
-    reasoning = ("chat_template_kwargs", "thinking_token_budget", "reasoning_effort")
+    reasoning = ("chat_template_kwargs", "thinking_token_budget", "thinking_budget_tokens", "reasoning_effort")
     assert {k: v for k, v in translation.params.items() if k in reasoning} == case.sent[dialect]
     assert translation.dropped == []
 
