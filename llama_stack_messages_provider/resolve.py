@@ -23,6 +23,8 @@ __all__ = ["ModelResolver", "Target"]
 _MATCHES = 3
 # Characters of a client's name that are told and compared: the time that comparing takes grows with its square.
 _SHOWN = 200
+# Access decisions remembered, each of one model and one user.
+_DECISIONS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class ModelResolver:
     def __init__(self, routing_table: Any, aliases: Mapping[str, str]) -> None:
         self._table = routing_table
         self._aliases = aliases
+        self._decisions: dict[tuple[str, str | None], tuple[Any, bool]] = {}
 
     async def resolve(self, name: str) -> Target:
         """The target for a name.
@@ -89,8 +92,9 @@ class ModelResolver:
         return self._target(model, self._table.impls_by_provider_id[model.provider_id])
 
     async def _registered(self, identifier: str) -> Target | None:
-        model = await self._table.get_object_by_identifier("model", identifier)
-        if model is None or model.provider_id not in self._table.impls_by_provider_id:
+        registry = self._table.dist_registry
+        model = registry.get_cached("model", identifier) or await registry.get("model", identifier)
+        if model is None or model.provider_id not in self._table.impls_by_provider_id or not self._readable(model):
             return None
         if model.model_type != ModelType.llm:
             raise InvalidRequestError(f"model: {identifier} is a model for {model.model_type.value}, not an LLM")
@@ -122,7 +126,17 @@ class ModelResolver:
     def _readable(self, model: Any) -> bool:
         if not isinstance(model, ModelWithOwner):  # listed with the user's own credentials, checked there
             return True
-        return is_action_allowed(self._table.policy, Action.READ, model, get_authenticated_user())  # type: ignore[arg-type]
+        user = get_authenticated_user()
+        # The host makes several debug lines of each check, written or not: a twentieth of a request. Its policy stays
+        # as it is while it runs, and a model that is registered anew is another object.
+        key = (model.identifier, user.model_dump_json() if user else None)
+        known = self._decisions.get(key)
+        if known is None or known[0] is not model:
+            if len(self._decisions) >= _DECISIONS:
+                self._decisions.clear()
+            allowed = is_action_allowed(self._table.policy, Action.READ, model, user)  # type: ignore[arg-type]
+            known = self._decisions[key] = (model, allowed)
+        return known[1]
 
     def _target(self, model: Any, provider: Any) -> Target:
         return Target(model.identifier, model.provider_id, provider, model.provider_resource_id, model.metadata or {})

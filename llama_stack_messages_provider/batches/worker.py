@@ -81,7 +81,7 @@ class Worker:
         self._recording_now = 0
         # Claiming skips batches that are held: without turns, it would skip those of our own recording.
         self._turn = asyncio.Lock()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._work = asyncio.Event()
         self._results = asyncio.Event()
         self._chores = asyncio.Event()
@@ -107,8 +107,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Record what is done, drop what is running, and give back at once what has no result."""
-        self._stopping = True
-        for event in (self._work, self._results, self._chores):
+        for event in (self._stopping, self._work, self._results, self._chores):
             event.set()
         await self._drop_running()
         # The loops end by themselves: a transaction cut short would cost its connection.
@@ -136,7 +135,7 @@ class Worker:
     # --- loops ---
 
     async def _forever(self, step: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 await step()
             except Exception:
@@ -162,7 +161,7 @@ class Worker:
 
     def _begin_waiting(self) -> None:
         slots = self._slots()
-        while self._waiting and len(self._running) < slots and self._holds() and not self._stopping:
+        while self._waiting and len(self._running) < slots and self._holds() and not self._stopping.is_set():
             task = create_detached_background_task(self._run(self._waiting.popleft()))
             self._running.add(task)
             task.add_done_callback(self._finished)
@@ -191,7 +190,7 @@ class Worker:
 
     async def _recording(self) -> None:
         await self._results.wait()
-        if not self._stopping:
+        if not self._stopping.is_set():
             await asyncio.sleep(LINGER)
         self._results.clear()
         while self._done:
@@ -215,8 +214,8 @@ class Worker:
         self._work.set()
 
     async def _renewing(self) -> None:
-        await self._pause(self._config.lease_seconds / 3)
-        while not self._stopping and not await self._renewed():
+        await _wait(self._stopping, self._config.lease_seconds / 3)
+        while not self._stopping.is_set() and not await self._renewed():
             if not self._holds():
                 await self._lose_everything()
                 return
@@ -237,7 +236,7 @@ class Worker:
         thorough = self._chores.is_set() or self._sweeps % THOROUGH == 0
         self._sweeps += 1
         self._chores.clear()
-        while await self._sweep.run(thorough=thorough) and not self._stopping:
+        while await self._sweep.run(thorough=thorough) and not self._stopping.is_set():
             self._work.set()
         await _wait(self._chores, min(SWEEP_SECONDS, self._config.lease_seconds / 3))
 
@@ -267,11 +266,6 @@ class Worker:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-
-    async def _pause(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not self._stopping and (left := deadline - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, 0.1))
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
