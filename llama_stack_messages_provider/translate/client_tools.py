@@ -8,8 +8,8 @@ too. So a member is offered as `<family>_<member>` and gets its own name back on
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .client_tool_schemas import TOOLS, Function
-from .toolset_schemas import TOOLSETS, Member, Toolset
+from llama_stack_messages_provider.translate.client_tool_schemas import TOOLS, Function
+from llama_stack_messages_provider.translate.toolset_schemas import TOOLSETS, Member, Toolset
 
 __all__ = ["ClientTools", "client_tool_functions"]
 

@@ -5,6 +5,7 @@ chat templates take nothing else.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
@@ -16,7 +17,7 @@ from llama_stack_messages_provider.translate.documents import (
 )
 from llama_stack_messages_provider.translate.losses import Losses
 
-__all__ = ["Part", "joined", "to_parts", "tool_result_parts"]
+__all__ = ["Part", "Place", "joined", "to_parts"]
 
 Part = dict[str, Any]
 Block = Mapping[str, Any]
@@ -26,14 +27,17 @@ _BETWEEN = "\n\n"
 _UNSEEN = "[There is an image here, which you cannot see.]"
 
 
+@dataclass(frozen=True, slots=True)
 class _Context:
-    __slots__ = ("files", "images", "losses", "place")
+    losses: Losses
+    place: Place
+    files: bool
+    images: bool
+    sent: Callable[[str], str]
 
-    def __init__(self, losses: Losses, place: Place, *, files: bool, images: bool) -> None:
-        self.losses = losses
-        self.place = place
-        self.files = files
-        self.images = images
+
+def _as_it_is(name: str) -> str:
+    return name
 
 
 def to_parts(
@@ -44,6 +48,7 @@ def to_parts(
     place: Place = "user",
     files: bool = False,
     images: bool = True,
+    sent: Callable[[str], str] = _as_it_is,
     offset: int = 0,
 ) -> list[Part]:
     """The parts of a turn, of the system prompt, or of a tool result.
@@ -56,6 +61,7 @@ def to_parts(
             takes more than text from users only.
         files: Whether the upstream takes `file` parts.
         images: Whether the model takes images.
+        sent: Gives the name by which the model knows a tool.
         offset: Where the first of these blocks stands in its content.
 
     Raises:
@@ -63,7 +69,7 @@ def to_parts(
     """
     if isinstance(content, str):
         return [_text(content)] if content else []
-    context = _Context(losses, place, files=files and place in _WITH_MEDIA, images=images)
+    context = _Context(losses, place, files and place in _WITH_MEDIA, images, sent)
     parts: list[Part] = []
     for index, block in enumerate(content, offset):
         parts += _block_parts(block, f"{path}.{index}", context)
@@ -75,14 +81,6 @@ def joined(parts: list[Part]) -> str | list[Part]:
     if all(part["type"] == "text" for part in parts):
         return _BETWEEN.join(part["text"] for part in parts)
     return parts
-
-
-def tool_result_parts(
-    block: Block, path: str, losses: Losses, *, files: bool = False, images: bool = True
-) -> list[Part]:
-    """The parts of a `tool_result`; an absent content is an empty result."""
-    content = block.get("content") or ""
-    return to_parts(content, f"{path}.content", losses, place="result", files=files, images=images)
 
 
 def _block_parts(block: Block, path: str, context: _Context) -> list[Part]:
@@ -123,8 +121,7 @@ def _document(block: Block, path: str, context: _Context) -> list[Part]:
     source = block["source"]
     _check_citations(block, path, context)
     if source["type"] == "base64" and context.files:
-        data = f"data:{source['media_type']};base64,{source['data']}"
-        return [{"type": "file", "file": {"filename": block.get("title") or "document.pdf", "file_data": data}}]
+        return _file(block)
     if source["type"] == "content" and not isinstance(source["content"], str):
         pictures = _pictures(source["content"], f"{path}.source.content", context)
         return [_text(document_text(block, path, context.losses)), *pictures]
@@ -133,6 +130,14 @@ def _document(block: Block, path: str, context: _Context) -> list[Part]:
     if source["type"] == "url":
         raise InvalidRequestError(f"{path}.source: this server does not fetch documents (translation.fetch_urls)")
     return _without_source(source, path, "document", context)
+
+
+def _file(block: Block) -> list[Part]:
+    source, title = block["source"], block.get("title") or "document"
+    name = title if title.lower().endswith(".pdf") else f"{title}.pdf"
+    file = {"filename": name, "file_data": f"data:{source['media_type']};base64,{source['data']}"}
+    context = [_text(tagged("context", text, title=block.get("title")))] if (text := block.get("context")) else []
+    return [*context, {"type": "file", "file": file}]
 
 
 def _pictures(content: Iterable[Block], path: str, context: _Context) -> list[Part]:
@@ -164,12 +169,29 @@ def _search_result(block: Block, path: str, context: _Context) -> list[Part]:
 
 
 def _tool_reference(block: Block, path: str, context: _Context) -> list[Part]:
-    return [_text(f"The tool {block['tool_name']} is available now.")]
+    return [_text(_available(block["tool_name"], context))]
+
+
+def _available(name: str, context: _Context) -> str:
+    return f"The tool {context.sent(name)} is available now."
 
 
 def _browser_state(block: Block, path: str, context: _Context) -> list[Part]:
-    tabs = "\n".join(f"{tab['tab_id']}: {tab['title']} ({tab['url']})" for tab in block["tabs"])
-    return [_text(tagged("browser_state", tabs))]
+    downloads = filter(None, map(_download, block.get("state_changes") or ()))
+    return [_text(tagged("browser_state", "\n".join([*map(_tab, block["tabs"]), *downloads])))]
+
+
+def _tab(tab: Block) -> str:
+    return f"{tab['tab_id']}: {tab['title']} ({tab['url']})" + (", active" if tab.get("active") else "")
+
+
+def _download(change: Block) -> str:
+    """What became of a download; a tab that was opened is in the list of tabs."""
+    state = {"download_started": "started", "download_completed": "completed", "download_failed": "failed"}
+    if (kind := change["type"]) not in state:
+        return ""
+    more = change.get("path") or change.get("error")
+    return f"Download of {change['url']} {state[kind]}" + (f": {more}" if more else "")
 
 
 def _compaction(block: Block, path: str, context: _Context) -> list[Part]:
@@ -183,12 +205,20 @@ def _tool_change(block: Block, path: str, context: _Context) -> list[Part]:
     tool = block["tool"]
     definition = tool["definition"] if tool["type"] == "tool_definition" else {}
     name = tool.get("name") or definition.get("name") or definition.get("type") or tool.get("server_name")
-    state = "available now" if block["type"] == "tool_addition" else "no longer available"
-    return [_text(f"The tool {name} is {state}.")]
+    if block["type"] == "tool_addition":
+        return [_text(_available(str(name), context))]
+    return [_text(f"The tool {context.sent(str(name))} is no longer available.")]
 
 
 def _server_tool(block: Block, path: str, context: _Context) -> list[Part]:
     return [_text(server_tool_text(block, path, context.losses))]
+
+
+def _tool_search(block: Block, path: str, context: _Context) -> list[Part]:
+    if block["content"]["type"] != "tool_search_tool_search_result":
+        return _server_tool(block, path, context)
+    names = "\n".join(_available(each["tool_name"], context) for each in block["content"]["tool_references"])
+    return [_text(tagged("server_tool_result", names, type=block["type"]))]
 
 
 def _nothing(block: Block, path: str, context: _Context) -> list[Part]:
@@ -220,7 +250,7 @@ _TURN_BLOCKS: dict[str, _Translate] = {
     "code_execution_tool_result": _server_tool,
     "bash_code_execution_tool_result": _server_tool,
     "text_editor_code_execution_tool_result": _server_tool,
-    "tool_search_tool_result": _server_tool,
+    "tool_search_tool_result": _tool_search,
     "advisor_tool_result": _server_tool,
     "mcp_tool_use": _server_tool,
     "mcp_tool_result": _server_tool,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.translate.client_tools import ClientTools
-from llama_stack_messages_provider.translate.content import Part, Place, joined, to_parts, tool_result_parts
+from llama_stack_messages_provider.translate.content import Part, Place, joined, to_parts
 from llama_stack_messages_provider.translate.dialects import Dialect
 from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.tools import ToolNames
@@ -51,7 +51,7 @@ class Conversation:
 
     def system(self, content: Any, path: str) -> None:
         """A system turn in mid-conversation, which keeps its position; never between calls and their results."""
-        self._say("system", to_parts(content or "", path, self._losses, place="system"))
+        self._say("system", self._parts(content or "", path, "system"))
 
     def user(self, content: Any, path: str) -> None:
         """A user turn: results first, as OpenAI's API wants them, then everything else in its order."""
@@ -102,9 +102,10 @@ class Conversation:
         for role, parts in waiting:
             self._add(role, parts)
 
-    def _parts(self, blocks: Iterable[Mapping[str, Any]], path: str, place: Place, offset: int) -> list[Part]:
-        takes = {"files": self._dialect.files, "images": self._dialect.images}
-        return to_parts(blocks, path, self._losses, place=place, offset=offset, **takes)
+    def _parts(self, blocks: str | Iterable[Mapping[str, Any]], path: str, place: Place, offset: int = 0) -> list[Part]:
+        dialect, sent = self._dialect, self._names.sent
+        takes = {"files": dialect.files, "images": dialect.images}
+        return to_parts(blocks, path, self._losses, place=place, sent=sent, offset=offset, **takes)
 
     def _assistant_text(self, blocks: list[Mapping[str, Any]], path: str) -> str:
         """The text of an assistant turn. A model's text is cut into blocks at any place: nothing goes between them."""
@@ -118,8 +119,7 @@ class Conversation:
         return text
 
     def _result(self, block: Mapping[str, Any], path: str, pictures: list[Part], rest: list[Part]) -> None:
-        dialect = self._dialect
-        parts = tool_result_parts(block, path, self._losses, files=dialect.files, images=dialect.images)
+        parts = self._parts(block.get("content") or "", f"{path}.content", "result")
         text = _BETWEEN.join(p["text"] for p in parts if p["type"] == "text")
         others = [p for p in parts if p["type"] != "text"]
         if block.get("is_error"):

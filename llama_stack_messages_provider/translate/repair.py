@@ -26,8 +26,7 @@ import orjson
 
 from llama_stack_messages_provider.api.errors import ErrorType
 from llama_stack_messages_provider.sse import ServerSentEvent, encode_all
-
-from .errors import from_event
+from llama_stack_messages_provider.translate.errors import from_event
 
 __all__ = ["Event", "StreamRepair", "repair_message", "told_error"]
 

@@ -1,6 +1,7 @@
 """Tool definitions and choices to OpenAI functions, and tool names that OpenAI-style servers take."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ __all__ = ["ToolNames", "ToolPlan", "tool_plan"]
 # OpenAI's bound on function names: ^[a-zA-Z0-9_-]{1,64}$.
 _MAX_NAME = 64
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+# Run by servers; where a request has no other tool, a model without them could only make up what they would find.
+_SERVER_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "tool_search_tool_", "advisor_", "mcp_toolset")
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -63,22 +66,52 @@ def tool_plan(request: Mapping[str, Any], losses: Losses) -> ToolPlan:
     """The functions to offer and the choice among them.
 
     Raises:
-        InvalidRequestError: A choice without tools, of a tool that is not there, or of one that nothing here runs.
+        InvalidRequestError: A choice without tools, of a tool that is not there, or of one that nothing here runs; or
+            none of the tools is one that is run here.
     """
     found = {f"tools.{index}": tool for index, tool in enumerate(request.get("tools") or ())} | dict(_added(request))
     tools = list(found.values())
     plan = ToolPlan(ToolNames(), ClientTools(tools))
     for path, tool in found.items():
-        functions = plan.client_tools.functions_of(tool)
-        if functions is None and _is_custom(tool):
-            functions = [_function(tool, plan.names)]
+        functions = _functions(plan, tool, path, losses)
         if functions is None:
             losses.drop(path, f"nothing here runs {tool['type']}")
         else:
             _offer(plan, functions, path, losses)
-    if choice := request.get("tool_choice"):
+    choice = request.get("tool_choice")
+    # A prompt that is only counted asks nothing of its tools.
+    if not plan.functions and "max_tokens" in request and not (choice and choice["type"] == "none"):
+        _refuse_server_tools(tools)
+    if choice:
         _choose(plan, choice, tools)
     return plan
+
+
+def _refuse_server_tools(tools: list[dict[str, Any]]) -> None:
+    kinds = [kind for tool in tools if (kind := str(tool.get("type"))).startswith(_SERVER_TOOLS)]
+    if kinds:
+        raise InvalidRequestError(f"tools: the only tools are ones that this server cannot run ({', '.join(kinds)})")
+
+
+def _functions(plan: ToolPlan, tool: Mapping[str, Any], path: str, losses: Losses) -> list[dict[str, Any]] | None:
+    """What a tool is to the model; None if it is one that a server runs."""
+    functions = plan.client_tools.functions_of(tool)
+    if functions is not None and tool.get("strict"):
+        losses.drop(f"{path}.strict", "its documented schema leaves open what strict ones must not")
+    if functions is None and _is_custom(tool):
+        functions = [_function(tool, plan.names)]
+    if functions and isinstance(examples := tool.get("input_examples"), list) and examples:
+        functions = [_with_examples(each, examples) for each in functions]
+    return functions
+
+
+def _with_examples(tool: dict[str, Any], examples: list[Any]) -> dict[str, Any]:
+    function = tool["function"]
+    lines = [json.dumps(example, ensure_ascii=False, separators=(",", ":")) for example in examples]
+    text = "\n".join(["Examples of its input:", *lines])
+    if described := function.get("description"):
+        text = f"{described}\n\n{text}"
+    return {**tool, "function": {**function, "description": text}}
 
 
 def _added(request: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -121,11 +154,10 @@ def _choose(plan: ToolPlan, choice: Mapping[str, Any], tools: list[dict[str, Any
         raise InvalidRequestError("tool_choice: may only be specified while providing tools")
     if kind == "tool":
         _force(plan, choice["name"], tools)
-    elif not plan.functions and kind == "any":
-        names = ", ".join(str(tool.get("type")) for tool in tools)
-        raise InvalidRequestError(f"tool_choice: the only tools are ones that this server cannot run ({names})")
     elif plan.functions:
         plan.choice = _CHOICES[kind]
+    elif kind == "any":
+        raise InvalidRequestError("tool_choice: there is no tool to call")
     if plan.functions and choice.get("disable_parallel_tool_use"):
         plan.parallel = False
 

@@ -7,7 +7,16 @@ is on by default; the tests compare this with them.
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from .client_tool_schemas import SCROLL_DIRECTION, Schema, enum, integer, integers, number, parameters, string
+from llama_stack_messages_provider.translate.client_tool_schemas import (
+    SCROLL_DIRECTION,
+    Schema,
+    enum,
+    integer,
+    integers,
+    number,
+    parameters,
+    string,
+)
 
 __all__ = ["TOOLSETS", "Member", "Toolset"]
 

@@ -227,6 +227,12 @@ BLOCKS = [
     ),
 ]
 
+DOWNLOADED: Json = {
+    "type": "download_completed",
+    "download_id": "d1",
+    "url": "https://o.test/a.pdf",
+    "path": "/tmp/a.pdf",
+}
 BLOCK_FIELDS = [
     Case("block field", "title", asks(document(title="Otters")), user(Has('title="Otters"'))),
     Case("block field", "context", asks(document(context="From a zoo.")), user(Has("From a zoo.", "Otters swim."))),
@@ -255,6 +261,12 @@ BLOCK_FIELDS = [
         {"messages": [ANY, {"tool_calls": [{"function": {"name": "browser_find"}}]}, ANY]},
         answer(tool_calls=[call("browser_find", {"query": "y"})]),
         {"content": [{"type": "tool_use", "name": "find", "toolset_name": "browser", "input": {"query": "y"}}]},
+    ),
+    Case(
+        "block field",
+        "state_changes",
+        result({"type": "browser_state", "tabs": [], "state_changes": [DOWNLOADED]}),
+        {"messages": [ANY, ANY, {"role": "tool", "content": Has("https://o.test/a.pdf", "/tmp/a.pdf")}]},
     ),
     Case(
         "block field", "content", result(text("Blue.")), {"messages": [ANY, ANY, {"role": "tool", "content": "Blue."}]}

@@ -112,6 +112,12 @@ TOOL_FIELDS = [
     Case("tool field", "strict", {"tools": [LOOK]}, {"tools": [{"function": {"strict": ABSENT}}]}, note="not said"),
     Case(
         "tool field",
+        "input_examples",
+        {"tools": [{**LOOK, "input_examples": [{"at": "sky"}]}]},
+        {"tools": [{"function": {"description": Has("Look around.", '{"at":"sky"}')}}]},
+    ),
+    Case(
+        "tool field",
         "enable_zoom",
         {"tools": [{**tool("computer_20251124"), "enable_zoom": True}]},
         {"tools": [{"function": {"parameters": {"properties": {"region": ANY}}}}]},

@@ -11,7 +11,7 @@ from typing import Any
 from tests.fidelity.documents import pdf, png
 from tests.support.wire import Json, text_block
 
-__all__ = ["COUNTS", "FORCED_SEARCH", "SHAPES", "TOOLS_330", "headers"]
+__all__ = ["COUNTS", "SEARCHES", "SHAPES", "TOOLS_330", "headers"]
 
 EPHEMERAL: Json = {"type": "ephemeral"}
 PNG: Json = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png()).decode()}
@@ -367,7 +367,11 @@ SEARCH = _without(
     cc330([{"role": "user", "content": "Perform a web search for the query: otters"}], tools=[SEARCH_TOOL]),
     "context_management",
 )
-FORCED_SEARCH: Json = {**SEARCH, "tool_choice": {"type": "tool", "name": "web_search"}}
+SEARCHES: Mapping[str, Json] = {
+    "330": {**SEARCH, "tool_choice": {"type": "auto"}},
+    "197": {**SEARCH, "tool_choice": {"type": "tool", "name": "web_search"}},
+}
+"""The sub-request of WebSearch by version; it has no other tool."""
 
 SHAPES: Mapping[str, tuple[str, Json]] = {
     "330 first, -p json": ("330", cc330([ASKED, TOLD], thinking={"type": "adaptive", "display": "omitted"})),
@@ -393,7 +397,6 @@ SHAPES: Mapping[str, tuple[str, Json]] = {
         ),
     ),
     "330 tools changed": ("330", cc330(TOOL_CHANGED, tools=[*TOOLS_330, FETCH])),
-    "330 web search": ("330", {**SEARCH, "tool_choice": {"type": "auto"}}),
     "330 structured output": ("330", cc330([ASKED, TOLD], tools=[*TOOLS_330, STRUCTURED])),
     "330 /compact": ("330", cc330([*SECOND_TURN, {"role": "user", "content": SUMMARY}], thinking={"type": "disabled"})),
     "330 /compact, second": (

@@ -117,7 +117,7 @@ def test_an_upstream_that_takes_files_gets_the_pdf_itself(scripted_stack: Callab
         with anthropic.Anthropic(base_url=stack.base_url, api_key="any") as client:
             for name in ("files", "plain"):
                 client.messages.create(model=f"{name}/test-model", max_tokens=9, messages=turns)
-        part = {"filename": "Lighthouse Report", "file_data": f"data:application/pdf;base64,{PDF_DATA}"}
+        part = {"filename": "Lighthouse Report.pdf", "file_data": f"data:application/pdf;base64,{PDF_DATA}"}
         file, text = {"type": "file", "file": part}, {"type": "text", "text": Has("Bakery Menu", "plum cake")}
         expected = [
             {"role": "user", "content": [file, text, text_block("Read.")]},

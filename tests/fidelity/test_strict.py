@@ -7,7 +7,7 @@ import pytest
 
 from llama_stack_messages_provider.policy import POLICIES, Kind
 from tests.conftest import Fleet
-from tests.fidelity.cases import CALL, HELLO, Json
+from tests.fidelity.cases import CALL, HELLO, LOOK, Json
 from tests.support.personalities import anthropic
 from tests.support.stack import Stack, openai_provider
 from tests.support.upstream import ScriptedUpstream
@@ -20,7 +20,7 @@ EXAMPLES: Mapping[Kind, Mapping[str, Json]] = {
     "setting": {name: {**MINIMAL, **more} for name, more in SETTINGS.items()},
     "block": BLOCKS,
     "block field": BLOCK_FIELDS,
-    "tool": {name: {**MINIMAL, "tools": [tool]} for name, tool in TOOLS.items()},
+    "tool": {name: {**MINIMAL, "tools": [tool, {**LOOK, "name": "see"}]} for name, tool in TOOLS.items()},
 }
 DROPPED = {
     f"{kind}: {name}": EXAMPLES[kind][name]

@@ -6,7 +6,18 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
-from tests.translate.helpers import PNG, assistant, image, text, tool_result, tool_use, translated, user
+from tests.translate.helpers import (
+    PNG,
+    assistant,
+    image,
+    system,
+    text,
+    tool,
+    tool_result,
+    tool_use,
+    translated,
+    user,
+)
 
 type Json = dict[str, Any]
 
@@ -125,13 +136,30 @@ def test_the_same_block_in_a_tool_result_is_carried_too(case: Case) -> None:
     assert translation.dropped == [name.replace("messages.0.content.0", where) for name in case.dropped]
 
 
+TAB = {"tab_id": "1", "title": "A", "url": "https://x.test"}
+DOWNLOAD = {"download_id": "d", "url": "https://x.test/a"}
+CHANGES = [
+    {"type": "tab_opened", "tab_id": "1"},
+    {"type": "download_started", **DOWNLOAD},
+    {"type": "download_completed", "path": "/tmp/a", **DOWNLOAD},
+    {"type": "download_failed", "error": "disk full", **DOWNLOAD},
+    {"type": "hologram_shown"},
+]
+
+
 @pytest.mark.parametrize(
     ("block", "words"),
     [
         ({"type": "tool_reference", "tool_name": "look"}, "The tool look is available now."),
         (
-            {"type": "browser_state", "tabs": [{"tab_id": "1", "title": "A", "url": "https://x.test"}]},
-            "<browser_state>\n1: A (https://x.test)\n</browser_state>",
+            {"type": "browser_state", "tabs": [TAB, {**TAB, "tab_id": "2", "active": True}]},
+            "<browser_state>\n1: A (https://x.test)\n2: A (https://x.test), active\n</browser_state>",
+        ),
+        (
+            {"type": "browser_state", "tabs": [TAB], "state_changes": CHANGES},
+            "<browser_state>\n1: A (https://x.test)\nDownload of https://x.test/a started\n"
+            "Download of https://x.test/a completed: /tmp/a\nDownload of https://x.test/a failed: disk full\n"
+            "</browser_state>",
         ),
     ],
 )
@@ -140,6 +168,30 @@ def test_blocks_of_tool_results_alone_are_text(block: Json, words: str) -> None:
 
     assert translation.params["messages"][1]["content"] == words
     assert translation.dropped == []
+
+
+def test_a_tool_is_called_what_the_model_knows_it_by() -> None:
+    long = "mcp__" + "a_server_with_a_long_name__" * 4 + "look"
+    reference = {"type": "tool_reference", "tool_name": long}
+    found = {"type": "tool_search_tool_search_result", "tool_references": [reference]}
+    changed = {"type": "tool_reference", "name": long}
+    given = [
+        user("Hi"),
+        assistant(
+            {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_1", "content": found}, tool_use("a", "Search")
+        ),
+        user(tool_result("a", [reference]), text("?")),
+        system({"type": "tool_addition", "tool": changed}, {"type": "tool_removal", "tool": changed}),
+    ]
+
+    params = translated(*given, tools=[tool(long)]).params
+
+    name = params["tools"][0]["function"]["name"]
+    here, gone = f"The tool {name} is available now.", f"The tool {name} is no longer available."
+    _, searched, result, _, told = (message["content"] for message in params["messages"])
+    assert searched == f'<server_tool_result type="tool_search_tool_result">\n{here}\n</server_tool_result>'
+    assert result == here
+    assert told == f"{here}\n\n{gone}"
 
 
 # --- the history of server tools ---
@@ -193,6 +245,15 @@ HISTORY = [
         '<server_tool_result type="code_execution_tool_result">\n'
         '{"type":"code_execution_result","stdout":"1\\n","stderr":"","return_code":0,"content":[]}\n'
         "</server_tool_result>",
+    ),
+    (
+        {
+            "type": "tool_search_tool_result",
+            "tool_use_id": "srvtoolu_1",
+            "content": {"type": "tool_search_tool_result_error", "error_code": "unavailable"},
+        },
+        '<server_tool_result type="tool_search_tool_result">\n'
+        '{"type":"tool_search_tool_result_error","error_code":"unavailable"}\n</server_tool_result>',
     ),
     (
         {"type": "mcp_tool_use", "id": "m", "name": "look", "server_name": "files", "input": {}},

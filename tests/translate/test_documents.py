@@ -100,14 +100,27 @@ def test_a_pdf_in_a_tool_result_is_text_there() -> None:
     )
 
 
-@pytest.mark.parametrize("title", [None, "Report.pdf"])
-def test_an_engine_that_takes_files_gets_the_file(title: str | None) -> None:
+@pytest.mark.parametrize(
+    ("title", "name"), [(None, "document.pdf"), ("Report.PDF", "Report.PDF"), ("Report of 1.5.", "Report of 1.5..pdf")]
+)
+def test_an_engine_that_takes_files_gets_the_file(title: str | None, name: str) -> None:
     data = pdf("Hello.")
 
     translation = translated(user(pdf_block(data, title=title)), dialect="openai")
 
-    file = {"filename": title or "document.pdf", "file_data": f"data:application/pdf;base64,{data}"}
+    file = {"filename": name, "file_data": f"data:application/pdf;base64,{data}"}
     assert translation.params["messages"] == [{"role": "user", "content": [{"type": "file", "file": file}]}]
+
+
+def test_what_was_said_about_a_file_stands_before_it() -> None:
+    given = pdf_block(pdf("Hello."), title="Report", context="Of 1999.", citations={"enabled": True})
+
+    translation = translated(user(given), dialect="openai")
+
+    [context, file] = translation.params["messages"][0]["content"]
+    assert context == text('<context title="Report">\nOf 1999.\n</context>')
+    assert file["file"]["filename"] == "Report.pdf"
+    assert translation.dropped == ["messages.0.content.0.citations"]
 
 
 def test_an_assistants_pdf_is_text_even_there() -> None:

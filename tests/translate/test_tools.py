@@ -12,6 +12,7 @@ from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.response import to_message
 from llama_stack_messages_provider.translate.stream import StreamTranslator
 from llama_stack_messages_provider.translate.tools import ToolNames
+from llama_stack_messages_provider.translate.toolset_schemas import TOOLSETS
 from tests.support.laws import fold
 from tests.support.wire import call, chat_chunks, chat_completion
 from tests.translate.helpers import assistant, tool, tool_result, tool_use, translated, user
@@ -65,11 +66,22 @@ DEFINITIONS = [
     Case("the type null", [tool(type=None)], [function()]),
     Case(
         "options of Anthropic's alone",
-        [tool(defer_loading=True, eager_input_streaming=True, input_examples=[{}], allowed_callers=["direct"])],
+        [tool(defer_loading=True, eager_input_streaming=True, allowed_callers=["direct"])],
         [function()],
     ),
+    Case(
+        "examples of inputs",
+        [tool(description="Looks.", input_examples=[{"at": "é"}, {}])],
+        [function(description='Looks.\n\nExamples of its input:\n{"at":"é"}\n{}')],
+    ),
+    Case(
+        "examples without a description",
+        [tool(input_examples=[{}])],
+        [function(description="Examples of its input:\n{}")],
+    ),
+    Case("no examples", [tool(input_examples=[])], [function()]),
     Case("a server tool", [WEB_SEARCH, tool()], [function()], ["tools.0"]),
-    Case("an MCP toolset", [{"type": "mcp_toolset", "mcp_server_name": "x"}], [], ["tools.0"]),
+    Case("an MCP toolset", [tool(), {"type": "mcp_toolset", "mcp_server_name": "x"}], [function()], ["tools.1"]),
     Case("something new", [tool(), {"type": "hologram_20310101", "depth": 3}], [function()], ["tools.1"]),
     Case("something new that looks like a tool", [tool(type="custom_20310101")], [function()]),
     Case("something new with odd fields", [{"type": "x", "name": 3, "input_schema": []}], [], ["tools.0"]),
@@ -96,6 +108,24 @@ def test_client_tools_come_with_their_documented_schemas() -> None:
     assert translation.dropped == []
 
 
+def test_examples_of_a_client_tool_s_inputs_are_told_once() -> None:
+    given = {**BASH, "input_examples": [{"command": "ls"}]}
+    [plain] = translated(tools=[BASH]).params["tools"]
+
+    [told] = translated(tools=[given]).params["tools"]
+    [again] = translated(tools=[given]).params["tools"]
+
+    words = plain["function"]["description"] + '\n\nExamples of its input:\n{"command":"ls"}'
+    assert told == again == {**plain, "function": {**plain["function"], "description": words}}
+
+
+def test_a_client_tool_cannot_be_strict() -> None:
+    translation = translated(tools=[{**BASH, "strict": True}])
+
+    assert translation.params["tools"] == translated(tools=[BASH]).params["tools"]
+    assert translation.dropped == ["tools.0.strict"]
+
+
 def test_a_tool_that_is_added_in_mid_conversation_is_offered() -> None:
     added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": tool("count")}}
     given = [user("Hi"), assistant("Yes"), user(added)]
@@ -110,7 +140,7 @@ def test_a_tool_that_is_added_in_mid_conversation_is_offered() -> None:
 def test_a_server_tool_that_is_added_is_named_where_it_stands() -> None:
     added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": WEB_SEARCH}}
 
-    assert translated(user("Hi"), user(added)).dropped == ["messages.1.content.0.tool.definition"]
+    assert translated(user("Hi"), user(added), tools=[tool()]).dropped == ["messages.1.content.0.tool.definition"]
 
 
 # --- the choice ---
@@ -148,7 +178,13 @@ CHOICES = [
     ),
     Choice("parallel calls by default", {"type": "auto", "disable_parallel_tool_use": False}, {"tool_choice": "auto"}),
     Choice("none without tools", {"type": "none"}, {}, tools=[]),
-    Choice("auto where no tool is left", {"type": "auto", "disable_parallel_tool_use": True}, {}, tools=[WEB_SEARCH]),
+    Choice("none where no tool is left", {"type": "none", "disable_parallel_tool_use": True}, {}, tools=[WEB_SEARCH]),
+    Choice(
+        "auto where the members of a toolset are off",
+        {"type": "auto"},
+        {},
+        tools=[{**BROWSER, "configs": {name: {"enabled": False} for name in TOOLSETS[BROWSER["type"]].members}}],
+    ),
 ]
 
 
@@ -164,22 +200,26 @@ REFUSED = [
     ([], {"type": "any"}, "tool_choice: may only be specified while providing tools"),
     ([tool()], {"type": "tool", "name": "gone"}, "tool_choice.name: there is no tool named gone"),
     (
-        [WEB_SEARCH],
+        [tool(), WEB_SEARCH],
         {"type": "tool", "name": "web_search"},
         "tool_choice.name: web_search is a tool that this server cannot run",
     ),
+    *(
+        ([WEB_SEARCH], choice, "tools: the only tools are ones that this server cannot run (web_search_20250305)")
+        for choice in (None, {"type": "auto"}, {"type": "any"}, {"type": "tool", "name": "web_search"})
+    ),
     (
-        [WEB_SEARCH],
+        [{**BROWSER, "configs": {name: {"enabled": False} for name in TOOLSETS[BROWSER["type"]].members}}],
         {"type": "any"},
-        "tool_choice: the only tools are ones that this server cannot run (web_search_20250305)",
+        "tool_choice: there is no tool to call",
     ),
 ]
 
 
 @pytest.mark.parametrize(("tools", "choice", "message"), REFUSED, ids=[message[:50] for _, _, message in REFUSED])
-def test_a_choice_that_cannot_be_honoured_is_refused(tools: list[Json], choice: Json, message: str) -> None:
+def test_a_choice_that_cannot_be_honoured_is_refused(tools: list[Json], choice: Json | None, message: str) -> None:
     with pytest.raises(InvalidRequestError) as refusal:
-        translated(tools=tools, tool_choice=choice)
+        translated(tools=tools, **({"tool_choice": choice} if choice else {}))
 
     assert refusal.value.message == message
     assert refusal.value.status == 400
