@@ -63,8 +63,8 @@ FEATURES: Mapping[str, list[Json]] = {
         {"tools": [{"type": "bash_20250124", "name": "bash"}]},
         {"tools": [TOOL, {"type": "memory_20250818", "name": "memory"}]},
     ],
-    "server_tool": [{"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]}],
-    "web_search": [{"tools": [{"type": "web_search_20250305", "name": "web_search"}]}],
+    "server_tool": [{"tools": [TOOL, {"type": "web_fetch_20250910", "name": "web_fetch"}]}],
+    "web_search": [{"tools": [TOOL, {"type": "web_search_20250305", "name": "web_search"}]}],
     "server_tool_history": [
         history(SEARCH, {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []})
     ],
