@@ -6,6 +6,7 @@ from tests.support.upstream import (
     RecordedRequest,
     Reply,
     call,
+    chat_completion,
     completion_usage,
     delta,
     encode_chunks,
@@ -31,6 +32,14 @@ def refused(request: RecordedRequest) -> Reply:
     message = {"role": "assistant", "content": None, "refusal": "I will not."}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     return json_reply({"id": "c", "object": "chat.completion", "choices": [choice], "usage": completion_usage()})
+
+
+def stopped_at_end(request: RecordedRequest) -> Reply:
+    """llama.cpp, which tells the stop sequence it met only where it is asked to be verbose."""
+    beside = {"__verbose": {"stopping_word": "END"}} if request.json.get("verbose") else {}
+    if request.json.get("stream"):
+        return stream_reply(encode_chunks([delta("Hello"), {**delta(finish_reason="stop"), **beside}]))
+    return json_reply({**chat_completion("Hello"), **beside})
 
 
 BLOCKS = [
@@ -160,6 +169,16 @@ STOPS = [
         "stop reason",
         "stop_sequence",
         {"stop_sequences": ["END"]},
+        {"stop": ["END"], "verbose": True},
+        stopped_at_end,
+        {"stop_reason": "stop_sequence", "stop_sequence": "END"},
+        upstream="llamacpp",
+        note="llama.cpp's",
+    ),
+    Case(
+        "stop reason",
+        "stop_sequence",
+        {"stop_sequences": ["END"]},
         {"stop": ["END"]},
         answer("Hello END"),
         {"stop_reason": "stop_sequence", "stop_sequence": "END"},
@@ -195,6 +214,13 @@ STOPS = [
         {},
         answer("Hello", finish_reason="length"),
         {"stop_reason": "model_context_window_exceeded"},
+    ),
+    Case(
+        "stop reason",
+        "model_context_window_exceeded",
+        reply=answer("Hello", finish_reason="model_length"),
+        returned={"stop_reason": "model_context_window_exceeded"},
+        note="in Mistral's word",
     ),
 ]
 

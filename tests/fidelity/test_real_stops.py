@@ -1,0 +1,46 @@
+"""A real llama.cpp: where it stopped is told on both routes, and a schema is kept."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+
+from tests.fidelity.cases import Json
+
+SCHEMA: Json = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 12}, "big": {"type": "boolean"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(params=["native", "translation"])
+def client(request: pytest.FixtureRequest) -> Iterator[anthropic.Anthropic]:
+    fixture = {"native": "embedded_stack", "translation": "embedded_translation_stack"}[request.param]
+    stack = request.getfixturevalue(fixture)
+    with anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client:
+        yield client
+
+
+def ask(**more: Any) -> Any:
+    messages = [{"role": "user", "content": "Say: one two three four five six seven"}]
+    return {"model": "claude-any", "max_tokens": 24, "messages": messages, **more}
+
+
+def test_the_stop_sequence_is_told(client: anthropic.Anthropic) -> None:
+    request = ask(stop_sequences=["@@", "e"])  # which every answer has sooner or later
+    whole = client.messages.create(**request)
+    with client.messages.stream(**request) as stream:
+        streamed = stream.get_final_message()
+    for message in (whole, streamed):
+        assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "e")
+
+
+def test_a_schema_with_optional_properties_is_kept(client: anthropic.Anthropic) -> None:
+    form = {"type": "json_schema", "schema": SCHEMA}
+    message = client.messages.create(**ask(max_tokens=60, extra_body={"output_config": {"format": form}}))
+    answer = json.loads(message.content[0].text)
+    assert {"city"} <= answer.keys() <= {"city", "big"}

@@ -1,0 +1,128 @@
+"""Schemas of answers: strict wherever the upstream takes them so, and never a reason to fail."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Fleet
+from tests.fidelity.cases import HELLO, Json, answer
+from tests.support.upstream import RecordedRequest, Reply, Responder, ScriptedUpstream, json_reply
+
+CHAT = "/v1/chat/completions"
+CLOSED: Json = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+OPEN: Json = {**CLOSED, "properties": {**CLOSED["properties"], "country": {"type": "string"}}}
+LOST = "output_config.format.strict"
+ANSWER = '{"city": "Paris"}'
+
+
+def played(reply: Responder, request: RecordedRequest) -> Reply:
+    return reply(request) if callable(reply) else reply
+
+
+def openai_like(request: RecordedRequest) -> Reply:
+    """An upstream that guarantees no schema with optional properties, and says so as OpenAI does."""
+    schema: Any = (request.json.get("response_format") or {}).get("json_schema", {})
+    missing = set(schema.get("schema", {}).get("properties", ())) - set(schema.get("schema", {}).get("required", ()))
+    if schema.get("strict") and missing:
+        said = (
+            "Invalid schema for response_format 'answer': In context=(), 'required' is required to be supplied and to "
+            f"be an array including every key in properties. Missing '{missing.pop()}'."
+        )
+        return json_reply({"error": {"message": said, "type": "invalid_request_error"}}, status=400)
+    return played(answer(ANSWER), request)
+
+
+@dataclass
+class Side:
+    """A client, and a model of its own: what is learned of a model is kept."""
+
+    http: httpx.Client
+    upstream: ScriptedUpstream
+    model: str
+
+    def ask(self, schema: Json, *, stream: bool = False, strict: bool = False) -> httpx.Response:
+        form = {"type": "json_schema", "schema": schema}
+        return self.post({"output_config": {"format": form}, "stream": stream}, strict=strict)
+
+    def post(self, more: Json, *, strict: bool = False) -> httpx.Response:
+        body = {"model": self.model, "max_tokens": 99, "messages": [HELLO], **more}
+        headers = {"x-messages-strict": "true"} if strict else {}
+        return self.http.post("/v1/messages", json=body, headers=headers)
+
+
+@pytest.fixture
+def side(fleet: Fleet, request: pytest.FixtureRequest) -> Iterator[Side]:
+    upstream = fleet.upstreams["fastapi"]
+    upstream.reply(CHAT, openai_like)
+    with httpx.Client(base_url=fleet.base_url, timeout=60) as http:
+        yield Side(http, upstream, f"fastapi/{request.node.name}")
+
+
+def sent(upstream: ScriptedUpstream) -> list[tuple[Json, bool | None]]:
+    """Schema and strictness of each request."""
+    forms = [request.json["response_format"]["json_schema"] for request in upstream.requests_to(CHAT)]
+    return [(form["schema"], form.get("strict")) for form in forms]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_schema_that_is_refused_strictly_is_sent_without_and_that_is_remembered(stream: bool, side: Side) -> None:
+    for _ in range(2):
+        answered = side.ask(OPEN, stream=stream)
+        assert answered.status_code == 200, answered.text
+        assert answered.headers["x-messages-dropped"] == LOST
+        assert "end_turn" in answered.text
+    assert sent(side.upstream) == [(OPEN, True), (OPEN, None), (OPEN, None)]
+
+
+def test_other_schemas_of_the_model_stay_strict(side: Side) -> None:
+    side.ask(OPEN)
+    answered = side.ask(CLOSED)
+    assert answered.json()["content"][0]["text"] == ANSWER
+    assert "x-messages-dropped" not in answered.headers
+    assert sent(side.upstream)[-1] == (CLOSED, True)
+
+
+def test_strict_mode_tells_the_refusal_at_first_and_later(side: Side) -> None:
+    refused = side.ask(OPEN, strict=True)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].startswith("Invalid schema for response_format")
+    assert side.ask(OPEN).status_code == 200  # and now it is known
+    refused = side.ask(OPEN, strict=True)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].startswith(f"{LOST}: cannot be honoured")
+    assert side.ask(CLOSED, strict=True).status_code == 200
+
+
+def test_what_a_model_is_known_to_refuse_is_refused_in_strict_mode(side: Side) -> None:
+    def no_temperature(request: RecordedRequest) -> Reply:
+        if "temperature" in request.json:
+            return json_reply({"error": {"message": "Unsupported parameter: 'temperature'"}}, status=400)
+        return openai_like(request)
+
+    side.upstream.reply(CHAT, no_temperature)
+    assert side.post({"temperature": 0.5}).headers["x-messages-dropped"] == "temperature"
+    for _ in range(2):
+        refused = side.post({"temperature": 0.5}, strict=True)
+        assert refused.status_code == 400
+        assert "temperature" in refused.json()["error"]["message"]
+
+
+def test_the_limit_of_a_model_is_no_end_of_its_window(side: Side) -> None:
+    """An answer that a lower limit of the model's own cut off has reached its limit."""
+
+    def small(request: RecordedRequest) -> Reply:
+        if request.json["max_tokens"] > 5:
+            said = "max_tokens is too large: 99. This model supports at most 5 completion tokens"
+            return json_reply({"error": {"message": said}}, status=400)
+        return played(answer("Hello", finish_reason="length"), request)  # five tokens
+
+    side.upstream.reply(CHAT, small)
+    assert side.post({}).json()["stop_reason"] == "max_tokens"
