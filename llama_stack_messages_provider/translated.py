@@ -1,5 +1,6 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from llama_stack_messages_provider.translate.healing import Remedy, remedy_for
 from llama_stack_messages_provider.translate.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translate.response import to_message
 from llama_stack_messages_provider.translate.signatures import Signer
+from llama_stack_messages_provider.translate.sources import has_pdfs
 from llama_stack_messages_provider.translate.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
 
@@ -53,6 +55,12 @@ class TranslatedRoute:
         for remedy in learned:
             _apply(remedy, translation)
         return translation
+
+    async def translated(self, plan: Plan, request: Mapping[str, Any], *, strict: bool) -> Translation:
+        """As `translate`, in a thread where PDFs are to be read: a long one takes a second."""
+        if has_pdfs(request):
+            return await asyncio.to_thread(self.translate, plan, request, strict=strict)
+        return self.translate(plan, request, strict=strict)
 
     async def complete(
         self, plan: Plan, request: Mapping[str, Any], translation: Translation, message_id: str
@@ -137,7 +145,7 @@ class TranslatedRoute:
             try:
                 return await attempt()
             except InvalidRequestError as exc:
-                self._remedy(exc, plan, request, translation)
+                await self._remedy(exc, plan, request, translation)
         return await attempt()
 
     def _back(self, plan: Plan, translation: Translation) -> dict[str, Any]:
@@ -164,11 +172,13 @@ class TranslatedRoute:
             self._remedies.setdefault(plan.target.identifier, []).append(remedy)
         return remedy
 
-    def _remedy(self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation) -> None:
+    async def _remedy(
+        self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation
+    ) -> None:
         """Change the translation so that the upstream takes it."""
         remedy = self.learn(refusal, plan, translation.params, strict=translation.strict)
         if remedy.translates_anew:
-            anew = self.translate(plan, request, strict=translation.strict)
+            anew = await self.translated(plan, request, strict=translation.strict)
             translation.params, translation.dropped = anew.params, anew.dropped
         else:
             _apply(remedy, translation)

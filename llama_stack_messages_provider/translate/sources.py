@@ -1,11 +1,32 @@
-"""Documents given by URL: where they stand in a request, and the request with what was found there in their place."""
+"""Documents that cost time before they can be read: PDFs, and those given by URL.
+
+Where they stand in a request, and the request with what was found at the URLs in their place.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["document_urls", "with_documents"]
+__all__ = ["document_urls", "has_pdfs", "with_documents"]
 
 Block = dict[str, Any]
+
+
+def has_pdfs(request: Mapping[str, Any]) -> bool:
+    """Whether a validated request has PDFs in it, to be read."""
+    contents = (message.get("content") for message in request["messages"])
+    return any(map(_has_pdf, contents))
+
+
+def _has_pdf(content: Any) -> bool:
+    """Whether there is a PDF in a turn, in a result, or in a page that an earlier server fetched."""
+    if isinstance(content, Mapping):
+        return _is_pdf(content) or _has_pdf(content.get("content"))
+    return isinstance(content, list) and any(map(_has_pdf, content))
+
+
+def _is_pdf(block: Mapping[str, Any]) -> bool:
+    source = block.get("source") if block.get("type") == "document" else None
+    return isinstance(source, Mapping) and source.get("type") == "base64"
 
 
 def document_urls(request: Mapping[str, Any]) -> dict[str, str]:
