@@ -31,6 +31,7 @@ from anthropic.types.messages import (
     batch_list_params,
 )
 from anthropic.types.shared import ErrorResponse, ErrorType
+from pydantic import BaseModel
 from typing_extensions import TypedDict
 
 from llama_stack_messages_provider.api import models
@@ -101,45 +102,62 @@ def optional(kinds: Iterable[Any]) -> set[str]:
     return {name for kind in kinds for name in fields(kind) if name not in required(kind)}
 
 
-PROMPTS = (*CREATE, *COUNT)
-TURNS = objects(PROMPTS, "messages")
-BLOCKS = objects(TURNS, "content")
-RESULTS = objects(objects(TURNS, "content", "tool_result"), "content")
-CLIENT_TOOLS = [
-    kind for tag, kind in at(PROMPTS, "tools") if (policy := policy_of("tool", tag)) and policy.translated != "dropped"
-]
-EVENTS = {tag: found for union in STREAMS for tag, found in variants(union).items()}
-
-
-def settings() -> Iterator[str]:
+def settings(prompts: Iterable[Any]) -> Iterator[str]:
     yield "message.system"
     for holder in ("thinking", "output_config", "metadata", "tool_choice"):
-        kinds = objects(PROMPTS, holder)
+        kinds = objects(prompts, holder)
         yield from (f"{holder}.{name}" for name in params(kinds) - {"type"})
-    yield from (f"thinking.{tag}" for tag in tags(PROMPTS, "thinking"))
-    yield from (f"message.{name}" for name in params(TURNS) - {"role", "content"})
+    yield from (f"thinking.{tag}" for tag in tags(prompts, "thinking"))
+    yield from (f"message.{name}" for name in params(objects(prompts, "messages")) - {"role", "content"})
 
 
-SDK: dict[Kind, set[str]] = {
-    "parameter": params((*PROMPTS, *CREATE_BATCH, *LIST_BATCHES)) - HEADERS,
-    "setting": set(settings()),
-    "header": params((*PROMPTS, *CREATE_BATCH, *LIST_BATCHES)) & HEADERS,
-    "block": tags(TURNS, "content") | tags(objects(TURNS, "content", "tool_result"), "content"),
-    "block field": optional((*BLOCKS, *RESULTS)),
-    "source": {
-        f"{block} {source}"
-        for block in ("image", "document")
-        for source in tags(objects(TURNS, "content", block), "source")
-    },
-    "tool": tags(PROMPTS, "tools"),
-    "tool field": optional(CLIENT_TOOLS),
-    "tool choice": tags(PROMPTS, "tool_choice"),
-    "response block": tags(MESSAGES, "content") | tags(EVENTS["content_block_start"], "content_block"),
-    "delta": {tag for union in STREAMS for tag in tags(variants(union)["content_block_delta"], "delta")},
-    "event": set(EVENTS),
-    "stop reason": {reason for message in MESSAGES for reason in literals(fields(message)["stop_reason"])},
-    "error": tags((ErrorResponse,), "error") | set(literals(ErrorType)),
-}
+def said_by_clients(prompts: Iterable[Any], batches: Iterable[Any] = ()) -> dict[Kind, set[str]]:
+    """All that requests can say, in the policy table's terms."""
+    turns = objects(prompts, "messages")
+    blocks = objects(turns, "content")
+    results = objects(objects(turns, "content", "tool_result"), "content")
+    tools = [kind for tag, kind in at(prompts, "tools") if not is_dropped("tool", tag)]
+    return {
+        "parameter": params((*prompts, *batches)) - HEADERS,
+        "setting": set(settings(prompts)),
+        "header": params((*prompts, *batches)) & HEADERS,
+        "block": tags(turns, "content") | tags(objects(turns, "content", "tool_result"), "content"),
+        "block field": optional((*blocks, *results)),
+        "source": {
+            f"{block} {source}"
+            for block in ("image", "document")
+            for source in tags(objects(turns, "content", block), "source")
+        },
+        "tool": tags(prompts, "tools"),
+        "tool field": optional(tools),
+        "tool choice": tags(prompts, "tool_choice"),
+    }
+
+
+def said_by_servers(
+    messages: Iterable[Any], streams: Iterable[Any], errors: Iterable[Any], error_types: Any
+) -> dict[Kind, set[str]]:
+    """All that answers can say, in the policy table's terms."""
+    events = [(tag, kind) for union in streams for tag, kinds in variants(union).items() for kind in kinds]
+    starts = [kind for tag, kind in events if tag == "content_block_start"]
+    deltas = [kind for tag, kind in events if tag == "content_block_delta"]
+    return {
+        "response block": tags(messages, "content") | tags(starts, "content_block"),
+        "delta": tags(deltas, "delta"),
+        "event": {tag for tag, _ in events},
+        "stop reason": {reason for message in messages for reason in literals(fields(message)["stop_reason"])},
+        "error": tags(errors, "error") | set(literals(error_types)),
+    }
+
+
+def is_dropped(kind: Kind, name: str) -> bool:
+    policy = policy_of(kind, name)
+    return policy is None or policy.translated == "dropped"
+
+
+PROMPTS = (*CREATE, *COUNT)
+BATCHES = (*CREATE_BATCH, *LIST_BATCHES)
+SDK = said_by_clients(PROMPTS, BATCHES) | said_by_servers(MESSAGES, STREAMS, (ErrorResponse,), ErrorType)
 
 BEYOND_THE_SDK: dict[Kind, set[str]] = {
     # Documented, and sent as `extra_body` or by older and other clients.
@@ -156,8 +174,11 @@ def test_everything_has_a_policy_and_every_policy_is_about_something(kind: Kind)
     assert set(POLICIES[kind]) == SDK[kind] | BEYOND_THE_SDK.get(kind, set())
 
 
-def test_policies_of_what_is_lost_say_why() -> None:
-    assert all(policy.reason for table in POLICIES.values() for policy in table.values())
+def test_every_policy_is_for_each_route_and_says_why() -> None:
+    policies = [policy for table in POLICIES.values() for policy in table.values()]
+    assert {policy.native for policy in policies} == {"forwarded"}
+    assert {policy.translated for policy in policies} == {"mapped", "emulated", "dropped", "refused"}
+    assert all(policy.reason for policy in policies)
 
 
 @pytest.mark.parametrize(
@@ -181,8 +202,20 @@ def test_the_feature_table_names_everything() -> None:
     assert all(f"`{name}`" in table for kind in POLICIES for name in POLICIES[kind])
 
 
+# --- the guard itself: types as a later SDK may have them ---
+
+
 class NewBlock(TypedDict):
     type: Required[Literal["hologram"]]
+
+
+class NewSource(TypedDict):
+    type: Required[Literal["beam"]]
+
+
+class NewImage(TypedDict):
+    type: Required[Literal["image"]]
+    source: Required[NewSource]
 
 
 class NewText(TypedDict):
@@ -193,17 +226,67 @@ class NewText(TypedDict):
 
 class NewTurn(TypedDict):
     role: Required[Literal["user", "spirit"]]
-    content: Required[list[NewBlock | NewText]]
+    content: Required[list[NewBlock | NewText | NewImage]]
+    tone: str
 
 
 class NewOutput(TypedDict):
     effort: Literal["high", "heroic"]
 
 
+class NewThinking(TypedDict):
+    type: Required[Literal["dreaming"]]
+
+
+class NewTool(TypedDict):
+    type: Required[Literal["loom_20270101"]]
+
+
+class NewBash(TypedDict):
+    type: Required[Literal["bash_20250124"]]
+    shell: str
+
+
+class NewChoice(TypedDict):
+    type: Required[Literal["some"]]
+
+
 class NewRequest(TypedDict):
     messages: Required[list[NewTurn]]
     output_config: NewOutput
+    thinking: NewThinking
+    tools: list[NewTool | NewBash]
+    tool_choice: NewChoice
     aura: str
+
+
+class NewMessage(BaseModel):
+    type: Literal["message"]
+    content: list[NewBlock]
+    stop_reason: Literal["end_turn", "boredom"]
+
+
+class NewDelta(TypedDict):
+    type: Required[Literal["light_delta"]]
+
+
+class NewBlockDelta(TypedDict):
+    type: Required[Literal["content_block_delta"]]
+    delta: Required[NewDelta]
+
+
+class NewBlockStart(TypedDict):
+    type: Required[Literal["content_block_start"]]
+    content_block: Required[NewBlock]
+
+
+class NewEvent(TypedDict):
+    type: Required[Literal["message_glow"]]
+
+
+class NewErrors(TypedDict):
+    type: Required[Literal["error"]]
+    error: Required[NewEvent]
 
 
 def test_the_guard_sees_new_parameters_fields_types_and_values() -> None:
@@ -211,7 +294,46 @@ def test_the_guard_sees_new_parameters_fields_types_and_values() -> None:
         "aura: field",
         "messages<spirit>: type",
         "messages<user>.content<hologram>: type",
+        "messages<user>.content<image>.source<beam>: type",
         "messages<user>.content<text>.font: field",
         "messages<user>.role: values spirit",
+        "messages<user>.tone: field",
         "output_config.effort: values heroic",
+        "thinking<dreaming>: type",
+        "tool_choice<some>: type",
+        "tools<bash_20250124>.shell: field",
+        "tools<loom_20270101>: type",
     ]
+    assert unknown_to(models.Message, NewMessage) == [
+        "<message>.content<hologram>: type",
+        "<message>.stop_reason: values boredom",
+    ]
+    assert unknown_to(models.MessageStreamEvent, NewBlockDelta | NewBlockStart | NewEvent) == [
+        "<content_block_delta>.delta<light_delta>: type",
+        "<content_block_start>.content_block<hologram>: type",
+        "<message_glow>: type",
+    ]
+    assert unknown_to(models.ErrorResponse, NewErrors) == ["<error>.error<message_glow>: type"]
+
+
+def test_the_guard_sees_what_has_no_policy() -> None:
+    later = said_by_clients([NewRequest]) | said_by_servers(
+        [NewMessage], [NewBlockDelta | NewBlockStart | NewEvent], [NewErrors], Literal["api_error", "moon_error"]
+    )
+    unknown = {kind: names - set(POLICIES[kind]) for kind, names in later.items()}
+    assert {kind: names for kind, names in unknown.items() if names} == {
+        "parameter": {"aura"},
+        "setting": {"thinking.dreaming", "message.tone"},
+        "block": {"hologram"},
+        "block field": {"font"},
+        "source": {"image beam"},
+        "tool": {"loom_20270101"},
+        "tool field": {"shell"},
+        "tool choice": {"some"},
+        "response block": {"hologram"},
+        "delta": {"light_delta"},
+        "event": {"message_glow"},
+        "stop reason": {"boredom"},
+        "error": {"message_glow", "moon_error"},
+    }
+    assert set(later) == set(POLICIES)
