@@ -1,8 +1,9 @@
 """Documents given by URL, fetched before their request is translated; only where `translation.fetch_urls` is on.
 
 A server that fetches what strangers name can be sent to where only it can reach. So a name is resolved first, each of
-its addresses must belong to the public internet, and the connection goes to those very addresses: a second look-up
-might say something else. Redirects are followed one by one under the same rules, and no proxy is asked.
+its addresses must belong to the public internet or to a network that is configured, and the connection goes to those
+very addresses: a second look-up might say something else. Redirects are followed one by one under the same rules, and
+no proxy is asked.
 
 Source: https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Prevention_Cheat_Sheet.html
 """
@@ -12,7 +13,7 @@ import base64
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 import aiohttp
@@ -22,10 +23,11 @@ from yarl import URL
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.sources import document_urls, with_documents
 
-__all__ = ["DocumentFetcher", "FetchLimits", "addresses_of", "is_public"]
+__all__ = ["DocumentFetcher", "FetchLimits", "addresses_of", "allowing", "is_public"]
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Allowed = Callable[[str], bool]
+Network = IPv4Network | IPv6Network
 
 _MOST_REDIRECTS = 3
 _MOST_DOCUMENTS = 20
@@ -126,7 +128,7 @@ class DocumentFetcher:
         addresses = await self._resolve(url.host, url.port)
         # One that is not allowed tells what kind of name it is.
         if not addresses or not all(map(self._allowed, addresses)):
-            raise ValueError("its address is not one of the public internet")
+            raise ValueError("its address is not one that documents are fetched from")
         return addresses
 
     async def _read(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -182,6 +184,17 @@ def is_public(address: str) -> bool:
         if ip.is_site_local:
             return False
     return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
+
+
+def allowing(networks: Sequence[Network]) -> Allowed:
+    """Whether an address may be connected to: one of the public internet, or of these networks."""
+
+    def allowed(address: str) -> bool:
+        ip = ip_address(address)
+        plain = ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+        return is_public(address) or any(plain in network for network in networks)
+
+    return allowed
 
 
 def _source_of(body: bytes, content_type: str, charset: str | None) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import asyncio
 import base64
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import anthropic
 import pytest
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
-from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, addresses_of, is_public
+from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, addresses_of, allowing, is_public
 from tests.conftest import Fleet
 from tests.fidelity.documents import pdf
 from tests.support.stack import Stack, openai_provider
@@ -132,7 +133,7 @@ async def refusal(url: str, by: DocumentFetcher) -> str:
     return caught.value.message.removeprefix(start)
 
 
-NOT_THE_INTERNET = "its address is not one of the public internet"
+NOT_THE_INTERNET = "its address is not one that documents are fetched from"
 
 INSIDE = (
     "127.0.0.1",
@@ -182,6 +183,16 @@ async def test_this_machine_is_refused_however_it_is_spelled(host: str) -> None:
         web.reply("/a", raw_reply(b"secret", content_type="text/plain"))
         assert await refusal(f"http://{host}:{web.port}/a", DocumentFetcher(LIMITS)) == NOT_THE_INTERNET
         assert web.requests == []
+
+
+@pytest.mark.parametrize("address", ["10.20.3.4", "::ffff:10.20.3.4", "fd12::1", PUBLIC])
+def test_networks_can_be_allowed(address: str) -> None:
+    assert allowing([ip_network("10.20.0.0/16"), ip_network("fd12::/16")])(address)
+
+
+@pytest.mark.parametrize("address", [*INSIDE, "10.21.0.1"])
+def test_all_others_stay_refused(address: str) -> None:
+    assert not allowing([ip_network("10.20.0.0/16"), ip_network("fd12::/16")])(address)
 
 
 async def test_a_name_is_refused_if_any_of_its_addresses_is_inside() -> None:
