@@ -51,6 +51,11 @@ _SYSTEM = re.compile(
     r"|unexpected (message )?role|(got|role) ['\"`]?system|system role",
     re.IGNORECASE,
 )
+# Mistral's templates and its tokenizer want an answer to a tool's result before the user speaks again.
+_ALTERNATE = re.compile(
+    r"roles must alternate|unexpected role ['\"`]?user['\"`]? after role ['\"`]?tool", re.IGNORECASE
+)
+_BRIDGE = {"role": "assistant", "content": "Understood."}
 # A model without eyes; what is wrong with one image, its format or its size, is for the client to know.
 _NO_IMAGES = re.compile(
     r"\b(images?|vision|multi-?modal)( (inputs?|content|data))? (is|are) not (supported|enabled|allowed)"
@@ -83,6 +88,7 @@ class Remedy:
         of_model: The limit is the model's own, and not what its window leaves.
         merge_system: Move system messages of mid-conversation to the head.
         no_images: Leave out images, and say so in their place.
+        bridge: Put a word of the assistant's between results of tools and what the user says after them.
         loosen: Ask for schemas without `strict`: for `open` ones, which have optional properties; or for `all`, which
             is for this request alone.
     """
@@ -93,6 +99,7 @@ class Remedy:
     of_model: bool = False
     merge_system: bool = False
     no_images: bool = False
+    bridge: bool = False
     loosen: Literal["open", "all"] | None = None
 
     @property
@@ -128,6 +135,8 @@ class Remedy:
             changed = _limited(changed, self.max_tokens)
         if self.loosen:
             changed = self._loosened(changed)
+        if self.bridge:
+            changed["messages"] = list(_bridged(params["messages"]))
         return changed
 
     def _loosened(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -141,6 +150,15 @@ class Remedy:
     def _loose(self, holder: dict[str, Any], key: str) -> dict[str, Any]:
         # Left out, for some engines with grammars take a false as a wish not to be guided.
         return {k: v for k, v in holder.items() if k != "strict"} if self._loosens(holder.get(key)) else holder
+
+
+def _bridged(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    last = None
+    for message in messages:
+        if last == "tool" and message["role"] == "user":
+            yield _BRIDGE
+        yield message
+        last = message["role"]
 
 
 def _limited(params: dict[str, Any], max_tokens: int) -> dict[str, Any]:
@@ -195,6 +213,8 @@ def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
         yield Remedy(rename=("max_completion_tokens", "max_tokens"))
     if _SYSTEM.search(message) and any(m["role"] == "system" for m in params["messages"][1:]):
         yield Remedy(merge_system=True)
+    if _ALTERNATE.search(message) and len(list(_bridged(params["messages"]))) > len(params["messages"]):
+        yield Remedy(bridge=True)
     if _NO_IMAGES.search(message) and _has_images(params):
         yield Remedy(no_images=True)
     if _SCHEMA.search(message) and (schemas := [schema for _, schema in _strict_schemas(params)]):
@@ -206,9 +226,9 @@ def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
 
 
 def translation_helps(message: str, request: Mapping[str, Any]) -> bool:
-    """Whether a native upstream refuses what a translation has a remedy for: a system turn, or any image."""
+    """Whether a native upstream refuses what a translation has a remedy for: an order of turns, or any image."""
     turns = any(isinstance(turn, Mapping) and turn.get("role") == "system" for turn in request["messages"])
-    return (turns and _SYSTEM.search(message) is not None) or _NO_IMAGES.search(message) is not None
+    return (turns and _SYSTEM.search(message) is not None) or any(p.search(message) for p in (_ALTERNATE, _NO_IMAGES))
 
 
 def _has_images(params: Mapping[str, Any]) -> bool:

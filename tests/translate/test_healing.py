@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.translate.errors import from_status, message_of
-from llama_stack_messages_provider.translate.healing import Remedy, remedy_for
+from llama_stack_messages_provider.translate.healing import Remedy, remedy_for, translation_helps
 
 type Json = dict[str, Any]
 
@@ -301,6 +301,44 @@ def test_a_template_that_takes_no_system_messages_later_on_gets_them_first(said:
 
 def test_a_word_about_a_system_prompt_is_not_about_its_place() -> None:
     assert remedy_for("The system prompt is not valid UTF-8", params(HI, SYSTEM)) is None
+
+
+# --- what follows the results of tools ---
+
+CALLED = {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {}}]}
+RESULT = {"role": "tool", "tool_call_id": "a", "content": "A"}
+MISTRAL = (
+    "Unexpected role 'user' after role 'tool'",
+    "Conversation roles must alternate user/assistant/user/assistant/...",
+    "After the optional system message, conversation roles must alternate user and assistant roles except for tool "
+    "calls and results.",
+)
+
+
+@pytest.mark.parametrize("said", MISTRAL)
+def test_a_template_that_wants_an_answer_to_each_result_gets_one(said: str) -> None:
+    given = params(HI, CALLED, RESULT, RESULT, HI, CALLED, RESULT, HI)
+
+    remedy = remedy_for(said, given)
+
+    assert remedy == Remedy(bridge=True)
+    assert remedy.lasts
+    assert remedy.lost(given) == []
+    said_first = {"role": "assistant", "content": "Understood."}
+    changed = remedy.apply(given)
+    assert changed == params(HI, CALLED, RESULT, RESULT, said_first, HI, CALLED, RESULT, said_first, HI)
+    assert remedy_for(said, changed) is None
+    assert remedy.apply(params(HI)) == params(HI)
+
+
+@pytest.mark.parametrize("said", MISTRAL)
+def test_where_the_order_is_right_there_is_nothing_to_put_in(said: str) -> None:
+    assert remedy_for(said, params(HI, CALLED, RESULT)) is None
+
+
+@pytest.mark.parametrize("said", MISTRAL)
+def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
+    assert translation_helps(said, {"messages": [HI]})
 
 
 # --- schemas ---
