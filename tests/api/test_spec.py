@@ -86,6 +86,10 @@ def changed(*path: str, to: Any) -> Json:
         (document(changed("required", to=[])), "body.name: required should be True"),
         (document(changed("required", to=["name", "age"])), "body.age: required should be False"),
         (document(changed("properties", "name", "minLength", to=2)), "body.name: minLength should be 1, is 2"),
+        (
+            document(changed("properties", "name", to={"type": "string", "minLength": 1, "maxLength": 9})),
+            "body.name: maxLength should be None, is 9",
+        ),
         (document(changed("properties", "name", "type", to="integer")), "body.name: type should be string, is integer"),
         (
             document(changed("properties", "name", to={"type": "string", "minLength": 1, "enum": ["x"]})),
@@ -122,6 +126,39 @@ def test_the_comparison_sees_parameters_and_answers() -> None:
     theirs = document(HELLO, parameters=[header], responses={"4XX": {"content": {"application/json": {"schema": CAT}}}})
     lines = {str(each) for each in compare(theirs, document(HELLO)).unexplained}
     assert lines == {"header anthropic-version: missing", "answer 4XX: application/json is missing"}
+
+
+def properties_of(schema: Json) -> list[str]:
+    return list(schema.get("properties", ()))
+
+
+@pytest.mark.parametrize("kind", ["removed", "made nullable", "given a default", "required the other way"])
+def test_no_property_of_a_message_s_body_can_change_unseen(kind: str) -> None:
+    """Ours, changed at each of its documented properties in turn."""
+    documented = properties_of(ANTHROPIC["components"]["schemas"]["CreateMessageParams"])
+    reference = {**ANTHROPIC, "paths": {"/v1/messages": ANTHROPIC["paths"]["/v1/messages"]}}
+    published = our_schema()
+    unseen = []
+    for name in documented:
+        ours = deepcopy(published)
+        schema = ours["components"]["schemas"]["CreateMessageRequest"]
+        change(schema, name, kind)
+        if not any(name in str(each) for each in compare(reference, ours).unexplained):
+            unseen.append(name)
+    nullable = {name for name in documented if "null" in json.dumps(schema["properties"].get(name, "null"))}
+    assert set(unseen) <= (nullable if kind == "made nullable" else set())
+
+
+def change(schema: Json, name: str, kind: str) -> None:
+    properties, required = schema["properties"], schema["required"]
+    if kind == "removed":
+        del properties[name]
+    elif kind == "made nullable":
+        properties[name] = {"anyOf": [properties[name], {"type": "null"}]}
+    elif kind == "given a default":
+        properties[name] = {**properties[name], "default": "another"}
+    else:
+        schema["required"] = [*required, name] if name not in required else [n for n in required if n != name]
 
 
 def test_a_trimmed_document_compares_like_the_whole() -> None:
