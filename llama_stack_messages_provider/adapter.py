@@ -216,7 +216,7 @@ class MessagesAdapter:
 
     async def _translated_answer(self, exchange: Exchange, way: Way) -> Response:
         exchange = await self._readable(exchange)
-        translation = self._translate(exchange, way)
+        translation = await self._translate(exchange, way)
         metrics = InferenceMetrics(way.plan.target, stream=False)
         with metrics:
             message = await self._translated.complete(way.plan, exchange.request, translation, _message_id())
@@ -230,9 +230,9 @@ class MessagesAdapter:
             return exchange
         return replace(exchange, request=dict(await self._documents.fetched(exchange.request)))
 
-    def _translate(self, exchange: Exchange, way: Way) -> Translation:
+    async def _translate(self, exchange: Exchange, way: Way) -> Translation:
         strict = _wants_strict(exchange.headers)
-        way.translation = self._translated.translate(way.plan, exchange.request, strict=strict)
+        way.translation = await self._translated.translated(way.plan, exchange.request, strict=strict)
         return way.translation
 
     def _native_body(self, exchange: Exchange, plan: Plan) -> bytes:
@@ -246,30 +246,50 @@ class MessagesAdapter:
 
     def _streamed(self, exchange: Exchange, way: Way) -> EventStream:
         start = Start(_message_id(), exchange.request["model"], exchange.request_id)
-        metrics = InferenceMetrics(way.plan.target, stream=True)
         return EventStream(
-            _told(self._events(exchange, way, start), start, metrics),
+            self._events(exchange, way, start),
             lambda: _answer_headers(exchange, way),
             start.now,
             ping_after=self._config.ping.after_seconds,
         )
 
     async def _events(self, exchange: Exchange, way: Way, start: Start) -> AsyncGenerator[bytes]:
-        """The events of a message by the planned route, or by the other one if the native endpoint is gone."""
+        """The events of a message, and a failure among them as an `error` event: an end is never invented.
+
+        Raises:
+            MessagesError: The failure, if nothing has been sent: it can still be an answer with a status.
+        """
+        begun = False
+        metrics = InferenceMetrics(way.plan.target, stream=True)
+        try:
+            with metrics:
+                while True:
+                    try:
+                        async with aclosing(await self._source(exchange, way, start)) as source:
+                            async for piece in source:
+                                if not begun:
+                                    begun = True
+                                    metrics.first()
+                                yield piece
+                        return
+                    except MessagesError as exc:
+                        if begun or way.plan.route != "native":
+                            raise
+                        await self._leave_native(way, exc, exchange.request)
+        except Exception as exc:
+            if not (begun or start.sent):
+                raise
+            logger.warning("Stream failed", request_id=start.request_id, error=repr(exc))
+            error = exc if isinstance(exc, MessagesError) else ApiError()
+            yield encode(error.body(start.request_id))
+
+    async def _source(self, exchange: Exchange, way: Way, start: Start) -> AsyncGenerator[bytes]:
+        """The events by the planned route."""
         if way.plan.route == "native":
-            try:
-                async with aclosing(self._native_events(exchange, way.plan, start)) as events:
-                    async for piece in events:
-                        yield piece
-                return
-            except MessagesError as exc:
-                await self._leave_native(way, exc, exchange.request)
+            return self._native_events(exchange, way.plan, start)
         exchange = await self._readable(exchange)
-        translation = self._translate(exchange, way)
-        stream = self._translated.stream(way.plan, exchange.request, translation, start.message_id, start)
-        async with aclosing(stream) as events:
-            async for piece in events:
-                yield piece
+        translation = await self._translate(exchange, way)
+        return self._translated.stream(way.plan, exchange.request, translation, start.message_id, start)
 
     def _native_events(self, exchange: Exchange, plan: Plan, start: Start) -> AsyncGenerator[bytes]:
         assert plan.endpoint is not None
@@ -306,13 +326,13 @@ class MessagesAdapter:
         return plan, count
 
     async def _translated_count(self, plan: Plan, prompt: Mapping[str, Any]) -> Count:
-        params = self._translated.translate(plan, prompt, strict=False).params
+        params = (await self._translated.translated(plan, prompt, strict=False)).params
         engine, infer = plan.dialect.name, partial(self._translated.infer, plan)
         try:
             return await self._counter.count(params, plan.endpoint, engine, infer)
         except InvalidRequestError as exc:
             self._translated.learn(exc, plan, params, strict=False)
-        params = self._translated.translate(plan, prompt, strict=False).params
+        params = (await self._translated.translated(plan, prompt, strict=False)).params
         return await self._counter.count(params, plan.endpoint, engine, infer)
 
     async def _native_count(self, exchange: Exchange, plan: Plan) -> Count:
@@ -398,30 +418,6 @@ class MessagesAdapter:
         message = orjson.loads(response.body)
         assert isinstance(message, dict)
         return message
-
-
-async def _told(events: AsyncGenerator[bytes], start: Start, metrics: InferenceMetrics) -> AsyncGenerator[bytes]:
-    """The events, and a failure among them as an `error` event: an end is never invented.
-
-    Raises:
-        MessagesError: The failure, if nothing has been sent: it can still be an answer with a status.
-    """
-    begun = False
-    try:
-        with metrics:
-            async for piece in events:
-                if not begun:
-                    begun = True
-                    metrics.first()
-                yield piece
-    except Exception as exc:
-        if not (begun or start.sent):
-            raise
-        logger.warning("Stream failed", request_id=start.request_id, error=repr(exc))
-        error = exc if isinstance(exc, MessagesError) else ApiError()
-        yield encode(error.body(start.request_id))
-    finally:
-        await events.aclose()
 
 
 def _fetcher(config: TranslationConfig) -> DocumentFetcher | None:

@@ -227,8 +227,11 @@ def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
 
 def translation_helps(message: str, request: Mapping[str, Any]) -> bool:
     """Whether a native upstream refuses what a translation has a remedy for: an order of turns, or any image."""
-    turns = any(isinstance(turn, Mapping) and turn.get("role") == "system" for turn in request["messages"])
-    return (turns and _SYSTEM.search(message) is not None) or any(p.search(message) for p in (_ALTERNATE, _NO_IMAGES))
+    turns = request["messages"]
+    if _SYSTEM.search(message) and any(isinstance(turn, Mapping) and turn.get("role") == "system" for turn in turns):
+        return True
+    # One turn alternates with nothing.
+    return _NO_IMAGES.search(message) is not None or (len(turns) > 1 and _ALTERNATE.search(message) is not None)
 
 
 def _has_images(params: Mapping[str, Any]) -> bool:

@@ -4,7 +4,6 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 
 import orjson
-from aiohttp import ClientResponse
 from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
@@ -87,85 +86,86 @@ class NativeMessages:
                 raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in source])))
             if not response.content_type.startswith("text/event-stream"):
                 raise not_understood(b"".join([p async for p in source]), "a stream of events")
-            if engine in REPAIRED:
-                repair = StreamRepair(
-                    sign, message_id=start.message_id, model=client_model, request_id=start.request_id
-                )
-                events = _repaired(source, response, repair)
-            else:
-                patches = PATCHES.get(engine, ())
-                relay = Relay(client_model, ping=PING, patches=patches, request_id=start.request_id)
-                events = _relayed(source, response, relay)
-            async for piece in events:
+            way = _Repaired if engine in REPAIRED else _Relayed
+            events = way(engine, client_model, sign, start)
+            try:
+                async for data in source:
+                    if piece := events.feed(data):
+                        yield start.merged(piece) if start.sent else piece
+                    if events.over:
+                        linger(response)
+            except MessagesError:
+                if not events.over:
+                    raise
+            if piece := events.close():
                 yield start.merged(piece) if start.sent else piece
+            if not events.over:
+                raise UpstreamError(_EARLY_END)
         finally:
             await source.aclose()
             response.close()  # a generator that was never begun has closed nothing
 
 
-async def _relayed(source: AsyncGenerator[bytes], response: ClientResponse, relay: Relay) -> AsyncGenerator[bytes]:
-    try:
-        async for data in source:
-            piece = relay.feed(data)
-            if not relay.started and _says_nothing(piece, ended=relay.ended):
-                continue
-            if piece:
-                yield piece
-            if (b"message_stop" in piece or b"event: error" in piece) and relay.ended:
-                linger(response)
-    except MessagesError:
-        if not (relay.started and relay.ended):
-            raise
-    if piece := relay.close():
-        yield piece
-    if not relay.ended:
-        raise UpstreamError(_EARLY_END)
+class _Relayed:
+    """Bytes as they come, cut where events end.
 
-
-def _says_nothing(piece: bytes, *, ended: bool) -> bool:
-    """Whether what comes before `message_start` is only a sign of life, which no client may see yet.
-
-    Raises:
-        MessagesError: It is the upstream's error, which can still become a status.
+    Attributes:
+        over: Whether the message has come to its end, or to its error.
     """
-    if ended:
-        raise _first_error(piece)
-    return _SIGNS_OF_LIFE.fullmatch(piece) is not None
+
+    def __init__(self, engine: Engine, client_model: str, sign: Signer, start: Start) -> None:
+        patches = PATCHES.get(engine, ())
+        self._relay = Relay(client_model, ping=PING, patches=patches, request_id=start.request_id)
+        self.over = False
+
+    def feed(self, data: bytes) -> bytes:
+        """What may be sent.
+
+        Raises:
+            MessagesError: The upstream's error before it began its message: it can still become a status.
+        """
+        return self._told(self._relay.feed(data))
+
+    def close(self) -> bytes:
+        """What was held back."""
+        return self._told(self._relay.close())
+
+    def _told(self, piece: bytes) -> bytes:
+        relay = self._relay
+        if not relay.started:
+            if relay.ended:
+                raise _first_error(piece)
+            # Only a sign of life, which no client may see yet?
+            return b"" if _SIGNS_OF_LIFE.fullmatch(piece) else piece
+        if b"message_stop" in piece or b"error" in piece:  # in a text too, where it costs a second look
+            self.over = relay.ended
+        return piece
 
 
-async def _repaired(
-    source: AsyncGenerator[bytes], response: ClientResponse, repair: StreamRepair
-) -> AsyncGenerator[bytes]:
-    decoder = SSEDecoder()
-    try:
-        async for data in source:
-            if piece := _mend(repair, decoder.decode(data)):
-                yield piece
-            if repair.finished:
-                linger(response)
-    except MessagesError:
-        if not (repair.started and repair.finished):
-            raise
-    if piece := _mend(repair, decoder.flush()):
-        yield piece
-    if repair.lost:
-        logger.warning("Parts of a native stream belonged to no block", lost=repair.lost)
-    if not repair.finished:
-        raise UpstreamError(_EARLY_END)
+class _Repaired:
+    """Events, parsed and mended; as `_Relayed` otherwise."""
 
+    def __init__(self, engine: Engine, client_model: str, sign: Signer, start: Start) -> None:
+        self._decoder = SSEDecoder()
+        self._repair = StreamRepair(sign, message_id=start.message_id, model=client_model, request_id=start.request_id)
+        self.over = False
 
-def _mend(repair: StreamRepair, received: list[ServerSentEvent]) -> bytes:
-    """The events that come of those received; bytes that need no mending stay as they are.
+    def feed(self, data: bytes) -> bytes:
+        return self._mended(self._decoder.decode(data))
 
-    Raises:
-        MessagesError: The upstream's error before it began its message: it can still become a status.
-    """
-    out = b"".join(map(repair.mended, received))
-    if repair.started:
-        return out
-    if repair.finished:
-        raise _first_error(out)
-    return b""
+    def close(self) -> bytes:
+        if self._repair.lost:
+            logger.warning("Parts of a native stream belonged to no block", lost=self._repair.lost)
+        return self._mended(self._decoder.flush())
+
+    def _mended(self, received: list[ServerSentEvent]) -> bytes:
+        piece = b"".join(map(self._repair.mended, received))
+        if not self._repair.started:
+            if self._repair.finished:
+                raise _first_error(piece)
+            return b""
+        self.over = self._repair.finished
+        return piece
 
 
 def _first_error(piece: bytes) -> MessagesError:

@@ -196,7 +196,7 @@ async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGener
     """
     watch = _Watch(response, limits.first_byte)
     try:
-        async for data in response.content.iter_any():
+        while data := await response.content.readany():
             watch.waiting = False  # a client that reads slowly is not the upstream's fault
             yield data
             watch.wait(limits.idle)
