@@ -17,6 +17,8 @@ from llama_stack_messages_provider.translate.losses import Losses
 __all__ = ["document_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
 
 _SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
+# https://platform.claude.com/docs/en/build-with-claude/pdf-support; a small file can have any number of them.
+_MOST_PAGES = 600
 _TEXT_SOURCES = frozenset({"text", "base64", "content"})
 
 
@@ -57,7 +59,7 @@ def pdf_pages(data: str, path: str) -> list[str]:
     """The text of each page of a base64 PDF.
 
     Raises:
-        InvalidRequestError: It is not base64, not a PDF, or encrypted; names `path`.
+        InvalidRequestError: It is not base64, not a PDF, encrypted, or too long; names `path`.
     """
     import logging
 
@@ -66,7 +68,11 @@ def pdf_pages(data: str, path: str) -> list[str]:
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is odd in a client's file is no news for our log
     try:
         reader = PdfReader(BytesIO(base64.b64decode("".join(data.split()), validate=True)))
+        if len(reader.pages) > _MOST_PAGES:
+            raise InvalidRequestError(f"{path}: the PDF has more than {_MOST_PAGES} pages")
         return [_encodable(page.extract_text()).strip() for page in reader.pages]
+    except InvalidRequestError:
+        raise
     except binascii.Error as exc:
         raise InvalidRequestError(f"{path}: not valid base64") from exc
     except Exception as exc:  # a large parser on a stranger's file: anything may come out of it

@@ -334,3 +334,25 @@ def test_a_template_that_wants_the_system_prompt_first_gets_it_first(client: htt
     assert len(sent) == len(SHAPES) + 1
     head = {"role": "system", "content": Has("You are Claude Code", "can be found")}
     assert differences([head, {"role": "user"}], sent[1]) == []
+
+
+def test_a_template_whose_turns_must_alternate_gets_them_so(client: httpx.Client, fleet: Fleet) -> None:
+    """Mistral's: calls and results do not count, but nobody speaks twice in a row around them."""
+    said = "After the optional system message, conversation roles must alternate user/assistant/user/assistant/..."
+
+    def mistral(request: RecordedRequest) -> Reply:
+        messages = request.json["messages"]
+        rest = messages[1:] if messages[0]["role"] == "system" else messages
+        turns = [each["role"] for each in rest if each["role"] != "tool" and not each.get("tool_calls")]
+        if turns != [("user", "assistant")[n % 2] for n in range(len(turns))]:
+            return json_reply({"error": {"message": said}}, status=400)
+        return accepted(request) if callable(accepted) else accepted
+
+    accepted = answer("Done.")
+    upstream = fleet.upstreams["fastapi"]
+    upstream.reply(CHAT, mistral)
+    for shape, (version, body) in SHAPES.items():
+        response = send(client, version, {**body, "model": "fastapi/mistral-model"})
+        assert response.status_code == 200, (shape, response.text)
+        assert "x-messages-dropped" not in response.headers or shape == "330 tools found by the server"
+    assert len(upstream.requests_to(CHAT)) == len(SHAPES) + 2

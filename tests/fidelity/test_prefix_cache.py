@@ -1,12 +1,19 @@
 """The second turn of a conversation reads the first from the cache of a real llama.cpp, as Claude Code sends them."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import anthropic
+import orjson
 import pytest
 
+from llama_stack_messages_provider.api.models import CreateMessageRequest
+from llama_stack_messages_provider.translate.dialects import DIALECTS
+from llama_stack_messages_provider.translate.native import native_body
+from llama_stack_messages_provider.translate.request import TranslationOptions, to_chat_completion
 from tests.fidelity.cases import Json
+from tests.fidelity.claude_code import SHAPES
 from tests.support.wire import text_block
 
 ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.330.{nonce}; cc_entrypoint=cli; cch={nonce};"
@@ -71,4 +78,84 @@ def test_marks_change_nothing_in_the_prompt(client: anthropic.Anthropic) -> None
     plain = turn(client, lines[0], [{"role": "user", "content": [text_block(ask)]}], topic)
     marked = turn(client, lines[1], [{"role": "user", "content": [text_block(ask, **MARK)]}], topic, **MARK)
     assert read(marked) == read(plain)
-    assert marked.usage.cache_read_input_tokens >= read(plain) - SLACK_TOKENS
+    # All of the prompt but its last token, which is always evaluated: it is the same prompt.
+    assert marked.usage.cache_read_input_tokens == read(plain) - 1
+
+
+# --- the same, for everything that Claude Code sends ---
+
+
+def without_marks(value: Any) -> Any:
+    if isinstance(value, list):
+        return [without_marks(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: without_marks(each) for name, each in value.items() if name != "cache_control"}
+
+
+def with_marks(body: Json) -> Json:
+    """A mark on the request, on each tool, and on each block that may have one."""
+    messages = [{**turn, "content": marked(turn["content"])} for turn in body["messages"] if "content" in turn]
+    tools = [{**tool, **MARK} for tool in body.get("tools", ())]
+    return {**body, **MARK, "messages": messages, "system": marked(body["system"]), "tools": tools}
+
+
+def marked(content: Any) -> Any:
+    if not isinstance(content, list):
+        return content
+    nested = ({**block, "content": marked(block["content"])} if "content" in block else block for block in content)
+    return [block if block["type"] == "thinking" else {**block, **MARK} for block in nested]
+
+
+def translated(body: Json, dialect: str = "llama.cpp") -> bytes:
+    """What is sent to an upstream that is translated to."""
+    request = {**body, "model": "m"}
+    CreateMessageRequest.model_validate(request)
+    translation = to_chat_completion(request, model="m", dialect=DIALECTS[dialect], options=TranslationOptions())
+    return orjson.dumps(translation.params)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_marks_change_nothing_of_what_is_sent(shape: str) -> None:
+    body = SHAPES[shape][1]
+    assert with_marks(body) != without_marks(body)
+    assert translated(with_marks(body)) == translated(without_marks(body)) == translated(body)
+
+
+def other_line(body: Json) -> Json:
+    first, *others = body["system"]
+    assert first["text"].startswith("x-anthropic-billing-header")
+    return {**body, "system": [text_block(ATTRIBUTION.format(nonce="9e9e9")), *others]}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_line_that_changes_changes_nothing_of_what_is_sent(shape: str) -> None:
+    body = {**SHAPES[shape][1], "model": "m"}
+    other = other_line(body)
+    assert translated(other) == translated(body)
+    one, two = (
+        native_body(orjson.dumps(each), each, model="m", engine="llama.cpp", error_marker="! ")
+        for each in (body, other)
+    )
+    assert one == two
+    assert orjson.loads(one)["system"] == body["system"][1:]
+
+
+def test_each_turn_s_messages_begin_with_those_of_the_turn_before() -> None:
+    """Blocks or a string, marked or not: what was sent stays at the front."""
+    asked: Json = {"role": "user", "content": [text_block("Look.", **MARK)]}
+    call: Json = {"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {"file_path": "/n", "limit": 2}}
+    result: Json = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [text_block("Otters.")], **MARK}
+    history: list[Json] = [
+        {**asked, "content": "Look."},
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [result]},
+        {"role": "assistant", "content": [text_block("They swim.")]},
+        {"role": "user", "content": "Why?"},
+    ]
+    requests = [[asked, *history[1:2]], history[:4], history]
+    sent = [translated({**SHAPES["330 first, stream-json"][1], "messages": messages}) for messages in requests]
+    for before, now in pairwise(orjson.loads(params) for params in sent):
+        assert now["messages"][: len(before["messages"])] == before["messages"]
+        assert now["tools"] == before["tools"]

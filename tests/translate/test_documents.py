@@ -173,6 +173,12 @@ def test_what_is_no_readable_pdf_is_refused_by_its_path(data: str, reason: str) 
     assert refusal.value.message == f"messages.0.content.1.source.data: {reason}"
 
 
+def test_a_pdf_may_have_as_many_pages_as_anthropics_api_takes() -> None:
+    assert pdf_pages(pdf(*[""] * 600), "x") == [""] * 600
+    with pytest.raises(InvalidRequestError, match=r"^x: the PDF has more than 600 pages$"):
+        pdf_pages(pdf(*[""] * 601), "x")
+
+
 def test_any_damage_to_a_pdf_is_survived() -> None:
     whole = base64.b64decode(pdf("Hello.", "World."))
 
