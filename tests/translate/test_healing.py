@@ -338,7 +338,8 @@ def test_where_the_order_is_right_there_is_nothing_to_put_in(said: str) -> None:
 
 @pytest.mark.parametrize("said", MISTRAL)
 def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
-    assert translation_helps(said, {"messages": [HI]})
+    assert translation_helps(said, {"messages": [HI, HI]})
+    assert not translation_helps(said, {"messages": [HI]})
 
 
 # --- schemas ---
