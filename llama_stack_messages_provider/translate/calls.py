@@ -87,7 +87,7 @@ class CallBook:
         return call
 
     def _find(self, fragment: Mapping[str, Any], name: str | None) -> Call:
-        index, given_id = fragment.get("index"), fragment.get("id") or None
+        index, given_id = fragment.get("index"), str(fragment.get("id") or "") or None
         call = self._by_index.get(index) if isinstance(index, int) else self._unindexed(given_id, name)
         if call is None and name and isinstance(index, int):
             call = self._open(given_id)

@@ -125,7 +125,7 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
 
     Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching (tracking cache performance).
     """
-    usage = usage or {}
+    usage = usage if isinstance(usage, Mapping) else {}
     prompt = _count(usage.get("prompt_tokens"))
     cached = min(_count(_detail(usage, "prompt_tokens_details", "cached_tokens")), prompt)
     output = _count(usage.get("completion_tokens"))

@@ -5,7 +5,14 @@ from typing import Any
 
 from llama_stack_messages_provider.translate.calls import CallBook, parse_arguments
 from llama_stack_messages_provider.translate.reasons import finished_choice, stop_of, usage_of
-from llama_stack_messages_provider.translate.stream import Restore, Sign, message_skeleton, reasoning_of, tool_use
+from llama_stack_messages_provider.translate.stream import (
+    Restore,
+    Sign,
+    message_skeleton,
+    reasoning_of,
+    text_of,
+    tool_use,
+)
 
 __all__ = ["to_message"]
 
@@ -63,9 +70,8 @@ def _calls(source: Mapping[str, Any], message_id: str) -> CallBook:
 
 
 def _text(source: Mapping[str, Any]) -> str:
-    content = source.get("content")
     refusal = source.get("refusal")
-    return (content if isinstance(content, str) else "") + (refusal if isinstance(refusal, str) else "")
+    return text_of(source) + (refusal if isinstance(refusal, str) else "")
 
 
 def _thinking(source: Mapping[str, Any], sign: Sign, show: bool) -> list[dict[str, Any]]:

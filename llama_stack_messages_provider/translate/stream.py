@@ -22,7 +22,7 @@ from typing import Any
 from llama_stack_messages_provider.translate.calls import Call, CallBook
 from llama_stack_messages_provider.translate.reasons import Stop, finished_choice, stop_of, usage_of
 
-__all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of", "tool_use"]
+__all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of", "text_of", "tool_use"]
 
 Event = dict[str, Any]
 Sign = Callable[[str], str]
@@ -136,7 +136,7 @@ class StreamTranslator:
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         if reasoning := reasoning_of(delta):
             self._say_or_hold("thinking", reasoning, events)
-        if isinstance(text := delta.get("content"), str) and text:
+        if text := text_of(delta):
             self._say_or_hold("text", text, events)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
             self._refused = True
@@ -242,8 +242,23 @@ def tool_use(call: Call, restore: Restore, arguments: dict[str, Any]) -> dict[st
 
 
 def reasoning_of(delta: Mapping[str, Any]) -> str:
-    """The reasoning text of a delta or message: `reasoning_content` (DeepSeek's name, most servers) or `reasoning`."""
+    """The reasoning text of a delta or message: `reasoning_content` (DeepSeek's name, most servers) or `reasoning`, or
+    the `thinking` parts of Mistral's content.
+    """
     for key in ("reasoning_content", "reasoning"):
         if isinstance(text := delta.get(key), str) and text:
             return text
-    return ""
+    parts = content if isinstance(content := delta.get("content"), list) else ()
+    return "".join(_joined(part.get("thinking")) for part in parts if isinstance(part, Mapping))
+
+
+def text_of(delta: Mapping[str, Any]) -> str:
+    """The text of a delta or message: its content, or the `text` parts of Mistral's."""
+    return _joined(delta.get("content"))
+
+
+def _joined(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    texts = (part.get("text") for part in content if isinstance(part, Mapping)) if isinstance(content, list) else ()
+    return "".join(text for text in texts if isinstance(text, str))

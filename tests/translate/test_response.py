@@ -65,6 +65,23 @@ def test_reasoning_has_two_names(field: str) -> None:
     assert message["content"][0]["thinking"] == "Hm."
 
 
+def test_content_in_parts_is_thinking_and_text() -> None:
+    """Mistral's, whose models that reason answer so."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Hm, "}, {"type": "text", "text": "yes."}]},
+        {"type": "text", "text": "Paris"},
+        {"type": "reference", "reference_ids": [1]},
+        {"type": "text", "text": "."},
+    ]
+
+    message = message_of(chat_completion("x", message={"content": parts}), sign=len_of)
+
+    assert message["content"] == [
+        {"type": "thinking", "thinking": "Hm, yes.", "signature": "8"},
+        {"type": "text", "text": "Paris.", "citations": None},
+    ]
+
+
 def test_thinking_that_is_not_to_be_shown_leaves_its_signature() -> None:
     message = message_of(chat_completion("Yes", reasoning_content="Hm."), show_thinking=False, sign=len_of)
 
@@ -94,6 +111,12 @@ def test_ids_that_are_missing_or_taken_are_made() -> None:
     message = message_of(chat_completion(tool_calls=calls))
 
     assert [block["id"] for block in message["content"]] == ["a", "toolu_1_1", "toolu_1_2", "toolu_1_3"]
+
+
+def test_an_id_that_is_a_number_is_taken_for_its_digits() -> None:
+    message = message_of(chat_completion(tool_calls=[{**call("look"), "id": 7}]))
+
+    assert message["content"][0]["id"] == "7"
 
 
 def test_arguments_that_come_parsed_are_taken() -> None:

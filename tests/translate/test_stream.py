@@ -334,6 +334,23 @@ def test_a_start_that_was_sent_by_another_hand_is_not_repeated() -> None:
     assert "message_start" not in [event["type"] for event in events]
 
 
+def part(content: Json) -> Json:
+    return {"choices": [{"index": 0, "delta": {"content": [content]}, "finish_reason": None}]}
+
+
+def test_content_in_parts_is_thinking_and_text() -> None:
+    """Mistral's, whose models that reason answer so; once the thinking is over, text is a string again."""
+    fed = [
+        part({"type": "thinking", "thinking": [{"type": "text", "text": "Hm, "}]}),
+        part({"type": "thinking", "thinking": [{"type": "text", "text": "yes."}]}),
+        part({"type": "text", "text": "Par"}),
+        delta("is."),
+        delta(finish_reason="stop"),
+    ]
+
+    assert fold(events_of(fed))["content"] == [thinking("Hm, yes."), text("Paris.")]
+
+
 def test_input_tokens_are_in_the_start_where_they_come_early() -> None:
     first = {**delta("", role="assistant"), "usage": {"prompt_tokens": 12, "completion_tokens": 0}}
 
