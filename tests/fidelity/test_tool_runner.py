@@ -1,5 +1,6 @@
 """The SDK's tool runner completes tasks with Anthropic's client tools on a model that knows nothing of them."""
 
+import base64
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,10 +10,18 @@ import anthropic
 import pytest
 from anthropic.lib.tools import BetaBuiltinFunctionTool, ToolError
 from anthropic.tools import BetaLocalFilesystemMemoryTool
+from anthropic.tools.browser import (
+    BetaAbstractBrowserToolset20260801,
+    BetaBrowserNavigateResult,
+    BetaBrowserState,
+    BetaScreenshotResult,
+)
+from anthropic.tools.computer import BetaAbstractComputerToolset20260801
 from jsonschema import Draft202012Validator
 
 from tests.conftest import Fleet
 from tests.fidelity.cases import Json, answer
+from tests.fidelity.documents import png
 from tests.fidelity.matching import ANY, Has, differences
 from tests.support.upstream import RecordedRequest, Reply, call
 
@@ -87,24 +96,23 @@ def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
 class Model:
     """A model that calls these functions one after the other, and then says that it is done."""
 
-    def __init__(self, name: str, *inputs: Json) -> None:
-        self._name = name
-        self._inputs = inputs
+    def __init__(self, *calls: tuple[str, Json]) -> None:
+        self._calls = calls
 
     def __call__(self, request: RecordedRequest) -> Reply:
         done = sum(message["role"] == "tool" for message in request.json["messages"])
-        if done < len(self._inputs):
-            self._check(request.json, self._inputs[done])
-            made = [call(self._name, self._inputs[done], id=f"call_{done}")]
+        if done < len(self._calls):
+            self._check(request.json, *self._calls[done])
+            made = [call(*self._calls[done], id=f"call_{done}")]
             reply = answer("Next.", reasoning_content="What now?", tool_calls=made)
         else:
             reply = answer("Done.")
         return reply(request) if callable(reply) else reply
 
-    def _check(self, request: Json, given: Json) -> None:
+    def _check(self, request: Json, name: str, given: Json) -> None:
         """The model can only make what it was given a schema for."""
         offered = {tool["function"]["name"]: tool["function"]["parameters"] for tool in request["tools"]}
-        Draft202012Validator(offered[self._name]).validate(given)
+        Draft202012Validator(offered[name]).validate(given)
 
 
 def run(client: anthropic.Anthropic, tool: Any, *, stream: bool) -> str:
@@ -132,7 +140,7 @@ def results(fleet: Fleet) -> Sequence[str]:
 def test_a_task_for_bash_is_completed(client: anthropic.Anthropic, fleet: Fleet, tmp_path: Path, stream: bool) -> None:
     commands = ("echo 'otters swim' > a.txt && ls", "tr a-z A-Z < a.txt > b.txt", "cat b.txt", "cat c.txt")
     fleet.upstreams["openai"].reply(
-        CHAT, Model("bash", *({"command": command} for command in commands), {"restart": True})
+        CHAT, Model(*(("bash", {"command": command}) for command in commands), ("bash", {"restart": True}))
     )
 
     assert run(client, Bash(tmp_path), stream=stream) == "Done."
@@ -154,7 +162,7 @@ def test_a_task_for_the_text_editor_is_completed(
         {"command": "insert", "path": path, "insert_line": 1, "insert_text": "Badgers dig.\n"},
         {"command": "view", "path": path},
     ]
-    fleet.upstreams["openai"].reply(CHAT, Model("str_replace_based_edit_tool", *edits))
+    fleet.upstreams["openai"].reply(CHAT, Model(*(("str_replace_based_edit_tool", edit) for edit in edits)))
 
     assert run(client, Editor(tmp_path), stream=stream) == "Done."
 
@@ -174,9 +182,67 @@ def test_the_sdk_s_own_memory_tool_remembers(
         {"command": "rename", "old_path": path, "new_path": "/memories/all.md"},
         {"command": "view", "path": "/memories/all.md"},
     ]
-    fleet.upstreams["openai"].reply(CHAT, Model("memory", *steps))
+    fleet.upstreams["openai"].reply(CHAT, Model(*(("memory", step) for step in steps)))
 
     assert run(client, BetaLocalFilesystemMemoryTool(base_path=str(tmp_path)), stream=stream) == "Done."
 
     assert (tmp_path / "memories" / "all.md").read_text() == "Otters swim.\nBadgers dig.\n"
     assert differences([ANY, ANY, ANY, Has("Otters swim.", "Badgers dig.")], results(fleet)) == []
+
+
+class Screen(BetaAbstractComputerToolset20260801):
+    """Notes what is done to it."""
+
+    def __init__(self) -> None:
+        super().__init__(confirm=lambda _: True)
+        self.done: list[Any] = []
+
+    def execute(self, context: Any, name: Any, input: Any) -> Any:
+        self.done.append((name, input.to_dict()))
+        return BetaScreenshotResult(data=PIXEL) if name == "screenshot" else None
+
+
+class Window(BetaAbstractBrowserToolset20260801):
+    """Notes what is done to it."""
+
+    def __init__(self) -> None:
+        super().__init__(confirm=lambda _: True)
+        self.done: list[Any] = []
+
+    def execute(self, context: Any, name: Any, input: Any) -> Any:
+        self.done.append((name, input.to_dict()))
+        if name == "screenshot":
+            return BetaScreenshotResult(data=PIXEL)
+        return BetaBrowserNavigateResult(url="https://otters.test")
+
+    def _browser_state(self, context: Any) -> BetaBrowserState:
+        return BetaBrowserState(tabs=[{"tab_id": "7", "title": "Otters", "url": "https://otters.test", "active": True}])
+
+
+PIXEL = base64.b64encode(png(1, 1)).decode()
+POINT: Json = {"type": "coordinate", "x": 3, "y": 4}
+TOOLSETS: dict[str, tuple[type[Screen] | type[Window], list[tuple[str, Json]]]] = {
+    "computer": (Screen, [("screenshot", {}), ("left_click", {"coordinate": [3, 4]}), ("type", {"text": "otters"})]),
+    "browser": (Window, [("navigate", {"url": "otters.test"}), ("screenshot", {}), ("left_click", {"target": POINT})]),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("family", TOOLSETS)
+def test_a_task_for_a_toolset_is_completed(
+    client: anthropic.Anthropic, fleet: Fleet, family: str, stream: bool
+) -> None:
+    """Its results come with pictures, and the browser's with the state of its tabs."""
+    kind, steps = TOOLSETS[family]
+    toolset = kind()
+    fleet.upstreams["openai"].reply(CHAT, Model(*((f"{family}_{name}", given) for name, given in steps)))
+
+    assert run(client, toolset, stream=stream) == "Done."
+
+    assert toolset.done == steps
+    sent = fleet.upstreams["openai"].last.json["messages"]
+    assert [each["role"] for each in sent].count("tool") == len(steps)
+    [picture] = [part for each in sent if isinstance(each["content"], list) for part in each["content"][1:2]]
+    assert picture == {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+    if family == "browser":
+        assert results(fleet)[-1].endswith("<browser_state>\n7: Otters (https://otters.test), active\n</browser_state>")
