@@ -127,7 +127,9 @@ _SETTINGS: Mapping[str, Policy] = {
     ),
     "thinking.display": _emulated("`omitted` leaves the thinking text out of the answer"),
     "thinking.block_binding": _harmless("thinking is not bound to a conversation"),
-    "output_config.effort": _mapped("`reasoning_effort`, the next weaker one where the engine has fewer"),
+    "output_config.effort": _mapped(
+        "`reasoning_effort`, the next weaker one where the engine has fewer; there is none without thinking"
+    ),
     "output_config.format": _mapped(
         "`response_format` of type `json_schema`, `strict` unless the upstream refuses optional properties so, which is "
         "named as dropped"

@@ -46,7 +46,11 @@ _CARRIED = frozenset(
     }
 )
 
-
+_CARRIED_FIELDS = {
+    "output_config": frozenset({"effort", "format"}),
+    "metadata": frozenset({"user_id"}),
+    "thinking": frozenset({"type", "budget_tokens", "display", "block_binding"}),
+}
 _NOTHING: tuple[Any, ...] = (None, [], {})
 # What Claude Code's `context_management` asks for, and what happens anyway.
 _KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
@@ -239,8 +243,10 @@ def _drop_the_rest(request: Mapping[str, Any], losses: Losses) -> None:
     for name, value in request.items():
         if name not in _CARRIED and value not in _NOTHING and not _keeps_all(value):
             losses.drop(name, "the inference API has nothing like it")
-    if (request.get("output_config") or {}).get("task_budget"):
-        losses.drop("output_config.task_budget", "the inference API has nothing like it")
+    for holder, carried in _CARRIED_FIELDS.items():
+        for name, value in (request.get(holder) or {}).items():
+            if name not in carried and value not in _NOTHING:
+                losses.drop(f"{holder}.{name}", "the inference API has nothing like it")
 
 
 def _keeps_all(context_management: Any) -> bool:

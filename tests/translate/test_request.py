@@ -110,6 +110,12 @@ OUTPUT = [
         {},
         ["output_config.task_budget"],
     ),
+    Case(
+        "fields of later versions are named",
+        {"output_config": {"tone": "kind"}, "metadata": {"team": "a"}, "thinking": {"type": "adaptive", "depth": 3}},
+        {},
+        ["output_config.tone", "metadata.team", "thinking.depth"],
+    ),
 ]
 
 NOTHING_LIKE_IT = [

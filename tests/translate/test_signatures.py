@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.translate.signatures import is_ours, signer
 
 
@@ -31,3 +32,11 @@ def test_a_lone_surrogate_can_be_signed() -> None:
 def test_nothing_else_is_ours(signature: object) -> None:
     assert not is_ours(signature)
     assert not is_ours("c2lnbmVk")
+
+
+def test_the_key_is_the_configured_one_or_one_of_the_process_s_own() -> None:
+    keys = [MessagesConfig.model_validate(config).key() for config in ({}, {}, {"signing_key": ""})]
+
+    assert len(set(keys)) == 3
+    assert all(len(key) == 32 for key in keys)
+    assert MessagesConfig.model_validate({"signing_key": "shared"}).key() == b"shared"
