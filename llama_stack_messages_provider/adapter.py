@@ -348,9 +348,10 @@ class MessagesAdapter:
             raise NativeMissingError("The upstream's count is not understood")
         return Count(body["input_tokens"], "native")
 
-    async def serve_batch(self, body: AsyncIterator[bytes]) -> Response:
+    async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
         """`POST /v1/messages/batches`: the body is read as it comes."""
-        return JSONAnswer(await self._need_batches().create(body, current_identity()))
+        kept = _forwarded(headers) | {name: headers[name] for name in (_STRICT_HEADER,) if name in headers}
+        return JSONAnswer(await self._need_batches().create(body, current_identity(), kept))
 
     # --- in the same process ---
 
@@ -410,10 +411,12 @@ class MessagesAdapter:
             raise NotFoundError("Message Batches are off on this server: see batches.enabled and batches.backend")
         return self._batches
 
-    async def _run_of_batch(self, params: dict[str, Any], identity: Identity | None) -> dict[str, Any]:
+    async def _run_of_batch(
+        self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         """A request of a batch, run with its creator's access."""
         _validated(CreateMessageRequest, params)
-        exchange = Exchange(new_request_id(), orjson.dumps(params), params)
+        exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers)
         response = await self._serve(exchange)
         message = orjson.loads(response.body)
         assert isinstance(message, dict)

@@ -223,7 +223,7 @@ class Ours(Engine):
 
         from llama_stack_messages_provider.batches import BatchesConfig, BatchService
 
-        async def run(params: dict[str, Any], identity: object) -> dict[str, Any]:
+        async def run(params: dict[str, Any], identity: object, headers: object) -> dict[str, Any]:
             await self.job(params["number"])
             return {}
 

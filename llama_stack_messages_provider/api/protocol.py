@@ -100,6 +100,6 @@ class Messages(Protocol):
         """`POST /v1/messages/count_tokens`."""
         ...
 
-    async def serve_batch(self, body: AsyncIterator[bytes]) -> Response:
+    async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
         """`POST /v1/messages/batches`; the body is read as it comes."""
         ...

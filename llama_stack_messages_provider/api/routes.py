@@ -123,7 +123,7 @@ def _add_batches(router: APIRouter, impl: Messages, prefix: str, *, published: b
         return Response(b"".join(lines), media_type=response.media_type)
 
     async def serve_create(request: Request, request_id: str) -> Response:
-        return await impl.serve_batch(request.stream())
+        return await impl.serve_batch(request.stream(), request.headers)
 
     add, one = _Adder(router, prefix, published), "/messages/batches/{message_batch_id}"
     add("POST", "/messages/batches", create_message_batch, serve_create, MessageBatch)

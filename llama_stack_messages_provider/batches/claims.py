@@ -46,6 +46,7 @@ class Lease:
     custom_id: str
     params: str
     owner: Identity | None
+    headers: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ async def _lease(
             row.custom_id,
             row.params,
             batch.owner,
+            batch.headers,
         )
         for row in rows
     ]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     ColumnElement,
     Row,
@@ -55,6 +56,7 @@ class Held:
 
     id: str
     owner: Identity | None
+    headers: dict[str, str]
     status: BatchStatus
     expired: bool
 
@@ -115,6 +117,7 @@ async def hold(
             batches.c.id,
             batches.c.owner_principal,
             batches.c.owner_attributes,
+            batches.c.headers,
             batches.c.status,
             (batches.c.expires_at <= now).label("expired"),
         )
@@ -126,6 +129,7 @@ async def hold(
         Held(
             row.id,
             Identity.stored(row.owner_principal, row.owner_attributes),
+            orjson.loads(row.headers),
             BatchStatus(row.status),
             bool(row.expired),
         )

@@ -35,8 +35,15 @@ LONGEST_WAIT = 3600.0
 class Runner(Protocol):
     """Runs one non-streaming message with the creator's access."""
 
-    async def __call__(self, params: dict[str, Any], identity: Identity | None) -> dict[str, Any]:
+    async def __call__(
+        self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
         """The Message as JSON.
+
+        Args:
+            params: The request.
+            identity: Whose it is.
+            headers: Those of the batch's creation.
 
         Raises:
             MessagesError: What the client would have been told.
@@ -69,7 +76,7 @@ async def _run(runner: Runner, lease: Lease) -> dict[str, Any]:
     if params.get("stream"):
         raise InvalidRequestError("stream: streaming is not supported in a batch")
     with acting_as(lease.owner):
-        return await runner(params, lease.owner)
+        return await runner(params, lease.owner, lease.headers)
 
 
 def judge(lease: Lease, error: MessagesError, config: BatchesConfig) -> Outcome:

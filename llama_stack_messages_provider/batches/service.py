@@ -1,7 +1,7 @@
 """Message Batches as the routes call them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -158,12 +158,15 @@ class BatchService:
 
     # --- what clients ask for ---
 
-    async def create(self, body: AsyncIterator[bytes], identity: Identity | None) -> dict[str, Any]:
+    async def create(
+        self, body: AsyncIterator[bytes], identity: Identity | None, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """A batch of the requests in the body, which is read as it arrives.
 
         Args:
             body: The bytes of `{"requests": [{"custom_id": ..., "params": {...}}, ...]}`.
             identity: Whose batch it is, and with whose access its requests run.
+            headers: Headers that go with each of its requests.
 
         Raises:
             InvalidRequestError: The body breaks a rule, or the request carries provider credentials.
@@ -180,6 +183,7 @@ class BatchService:
             identity,
             creator=running.worker.id,
             expires_after=self._config.expires_after_hours * 3600,
+            headers=headers,
         )
         try:
             batch = await self._receive(running.store, batch_id, body)

@@ -1,8 +1,9 @@
 """What clients do with batches, as transactions: create, read, list, cancel, delete, read results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import orjson
 from sqlalchemy import ColumnElement, func, insert, select, update
 
 from llama_stack_messages_provider.batches.database import Database
@@ -39,7 +40,15 @@ class BatchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, batch_id: str, owner: Identity | None, *, creator: str, expires_after: float) -> None:
+    async def begin(
+        self,
+        batch_id: str,
+        owner: Identity | None,
+        *,
+        creator: str,
+        expires_after: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         """A batch that nobody sees yet. It is removed if the worker `creator` dies before `publish`."""
         now = self._database.now()
         async with self._database.write() as connection:
@@ -48,6 +57,7 @@ class BatchStore:
                     id=batch_id,
                     owner_principal=None if owner is None else owner.principal,
                     owner_attributes=None if owner is None else owner.attributes_json(),
+                    headers=orjson.dumps(headers or {}).decode(),
                     status=BatchStatus.CREATING,
                     creator=creator,
                     created_at=now,

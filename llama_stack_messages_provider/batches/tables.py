@@ -31,7 +31,7 @@ from sqlalchemy import (
 
 __all__ = ["VERSION", "batches", "create_schema", "requests", "results", "workers"]
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -47,6 +47,7 @@ batches = Table(
     Column("id", _Id, primary_key=True),
     Column("owner_principal", Text),
     Column("owner_attributes", Text),
+    Column("headers", Text, nullable=False),  # JSON: those of the creation that go with each of its requests
     Column("status", String(16), nullable=False),
     Column("creator", _Id, nullable=False),  # the worker that receives the body
     Column("created_at", _Time, nullable=False),

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -106,7 +106,7 @@ def retried(lease: Lease, delay: float = 10.0, *, fault: bool = True) -> Outcome
     return Outcome(lease, RequestState.PENDING, delay=delay, fault=fault)
 
 
-async def echo(what: Json, identity: Identity | None) -> Json:
+async def echo(what: Json, identity: Identity | None, headers: Mapping[str, str]) -> Json:
     """A model that says what it is told."""
     await asyncio.sleep(0)
     return message(what["messages"][0]["content"])

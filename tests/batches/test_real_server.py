@@ -121,15 +121,17 @@ def postgres_backends() -> Json:
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Stack, ScriptedUpstream]]:
+def native() -> Iterator[ScriptedUpstream]:
+    with ScriptedUpstream(anthropic_engine(models=["native-model"])) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared(native: ScriptedUpstream) -> Iterator[tuple[Stack, ScriptedUpstream]]:
     """One server for the tests of the SDK: an OpenAI-style upstream, and one that speaks the Messages API."""
     from tempfile import TemporaryDirectory
 
-    with (
-        TemporaryDirectory() as name,
-        ScriptedUpstream(openai_style()) as translated,
-        ScriptedUpstream(anthropic_engine(models=["native-model"])) as native,
-    ):
+    with TemporaryDirectory() as name, ScriptedUpstream(openai_style()) as translated:
         folder = Path(name)
         inference = [openai_provider(translated.url), openai_provider(native.url, "native")]
         config = run_config(folder, inference=inference, messages=batch_settings())
@@ -189,12 +191,17 @@ async def test_the_async_sdk_does_the_same(shared: tuple[Stack, ScriptedUpstream
         await batches.delete(batch.id)
 
 
-def test_the_beta_resource_of_the_sdk_works_too(shared: tuple[Stack, ScriptedUpstream]) -> None:
+def test_the_beta_resource_of_the_sdk_works_too_and_its_betas_go_with_each_request(
+    shared: tuple[Stack, ScriptedUpstream], native: ScriptedUpstream
+) -> None:
     client = sdk(shared[0])
-    batch = client.beta.messages.batches.create(requests=requests(2))
+    before = len(native.requests_to("/v1/messages"))
+    batch = client.beta.messages.batches.create(requests=requests(2, "native/native-model"), betas=["of-the-batch"])
     ended(client, batch.id)
 
     assert {line.custom_id for line in client.beta.messages.batches.results(batch.id)} == {"r-0", "r-1"}
+    seen = [request for request in native.requests_to("/v1/messages")[before:] if "messages" in request.json]
+    assert ["of-the-batch" in request.headers["anthropic-beta"] for request in seen] == [True, True]
 
 
 def test_the_sdk_pages_through_the_list(shared: tuple[Stack, ScriptedUpstream]) -> None:

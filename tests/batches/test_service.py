@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
@@ -73,7 +73,7 @@ async def test_a_batch_is_created_run_read_and_deleted(make: Make, backend: SqlB
 
 
 async def test_batches_and_results_have_the_shapes_of_the_sdk(make: Make) -> None:
-    async def fails(what: Json, identity: Identity | None) -> Json:
+    async def fails(what: Json, identity: Identity | None, headers: Mapping[str, str]) -> Json:
         raise InvalidRequestError("max_tokens: Input should be greater than 0")
 
     service = make(fails)
@@ -272,17 +272,19 @@ async def test_a_bad_request_is_an_errored_result_beside_the_good_ones(make: Mak
 async def test_params_arrive_as_they_were_sent(make: Make) -> None:
     seen: list[Json] = []
 
-    async def look(what: Json, identity: Identity | None) -> Json:
-        seen.append(what)
+    async def look(what: Json, identity: Identity | None, headers: Mapping[str, str]) -> Json:
+        seen.append({**what, "headers": dict(headers)})
         return message()
 
     odd = {**params("ünï \u0000 \U0001f600"), "temperature": 0.1, "n": 2**63, "big": 1e300, "deep": [[[{}]]]}
     service = make(look)
     text = orjson.dumps({"requests": [{"custom_id": "a", "params": {**odd, "huge": 0}}]})
-    batch = await service.create(in_pieces(text.replace(b'"huge":0', b'"huge":' + b"9" * 30), 3), None)
+    batch = await service.create(
+        in_pieces(text.replace(b'"huge":0', b'"huge":' + b"9" * 30), 3), None, {"a-header": "ü"}
+    )
     await ended(service, batch["id"])
 
-    assert {**seen[0], "huge": 0} == {**odd, "huge": 0}
+    assert {**seen[0], "huge": 0} == {**odd, "huge": 0, "headers": {"a-header": "ü"}}
 
 
 # --- lists ---
@@ -414,7 +416,7 @@ async def test_what_an_unauthenticated_server_accepted_belongs_to_no_identity(ma
 async def test_requests_run_with_the_access_of_their_creator(make: Make) -> None:
     seen: list[tuple[Identity | None, User | None]] = []
 
-    async def look(what: Json, identity: Identity | None) -> Json:
+    async def look(what: Json, identity: Identity | None, headers: Mapping[str, str]) -> Json:
         seen.append((identity, get_authenticated_user()))
         return message()
 
@@ -460,7 +462,7 @@ async def test_the_work_of_a_request_does_not_inherit_the_access_of_another(make
     """The first call starts the worker, from within its request."""
     users: list[User | None] = []
 
-    async def look(what: Json, identity: Identity | None) -> Json:
+    async def look(what: Json, identity: Identity | None, headers: Mapping[str, str]) -> Json:
         users.append(get_authenticated_user())
         return message()
 

@@ -26,6 +26,7 @@ from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.store import BatchStore
 from llama_stack_messages_provider.batches.sweep import CHUNK, Sweep
 from llama_stack_messages_provider.batches.tables import (
+    VERSION,
     SchemaVersionError,
     batches,
     requests,
@@ -87,7 +88,7 @@ async def test_many_processes_may_start_at_once(backend: SqlBackend) -> None:
     await asyncio.gather(*(database.create_schema() for database in databases))
 
     async with databases[0].read() as connection:
-        assert (await connection.scalars(select(schema.c.version))).all() == [1]
+        assert (await connection.scalars(select(schema.c.version))).all() == [VERSION]
     for database in databases:
         await database.close()
 

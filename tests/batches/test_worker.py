@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -41,7 +42,7 @@ class Model:
         self.most_in_flight = 0
         self.canceled = 0
 
-    async def __call__(self, what: Json, identity: Identity | None) -> Json:
+    async def __call__(self, what: Json, identity: Identity | None, headers: Mapping[str, str]) -> Json:
         self.calls[text_of(what)] += 1
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
@@ -130,7 +131,7 @@ async def test_an_upstream_that_is_down_is_waited_for(make: Make) -> None:
     assert batch["request_counts"]["succeeded"] == 3
 
 
-LEASE = Lease("msgbatch_1", 0, "worker", 1, 0, "a", "{}", None)
+LEASE = Lease("msgbatch_1", 0, "worker", 1, 0, "a", "{}", None, {})
 
 
 def test_retry_after_is_honoured() -> None:
