@@ -71,6 +71,12 @@ _SCHEMA = re.compile(
     r" supplied|additionalProperties\W{0,3} must be (set to )?\W?false|\bjson_schema\b.{0,40}\bstrict\b",
     re.IGNORECASE | re.DOTALL,
 )
+# Efforts in order, and the words before a list of those that a model takes.
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+_TAKEN_EFFORTS = re.compile(
+    r"reasoning_?effort\b.*?(supported values are|must be one of|input should be|expected one of)(?P<list>.{0,120})",
+    re.IGNORECASE | re.DOTALL,
+)
 _USE_INSTEAD = re.compile(r"use ['\"`]?max_completion_tokens['\"`]? instead", re.IGNORECASE)
 # vLLM stops counting where prompt and output no longer fit together: its number is a lower bound and no help.
 _NO_ROOM = re.compile(r"contains at least \d+ input tokens|cannot be greater than max_model_len", re.IGNORECASE)
@@ -89,6 +95,7 @@ class Remedy:
         merge_system: Move system messages of mid-conversation to the head.
         no_images: Leave out images, and say so in their place.
         bridge: Put a word of the assistant's between results of tools and what the user says after them.
+        efforts: The efforts that the model takes, weakest first; another becomes the next weaker one, or the weakest.
         loosen: Ask for schemas without `strict`: for `open` ones, which have optional properties; or for `all`, which
             is for this request alone.
     """
@@ -100,6 +107,7 @@ class Remedy:
     merge_system: bool = False
     no_images: bool = False
     bridge: bool = False
+    efforts: tuple[str, ...] = ()
     loosen: Literal["open", "all"] | None = None
 
     @property
@@ -116,6 +124,8 @@ class Remedy:
         """What the change takes from a request that its client is to be told of."""
         if self.drop in params:
             return [str(self.drop)]
+        if self.efforts and params.get("reasoning_effort") == "none":  # it will think all the same
+            return ["thinking"]
         return [path for path, schema in _strict_schemas(params) if self._loosens(schema)]
 
     def _loosens(self, schema: Any) -> bool:
@@ -133,11 +143,17 @@ class Remedy:
             changed[self.rename[1]] = changed.pop(self.rename[0])
         if self.max_tokens is not None:
             changed = _limited(changed, self.max_tokens)
+        if self.efforts and "reasoning_effort" in changed:
+            changed["reasoning_effort"] = self._effort(changed["reasoning_effort"])
         if self.loosen:
             changed = self._loosened(changed)
         if self.bridge:
             changed["messages"] = list(_bridged(params["messages"]))
         return changed
+
+    def _effort(self, wanted: str) -> str:
+        weaker = [effort for effort in self.efforts if _EFFORTS.index(effort) <= _EFFORTS.index(wanted)]
+        return weaker[-1] if weaker else self.efforts[0]
 
     def _loosened(self, params: dict[str, Any]) -> dict[str, Any]:
         changed = dict(params)
@@ -219,7 +235,14 @@ def _remedies(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
         yield Remedy(no_images=True)
     if _SCHEMA.search(message) and (schemas := [schema for _, schema in _strict_schemas(params)]):
         yield Remedy(loosen="all" if all(map(_is_closed, schemas)) else "open")
-    present = _present(params)
+    yield from _of_parameters(message, params)
+
+
+def _of_parameters(message: str, params: Mapping[str, Any]) -> Iterator[Remedy]:
+    efforts = _taken_efforts(message)
+    if efforts and params.get("reasoning_effort", efforts[0]) not in efforts:
+        yield Remedy(efforts=efforts)
+    present = _present(params) - ({"reasoning_effort"} if efforts else set())
     for name in _OPTIONAL:
         if name in present and _is_refused(name, message):
             yield Remedy(drop=name)
@@ -237,6 +260,14 @@ def translation_helps(message: str, request: Mapping[str, Any]) -> bool:
 def _has_images(params: Mapping[str, Any]) -> bool:
     contents = (m.get("content") for m in params["messages"])
     return any(part["type"] == "image_url" for content in contents if isinstance(content, list) for part in content)
+
+
+def _taken_efforts(message: str) -> tuple[str, ...]:
+    """The efforts that a refusal of one lists; none where it lists no effort but `none`, as Groq does."""
+    found = _TAKEN_EFFORTS.search(message)
+    words = set(re.findall(r"\w+", found["list"].lower())) if found else set()
+    efforts = tuple(effort for effort in _EFFORTS if effort in words)
+    return () if efforts == ("none",) else efforts
 
 
 def _room(message: str) -> int | None:

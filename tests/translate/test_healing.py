@@ -64,11 +64,6 @@ REFUSED_PARAMETERS = [
         Remedy("temperature"),
     ),
     Case(
-        "OpenAI, an effort",
-        "Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: 'low'.",
-        Remedy("reasoning_effort"),
-    ),
-    Case(
         "OpenAI, calls",
         "Invalid value for 'parallel_tool_calls': only allowed with tools",
         Remedy("parallel_tool_calls"),
@@ -340,6 +335,40 @@ def test_where_the_order_is_right_there_is_nothing_to_put_in(said: str) -> None:
 def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
     assert translation_helps(said, {"messages": [HI, HI]})
     assert not translation_helps(said, {"messages": [HI]})
+
+
+# --- efforts ---
+
+LOW_TO_HIGH = ("low", "medium", "high")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: 'low', "
+        "'medium', and 'high'.",
+        message_of(
+            {"detail": [{"loc": ["body", "reasoning_effort"], "msg": "Input should be 'low', 'medium' or 'high'"}]}
+        ),
+        "`reasoning_effort` must be one of `low`, `medium`, or `high`",
+    ],
+)
+@pytest.mark.parametrize(("wanted", "sent", "lost"), [("none", "low", ["thinking"]), ("xhigh", "high", [])])
+def test_an_effort_that_a_model_has_not_becomes_the_nearest(said: str, wanted: str, sent: str, lost: list[str]) -> None:
+    given = params(reasoning_effort=wanted)
+
+    remedy = remedy_for(said, given)
+
+    assert remedy == Remedy(efforts=LOW_TO_HIGH)
+    assert remedy.lasts
+    assert remedy.lost(given) == lost
+    assert remedy.apply(given) == params(reasoning_effort=sent)
+    assert remedy_for(said, remedy.apply(given)) is None
+
+
+def test_an_effort_that_a_model_has_is_kept() -> None:
+    assert Remedy(efforts=LOW_TO_HIGH).apply(params(reasoning_effort="medium")) == params(reasoning_effort="medium")
+    assert Remedy(efforts=LOW_TO_HIGH).apply(params()) == params()
 
 
 # --- schemas ---

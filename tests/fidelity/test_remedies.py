@@ -1,4 +1,4 @@
-"""Schemas of answers: strict wherever the upstream takes them so, and never a reason to fail."""
+"""Schemas and efforts: as the upstream takes them, and never a reason to fail."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,6 +113,25 @@ def test_what_a_model_is_known_to_refuse_is_refused_in_strict_mode(side: Side) -
         refused = side.post({"temperature": 0.5}, strict=True)
         assert refused.status_code == 400
         assert "temperature" in refused.json()["error"]["message"]
+
+
+def test_thinking_that_a_model_cannot_leave_off_is_as_little_as_it_can(side: Side) -> None:
+    def thinker(request: RecordedRequest) -> Reply:
+        effort = request.json.get("reasoning_effort")
+        if effort not in (None, "low", "medium", "high"):
+            said = f"Unsupported value: 'reasoning_effort' does not support '{effort}' with this model. "
+            said += "Supported values are: 'low', 'medium', and 'high'."
+            return json_reply({"error": {"message": said}}, status=400)
+        return played(answer("Hello"), request)
+
+    side.upstream.reply(CHAT, thinker)
+    off = {"thinking": {"type": "disabled"}}
+    for _ in range(2):
+        assert side.post(off).headers["x-messages-dropped"] == "thinking"
+    assert [request.json["reasoning_effort"] for request in side.upstream.requests_to(CHAT)] == ["none", "low", "low"]
+    assert side.post(off, strict=True).status_code == 400
+    assert "x-messages-dropped" not in side.post({"output_config": {"effort": "max"}}).headers
+    assert side.upstream.last.json["reasoning_effort"] == "high"
 
 
 def test_the_limit_of_a_model_is_no_end_of_its_window(side: Side) -> None:
