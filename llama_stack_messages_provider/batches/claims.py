@@ -11,7 +11,7 @@ file has one writer, and the same updates are guarded by the same conditions.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 
@@ -46,7 +46,7 @@ class Lease:
     custom_id: str
     params: str
     owner: Identity | None
-    headers: dict[str, str]
+    headers: dict[str, str] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
