@@ -331,7 +331,7 @@ _STOP_REASONS: Mapping[str, Policy] = {
     "end_turn": _mapped("`stop`"),
     "max_tokens": _mapped("`length`"),
     "stop_sequence": _mapped("`stop`, with the sequence where the upstream tells it or the text ends in it"),
-    "tool_use": _mapped("whenever there is a complete call"),
+    "tool_use": _mapped("whenever there is a call that no limit or stop sequence cut off"),
     "refusal": _mapped("`content_filter` or `refusal`, with `stop_details`"),
     "model_context_window_exceeded": _emulated(
         "`length` before `max_tokens` was reached, or an engine's own word for it"
@@ -341,7 +341,7 @@ _STOP_REASONS: Mapping[str, Policy] = {
 }
 
 _ERRORS: Mapping[str, Policy] = {
-    "invalid_request_error": _mapped("400, 409 and 422"),
+    "invalid_request_error": _mapped("400, 409, 422 and others"),
     "authentication_error": _mapped("401"),
     "billing_error": _mapped("402"),
     "permission_error": _mapped("403"),
@@ -349,7 +349,7 @@ _ERRORS: Mapping[str, Policy] = {
     "request_too_large": _mapped("413"),
     "rate_limit_error": _mapped("429"),
     "api_error": _mapped("500 and 502"),
-    "timeout_error": _mapped("504"),
+    "timeout_error": _mapped("408 and 504"),
     "overloaded_error": _mapped("503 and 529"),
     "conflict_error": _NEVER,
     "memory_precondition_failed_error": _NEVER,

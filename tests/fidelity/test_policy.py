@@ -175,7 +175,7 @@ def test_a_batch_s_requests_are_requests_of_their_own(client: anthropic.Anthropi
 
 
 FAILURES = {
-    "invalid_request_error": (400, 409, 422),
+    "invalid_request_error": (400, 409, 422, 451),
     "authentication_error": (401,),
     "billing_error": (402,),
     "permission_error": (403,),
@@ -184,7 +184,7 @@ FAILURES = {
     "rate_limit_error": (429,),
     "api_error": (500, 502),
     "overloaded_error": (503, 529),
-    "timeout_error": (504,),
+    "timeout_error": (408, 504),
 }
 
 
