@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.policy import POLICIES
+from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.response import to_message
 from llama_stack_messages_provider.translate.stream import StreamTranslator
-from llama_stack_messages_provider.translate.tools import ToolNames
+from llama_stack_messages_provider.translate.tools import ToolNames, tool_plan
 from llama_stack_messages_provider.translate.toolset_schemas import TOOLSETS
 from tests.support.laws import fold
 from tests.support.wire import call, chat_chunks, chat_completion
+from tests.test_policy import TOOLS as SERVER_TOOLS
 from tests.translate.helpers import assistant, tool, tool_result, tool_use, translated, user
 
 type Json = dict[str, Any]
@@ -223,6 +226,17 @@ def test_a_choice_that_cannot_be_honoured_is_refused(tools: list[Json], choice: 
 
     assert refusal.value.message == message
     assert refusal.value.status == 400
+
+
+@pytest.mark.parametrize("name", [name for name, row in POLICIES["tool"].items() if row.translated == "dropped"])
+def test_a_request_with_no_tool_but_a_server_s_is_refused_and_its_prompt_is_counted(name: str) -> None:
+    request = {"model": "m", "messages": [user("Hi")], "tools": [SERVER_TOOLS[name]]}
+
+    with pytest.raises(InvalidRequestError, match=rf"^tools: the only tools .* cannot run \({name}\)$"):
+        tool_plan({**request, "max_tokens": 9}, Losses())
+    losses = Losses()
+    assert tool_plan(request, losses).functions == []
+    assert losses.names == ["tools.0"]
 
 
 def test_a_toolset_is_forced_by_offering_its_members_alone() -> None:
