@@ -1,4 +1,6 @@
-"""Servers that tests share. A start costs seconds, so the first three fixtures live as long as the test run.
+"""Servers that tests share. A start costs four seconds of CPU, so the first three fixtures live as long as the process.
+
+`make test` runs two processes, each with files of its own: what a fixture here starts, each of them starts for itself.
 
 | fixture | what |
 | --- | --- |
@@ -8,12 +10,14 @@
 | `scripted_stack` | a factory: `scripted_stack(inference=[...], messages={...})`, a server for one test |
 """
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 import yaml
 
@@ -36,6 +40,24 @@ RUN_YAML_VARIABLES = (
     "VLLM_URL",
 )
 """What a developer's shell may hold and the tests must not see."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clients_know_no_authorities() -> Iterator[None]:
+    """Reading the world's certificates is most of what a client costs (20 ms), and tests talk to 127.0.0.1 only.
+
+    Certificates that a test names are read, and a server that only an authority vouches for is refused.
+    """
+    bundles = {certifi.where(), ssl.get_default_verify_paths().openssl_cafile}
+    load = ssl.SSLContext.load_verify_locations
+
+    def load_others(context: ssl.SSLContext, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
+        if cafile not in bundles:
+            load(context, cafile, capath, cadata)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl.SSLContext, "load_verify_locations", load_others)
+        yield
 
 
 def _environment(folder: Path) -> dict[str, str | None]:

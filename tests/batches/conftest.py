@@ -1,5 +1,9 @@
-"""Batches in a SQLite file and, where `MESSAGES_TEST_POSTGRES_URL` names one, in a real PostgreSQL."""
+"""Batches in a SQLite file and, where `MESSAGES_TEST_POSTGRES_URL` names one, in a real PostgreSQL.
 
+The processes of a distributed test run have a database each, `name_gw0` and so on, beside the one that is named.
+"""
+
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,7 +12,8 @@ from typing import Any
 import pytest
 from llama_stack.core.access_control.datatypes import AccessRule
 from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from llama_stack_messages_provider.batches import BatchesConfig, BatchService
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, engine_of
@@ -16,8 +21,8 @@ from llama_stack_messages_provider.batches.tables import metadata
 from tests.batches.helpers import Make, echo
 
 POSTGRES_URL = "MESSAGES_TEST_POSTGRES_URL"
-FAST = {"lease_seconds": 1.0, "poll_seconds": 0.05, "retry_seconds": 0.01}
-"""Settings for tests that wait."""
+FAST = {"lease_seconds": 5.0, "poll_seconds": 0.05, "retry_seconds": 0.01}
+"""Settings for tests that wait. A lease of a second was lost where two test processes and a disk had much to do."""
 
 REQUIRE_POSTGRES = "MESSAGES_REQUIRE_POSTGRES"
 
@@ -33,10 +38,31 @@ def postgres_backend() -> PostgresSqlStoreConfig:
     return PostgresSqlStoreConfig(
         host=url.host or "127.0.0.1",
         port=url.port or 5432,
-        db=url.database or "postgres",
+        db=database_of_this_process(url),
         user=url.username or "postgres",
         password=url.password,
     )
+
+
+def database_of_this_process(url: URL) -> str:
+    """Tests empty their database: two processes cannot share one."""
+    return "_".join(filter(None, (url.database or "postgres", os.environ.get("PYTEST_XDIST_WORKER"))))
+
+
+async def create_if_missing(url: URL, name: str) -> None:
+    """Make a database beside that of the URL."""
+    engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        if not await connection.scalar(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name}):
+            await connection.execute(text(f'CREATE DATABASE "{name}"'))
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _database_of_this_process() -> None:
+    if POSTGRES_URL in os.environ:
+        url = make_url(os.environ[POSTGRES_URL])
+        asyncio.run(create_if_missing(url, database_of_this_process(url)))
 
 
 async def empty(backend: SqlBackend) -> None:

@@ -19,6 +19,7 @@ Storage is SQLite in `folder`; give `postgres_storage(...)` for PostgreSQL.
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -55,6 +56,8 @@ PACKAGE = "llama_stack_messages_provider"
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 LOG_TAIL_CHARACTERS = 6000
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+OWN_PORTS = range(16_000 + WORKER % 8 * 2000, 18_000 + WORKER % 8 * 2000)
 
 
 # --- configuration ---
@@ -168,10 +171,16 @@ def apis_dir() -> Path:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that nobody listens on now.
+
+    A server takes seconds to listen. Until then nobody else gets the port: it lies below those that systems give
+    away by themselves (Linux: from 32768), and each process of a distributed test run draws from a range of its own.
+    """
+    while True:
+        port = random.choice(OWN_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 # --- the process ---
