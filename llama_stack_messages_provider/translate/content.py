@@ -16,6 +16,7 @@ from llama_stack_messages_provider.translate.documents import (
     tagged,
 )
 from llama_stack_messages_provider.translate.losses import Losses
+from llama_stack_messages_provider.translate.tools import can_be_called
 
 __all__ = ["Part", "Place", "joined", "to_parts"]
 
@@ -204,10 +205,15 @@ def _compaction(block: Block, path: str, context: _Context) -> list[Part]:
 def _tool_change(block: Block, path: str, context: _Context) -> list[Part]:
     tool = block["tool"]
     definition = tool["definition"] if tool["type"] == "tool_definition" else {}
-    name = tool.get("name") or definition.get("name") or definition.get("type") or tool.get("server_name")
-    if block["type"] == "tool_addition":
-        return [_text(_available(str(name), context))]
-    return [_text(f"The tool {context.sent(str(name))} is no longer available.")]
+    name = str(tool.get("name") or definition.get("name") or definition.get("type") or tool.get("server_name"))
+    if block["type"] == "tool_removal":
+        return [_text(f"The tool {context.sent(name)} is no longer available.")]
+    if tool["type"].startswith("mcp_"):
+        context.losses.drop(path, "nothing here calls MCP servers")
+        return []
+    if definition and not can_be_called(definition):  # named where tools are looked at
+        return []
+    return [_text(_available(name, context))]
 
 
 def _server_tool(block: Block, path: str, context: _Context) -> list[Part]:

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
-from llama_stack_messages_provider.translate.client_tools import ClientTools
+from llama_stack_messages_provider.translate.client_tools import ClientTools, client_tool_functions
 from llama_stack_messages_provider.translate.losses import Losses
 
-__all__ = ["ToolNames", "ToolPlan", "tool_plan"]
+__all__ = ["ToolNames", "ToolPlan", "can_be_called", "tool_plan"]
 
 # OpenAI's bound on function names: ^[a-zA-Z0-9_-]{1,64}$.
 _MAX_NAME = 64
@@ -121,6 +121,11 @@ def _added(request: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             for j, block in enumerate(content):
                 if block["type"] == "tool_addition" and block["tool"]["type"] == "tool_definition":
                     yield f"messages.{i}.content.{j}.tool.definition", block["tool"]["definition"]
+
+
+def can_be_called(tool: Mapping[str, Any]) -> bool:
+    """Whether a tool becomes functions: the client's own, and the documented ones that clients execute."""
+    return _is_custom(tool) or client_tool_functions(tool) is not None
 
 
 def _is_custom(tool: Mapping[str, Any]) -> bool:

@@ -143,7 +143,29 @@ def test_a_tool_that_is_added_in_mid_conversation_is_offered() -> None:
 def test_a_server_tool_that_is_added_is_named_where_it_stands() -> None:
     added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": WEB_SEARCH}}
 
-    assert translated(user("Hi"), user(added), tools=[tool()]).dropped == ["messages.1.content.0.tool.definition"]
+    translation = translated(user("Hi"), user(added), tools=[tool()])
+
+    assert translation.params["messages"] == [user("Hi")]
+    assert translation.dropped == ["messages.1.content.0.tool.definition"]
+
+
+@pytest.mark.parametrize("of", [{"type": "mcp_toolset_reference"}, {"type": "mcp_tool_reference", "name": "look"}])
+def test_a_tool_of_an_mcp_server_is_not_said_to_be_there(of: Json) -> None:
+    added = {"type": "tool_addition", "tool": {**of, "server_name": "files"}}
+
+    translation = translated(user("Hi"), user(added))
+
+    assert translation.params["messages"] == [user("Hi")]
+    assert translation.dropped == ["messages.1.content.0"]
+
+
+def test_a_toolset_that_is_added_is_offered() -> None:
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": BROWSER}}
+
+    translation = translated(user("Hi"), user(added))
+
+    assert translation.params["messages"] == [user("Hi\n\nThe tool browser_toolset_20260801 is available now.")]
+    assert "browser_navigate" in names_of(translation.params["tools"])
 
 
 # --- the choice ---
