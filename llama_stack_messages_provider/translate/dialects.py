@@ -26,6 +26,7 @@ class Dialect:
         reasoning: The field of an assistant message that replays its thinking, if it takes one.
         prefill: Parameters that make it continue a trailing assistant message.
         stream_options: What is asked for beside `include_usage`.
+        tell_prompt: Parameters that make a stream begin with the prompt's tokens.
         max_tokens: The name of its output limit.
         max_stops: The number of stop sequences it takes; None if there is no limit.
         tell_stop: Parameters that make it tell which stop sequence it met.
@@ -43,6 +44,7 @@ class Dialect:
     reasoning: str | None = None
     prefill: dict[str, Any] = field(default_factory=dict)
     stream_options: dict[str, Any] = field(default_factory=dict)
+    tell_prompt: dict[str, Any] = field(default_factory=dict)
     max_tokens: str = "max_tokens"
     max_stops: int | None = None
     tell_stop: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +78,7 @@ DIALECTS: dict[str, Dialect] = {
         switch="template",
         budget="thinking_budget_tokens",
         reasoning="reasoning_content",
+        tell_prompt={"return_progress": True},
         tell_stop={"verbose": True},
     ),
     "ollama": Dialect("ollama", top_k=False, reasoning="reasoning"),

@@ -23,6 +23,7 @@ _OPTIONAL = (
     "thinking_token_budget",
     "thinking_budget_tokens",
     "verbose",
+    "return_progress",
     "reasoning_effort",
     "reasoning_content",
     "reasoning",

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from llama_stack_messages_provider.api.errors import UpstreamError
 from llama_stack_messages_provider.translate.calls import CallBook
 
-__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "finished_choice", "stop_of", "usage_of"]
+__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "finished_choice", "stop_of", "usage_in", "usage_of"]
 
 StopReason = Literal[
     "end_turn",
@@ -118,6 +118,15 @@ def _told_sequence(choice: Mapping[str, Any], stop_sequences: Sequence[str]) -> 
         if isinstance(value, str) and value and value in stop_sequences:
             return value
     return None
+
+
+def usage_in(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The usage so far that a chunk tells, if it does; llama.cpp tells the prompt's as its progress in reading it."""
+    progress = chunk.get("prompt_progress")
+    if not isinstance(progress, Mapping):
+        return chunk.get("usage")
+    cached = {"cached_tokens": progress.get("cache")}
+    return {"prompt_tokens": progress.get("total"), "prompt_tokens_details": cached}
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -236,7 +236,8 @@ def _user(request: Mapping[str, Any]) -> dict[str, Any]:
 def _stream(request: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
     if not request.get("stream"):
         return {}
-    return {"stream": True, "stream_options": {"include_usage": True, **dialect.stream_options}}
+    options = {"include_usage": True, **dialect.stream_options}
+    return {"stream": True, "stream_options": options, **dialect.tell_prompt}
 
 
 def _drop_the_rest(request: Mapping[str, Any], losses: Losses) -> None:

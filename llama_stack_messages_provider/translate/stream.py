@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_stack_messages_provider.translate.calls import Call, CallBook
-from llama_stack_messages_provider.translate.reasons import Stop, finished_choice, stop_of, usage_of
+from llama_stack_messages_provider.translate.reasons import Stop, finished_choice, stop_of, usage_in, usage_of
 
 __all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of", "text_of", "tool_use"]
 
@@ -93,7 +93,7 @@ class StreamTranslator:
 
     def feed(self, chunk: Mapping[str, Any]) -> list[Event]:
         """The events that a chunk makes; reasoning before text before calls, where it carries several."""
-        if usage := chunk.get("usage"):
+        if usage := usage_in(chunk):
             self._usage = usage
         events = [] if self.started else self.start()
         for choice in chunk.get("choices") or ():

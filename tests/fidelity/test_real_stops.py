@@ -1,4 +1,4 @@
-"""A real llama.cpp: where it stopped is told on both routes, and a schema is kept."""
+"""A real llama.cpp: where it stopped and what it read is told on both routes, and a schema is kept."""
 
 import json
 from collections.abc import Iterator
@@ -44,3 +44,13 @@ def test_a_schema_with_optional_properties_is_kept(client: anthropic.Anthropic) 
     message = client.messages.create(**ask(max_tokens=60, extra_body={"output_config": {"format": form}}))
     answer = json.loads(message.content[0].text)
     assert {"city"} <= answer.keys() <= {"city", "big"}
+
+
+def test_the_prompt_s_tokens_are_told_at_the_start(client: anthropic.Anthropic) -> None:
+    counted = client.messages.count_tokens(model="claude-any", messages=ask()["messages"]).input_tokens
+    with client.messages.stream(**ask()) as stream:
+        started: Any = next(iter(stream))
+        folded = stream.get_final_message().usage
+    usage = started.message.usage
+    assert usage.input_tokens + usage.cache_read_input_tokens == counted
+    assert (folded.input_tokens, folded.cache_read_input_tokens) == (usage.input_tokens, usage.cache_read_input_tokens)

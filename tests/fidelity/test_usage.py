@@ -39,7 +39,9 @@ def counting(request: RecordedRequest) -> Reply:
     always = request.json["stream_options"].get("continuous_usage_stats")
     chunks = [delta(reasoning_content="Hm"), delta("Hel"), delta("lo"), delta(finish_reason="stop")]
     told = [{**chunk, "usage": counted(n + 1) if always else None} for n, chunk in enumerate(chunks)]
-    return stream_reply(encode_chunks([*told, {**delta(), "choices": [], "usage": counted(4)}]))
+    progress = {"total": 11, "cache": 8, "processed": 8, "time_ms": 0}  # llama.cpp's
+    reading = [{**delta(role="assistant"), "prompt_progress": progress}] if request.json.get("return_progress") else []
+    return stream_reply(encode_chunks([*reading, *told, {**delta(), "choices": [], "usage": counted(4)}]))
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
         yield client
 
 
-@pytest.mark.parametrize(("name", "early"), [("vllm", True), ("sglang", True), ("openai", False), ("llamacpp", False)])
+@pytest.mark.parametrize(("name", "early"), [("vllm", True), ("sglang", True), ("openai", False), ("llamacpp", True)])
 def test_usage_is_told_early_if_at_all_and_in_full_at_the_end(
     name: str, early: bool, client: anthropic.Anthropic, fleet: Fleet
 ) -> None:

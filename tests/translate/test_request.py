@@ -88,6 +88,15 @@ STREAMING = [
     ),
 ]
 
+STREAMING += [
+    Case(
+        "llama.cpp tells the prompt's tokens before it reads them",
+        {"stream": True},
+        {"stream": True, "stream_options": {"include_usage": True}, "return_progress": True},
+        dialect="llama.cpp",
+    ),
+]
+
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "additionalProperties": False}
 JSON_SCHEMA = {
     "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA, "strict": True}}

@@ -334,6 +334,20 @@ def test_a_start_that_was_sent_by_another_hand_is_not_repeated() -> None:
     assert "message_start" not in [event["type"] for event in events]
 
 
+def test_input_tokens_are_in_the_start_where_progress_tells_them() -> None:
+    """llama.cpp's, which tells them again while it reads, and counts all at the end."""
+    reading = [{"total": 37, "cache": 30, "processed": done, "time_ms": 0} for done in (30, 37)]
+    fed = [{**delta(role="assistant"), "prompt_progress": progress} for progress in reading]
+    fed += [delta("Hello"), delta(finish_reason="stop"), usage_chunk(37, 2, cached_tokens=30)]
+
+    events = events_of(fed)
+
+    started, ended = events[0]["message"]["usage"], events[-2]["usage"]
+    assert [event["type"] for event in events].count("message_start") == 1
+    assert (started["input_tokens"], started["cache_read_input_tokens"], started["output_tokens"]) == (7, 30, 0)
+    assert (ended["input_tokens"], ended["cache_read_input_tokens"], ended["output_tokens"]) == (7, 30, 2)
+
+
 def part(content: Json) -> Json:
     return {"choices": [{"index": 0, "delta": {"content": [content]}, "finish_reason": None}]}
 
