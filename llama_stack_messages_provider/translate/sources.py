@@ -10,23 +10,27 @@ __all__ = ["document_urls", "has_pdfs", "with_documents"]
 
 Block = dict[str, Any]
 
+_HOLDERS = frozenset({"tool_result", "web_fetch_tool_result", "web_fetch_result"})
+
 
 def has_pdfs(request: Mapping[str, Any]) -> bool:
     """Whether a validated request has PDFs in it, to be read."""
-    contents = (message.get("content") for message in request["messages"])
-    return any(map(_has_pdf, contents))
+    return any(_has_pdf(message.get("content")) for message in request["messages"])
 
 
 def _has_pdf(content: Any) -> bool:
     """Whether there is a PDF in a turn, in a result, or in a page that an earlier server fetched."""
-    if isinstance(content, Mapping):
-        return _is_pdf(content) or _has_pdf(content.get("content"))
-    return isinstance(content, list) and any(map(_has_pdf, content))
+    for block in content if isinstance(content, list) else (content,):
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "document" and _is_pdf(block.get("source")):
+            return True
+        if kind in _HOLDERS and _has_pdf(block.get("content")):
+            return True
+    return False
 
 
-def _is_pdf(block: Mapping[str, Any]) -> bool:
-    source = block.get("source") if block.get("type") == "document" else None
-    return isinstance(source, Mapping) and source.get("type") == "base64"
+def _is_pdf(source: Any) -> bool:
+    return isinstance(source, dict) and source.get("type") == "base64"
 
 
 def document_urls(request: Mapping[str, Any]) -> dict[str, str]:
