@@ -186,10 +186,10 @@ def _other_features(request: Mapping[str, Any]) -> Iterator[str]:
     if request.get("stop_sequences"):
         yield "stop_sequences"
     thinking, output = request.get("thinking"), request.get("output_config")
-    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+    if isinstance(thinking, dict) and thinking.get("type") in ("disabled", "between_tools"):
         yield "thinking_off"
-    if isinstance(output, dict):
-        if output.get("format"):
-            yield "structured_output"
-        if output.get("effort"):
-            yield "effort"
+    output = output if isinstance(output, dict) else {}
+    if output.get("format") or request.get("output_format"):
+        yield "structured_output"
+    if output.get("effort"):
+        yield "effort"

@@ -64,9 +64,11 @@ FEATURES: list[tuple[str, Json, set[str]]] = [
         {"no_parallel_tools"},
     ),
     ("no thinking", request(thinking={"type": "disabled"}), {"thinking_off"}),
+    ("no thinking but between tools", request(thinking={"type": "between_tools"}), {"thinking_off"}),
     ("adaptive thinking", request(thinking={"type": "adaptive"}), set()),
     ("an effort", request(output_config={"effort": "high"}), {"effort"}),
     ("a schema", request(output_config={"format": {"type": "json_schema", "schema": {}}}), {"structured_output"}),
+    ("its older spelling", request(output_format={"type": "json_schema", "schema": {}}), {"structured_output"}),
 ]
 
 
