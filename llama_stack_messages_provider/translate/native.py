@@ -80,7 +80,22 @@ def _without_our_thinking(request: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(messages := changed.get("messages"), list):  # a turn of nothing else is refused when it is empty
         pairs = zip(messages, request["messages"], strict=True)
         changed["messages"] = [new for new, old in pairs if not _emptied(new, old)]
+        if _lost_its_thinking(request) and _is(request.get("thinking"), "enabled"):
+            # Anthropic wants a call made in thinking mode to begin with the thinking, which was not its own.
+            changed["thinking"] = {"type": "disabled"}
     return changed
+
+
+def _lost_its_thinking(request: Mapping[str, Any]) -> bool:
+    """Whether the last turn answers calls that were made after thinking of ours, and of nobody else."""
+    turns = [turn.get("content") for turn in request["messages"][-2:] if isinstance(turn, dict)]
+    if len(turns) < 2 or not all(isinstance(content, list) for content in turns):
+        return False
+    calls, answers = turns
+    answered = any(_is(block, "tool_result") for block in answers)
+    kept = _foreign_only(calls)
+    begins = bool(kept) and (_is(kept[0], "thinking") or _is(kept[0], "redacted_thinking"))
+    return answered and kept != calls and not begins
 
 
 def _emptied(new: Any, old: Any) -> bool:

@@ -163,6 +163,7 @@ def thought(signature: str) -> Json:
     return {"type": "thinking", "thinking": "Hm.", "signature": signature}
 
 
+THINKING = {"type": "enabled", "budget_tokens": 1024}
 OURS, THEIRS = thought(signer(b"key", "m")("Hm.")), thought("c2lnbmVk")
 
 
@@ -177,6 +178,24 @@ def test_a_turn_of_nothing_else_is_left_out_of_anthropics_request() -> None:
     given = request(user("Hi"), assistant(OURS), user("?"), {"role": "assistant", "content": []})
 
     assert passed(given, "anthropic")["messages"] == [user("Hi"), user("?"), {"role": "assistant", "content": []}]
+
+
+@pytest.mark.parametrize(
+    ("turn", "sent"),
+    [
+        (assistant(OURS, tool_use("a")), {"type": "disabled"}),
+        (assistant(OURS, THEIRS, tool_use("a")), THINKING),
+        (assistant(THEIRS, tool_use("a")), THINKING),
+        (assistant(tool_use("a")), THINKING),
+    ],
+    ids=["ours", "both", "theirs", "none"],
+)
+def test_anthropic_is_not_asked_to_think_on_where_others_began(turn: Json, sent: Json) -> None:
+    given = {**request(user("Hi"), turn, user(tool_result("a", "1"))), "thinking": THINKING}
+    assert passed(given, "anthropic")["thinking"] == sent
+    # A new turn begins with thinking of its own.
+    answered = {**given, "messages": [*given["messages"], assistant(text("So.")), user("?")]}
+    assert passed(answered, "anthropic")["thinking"] == THINKING
 
 
 # --- shapes that are their upstream's to judge ---
