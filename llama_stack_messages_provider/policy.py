@@ -131,8 +131,8 @@ _SETTINGS: Mapping[str, Policy] = {
         "`reasoning_effort`, the next weaker one where the engine has fewer; there is none without thinking"
     ),
     "output_config.format": _mapped(
-        "`response_format` of type `json_schema`, `strict` unless the upstream refuses optional properties so, which is "
-        "named as dropped"
+        "`response_format` of type `json_schema`, `strict` unless the upstream refuses optional properties so, which "
+        "is named as dropped"
     ),
     "output_config.task_budget": _dropped("nothing keeps a budget over several requests"),
     "metadata.user_id": _mapped("`user`; its digest where it has more than 64 characters"),
