@@ -144,9 +144,7 @@ def test_a_limit_and_a_stop_sequence_end_the_answer(client: anthropic.Anthropic,
     limited = answered(client, stream, max_tokens=1)
     assert (limited.stop_reason, limited.usage.output_tokens) == ("max_tokens", 1)
     stopped = answered(client, stream, stop_sequences=[" France"])
-    # llama.cpp's chat completions do not tell a stop sequence from the end of the turn.
-    told = ("stop_sequence", " France") if served.route == "native" else ("end_turn", None)
-    assert (stopped.stop_reason, stopped.stop_sequence) == told
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", " France")
     assert stopped.content[0].type == "text"
     assert "France" not in stopped.content[0].text
 
