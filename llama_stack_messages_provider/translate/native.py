@@ -88,14 +88,16 @@ def _without_our_thinking(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lost_its_thinking(request: Mapping[str, Any]) -> bool:
     """Whether the last turn answers calls that were made after thinking of ours, and of nobody else."""
-    turns = [turn.get("content") for turn in request["messages"][-2:] if isinstance(turn, dict)]
-    if len(turns) < 2 or not all(isinstance(content, list) for content in turns):
+    contents = [turn["content"] for turn in request["messages"][-2:] if _has_blocks(turn)]
+    if len(contents) < 2 or not any(_is(block, "tool_result") for block in contents[1]):
         return False
-    calls, answers = turns
-    answered = any(_is(block, "tool_result") for block in answers)
-    kept = _foreign_only(calls)
-    begins = bool(kept) and (_is(kept[0], "thinking") or _is(kept[0], "redacted_thinking"))
-    return answered and kept != calls and not begins
+    kept = _foreign_only(contents[0])
+    thinks = bool(kept) and (_is(kept[0], "thinking") or _is(kept[0], "redacted_thinking"))
+    return kept != contents[0] and not thinks
+
+
+def _has_blocks(turn: Any) -> bool:
+    return isinstance(turn, dict) and isinstance(turn.get("content"), list)
 
 
 def _emptied(new: Any, old: Any) -> bool:
