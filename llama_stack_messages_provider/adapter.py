@@ -36,7 +36,7 @@ from llama_stack_messages_provider.batches.database import BackendError, find_ba
 from llama_stack_messages_provider.batches.identity import Identity, current_identity
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig, TranslationConfig
-from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits
+from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, allowing
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.plan import Plan, Planner
 from llama_stack_messages_provider.resolve import ModelResolver
@@ -424,7 +424,10 @@ class MessagesAdapter:
 
 
 def _fetcher(config: TranslationConfig) -> DocumentFetcher | None:
-    return DocumentFetcher(FetchLimits(config.fetch_seconds, config.fetch_bytes)) if config.fetch_urls else None
+    if not config.fetch_urls:
+        return None
+    limits = FetchLimits(config.fetch_seconds, config.fetch_bytes)
+    return DocumentFetcher(limits, allowed=allowing(config.fetch_allow))
 
 
 def _debugging() -> bool:

@@ -3,7 +3,7 @@
 import secrets
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 
@@ -70,7 +70,14 @@ class TranslationConfig(BaseModel):
         "prompt, or keep them until the model's template refuses them.",
     )
     fetch_urls: bool = Field(
-        default=False, description="Fetch documents that are given by URL. Private addresses are never fetched."
+        default=False,
+        description="Fetch documents that are given by URL. Private addresses never are, but for those of "
+        "`fetch_allow`.",
+    )
+    fetch_allow: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Networks that are not of the public internet and are fetched from all the same, such as an "
+        "intranet's `10.20.0.0/16`: by all who may send requests.",
     )
     fetch_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="The largest document that is fetched.")
     fetch_seconds: float = Field(default=20.0, gt=0, description="How long fetching a document may take.")

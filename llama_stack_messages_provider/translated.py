@@ -9,6 +9,7 @@ from llama_stack_messages_provider.api.errors import InvalidRequestError, Messag
 from llama_stack_messages_provider.plan import Plan
 from llama_stack_messages_provider.sse import encode_all
 from llama_stack_messages_provider.start import Start
+from llama_stack_messages_provider.translate.errors import understood
 from llama_stack_messages_provider.translate.healing import Remedy, remedy_for
 from llama_stack_messages_provider.translate.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translate.response import to_message
@@ -76,12 +77,10 @@ class TranslatedRoute:
             translation,
             lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
         )
-        try:
+        with understood(completion, "a chat completion"):
             return to_message(
                 completion, message_id=message_id, model=request["model"], **self._back(plan, translation)
             )
-        except ValueError as exc:
-            raise UpstreamError(f"The upstream's answer cannot be used: {exc}") from exc
 
     async def infer(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
         """A chat completion as it is."""
@@ -113,7 +112,7 @@ class TranslatedRoute:
                 batch = None if chunks.ended else await anext(chunks, None)
             if not (translator.finished or (chunks.ended and said)):
                 raise UpstreamError("The upstream's stream ended before its message did")
-            yield encode_all(translator.close())
+            yield _last(translator)
             await chunks.drain()
         finally:
             await chunks.aclose()
@@ -195,4 +194,10 @@ def _apply(remedy: Remedy, translation: Translation) -> None:
 
 
 def _events(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:
-    return encode_all(event for chunk in batch for event in translator.feed(chunk))
+    with understood(batch, "a chunk of a chat completion"):
+        return encode_all([event for chunk in batch for event in translator.feed(chunk)])
+
+
+def _last(translator: StreamTranslator) -> bytes:
+    with understood(None, "a chat completion"):
+        return encode_all(translator.close())

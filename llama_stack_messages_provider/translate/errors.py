@@ -25,7 +25,7 @@ from llama_stack_messages_provider.api.errors import (
     UpstreamTimeoutError,
 )
 
-__all__ = ["context_limits", "from_event", "from_status", "message_of", "not_understood", "output_limit"]
+__all__ = ["context_limits", "from_event", "from_status", "message_of", "not_understood", "output_limit", "understood"]
 
 _BY_STATUS: dict[int, type[MessagesError]] = {
     400: InvalidRequestError,
@@ -181,6 +181,31 @@ def not_understood(body: bytes, wanted: str) -> MessagesError:
         return from_event(told)
     # Something else than an answer comes again, such as the page of a wrong address; nothing at all may not.
     return UpstreamError(f"The upstream's answer is not {wanted}", headers=_NO_RETRY if body else None)
+
+
+class understood:  # noqa: N801 - a context manager, read as a participle
+    """Within it an upstream's answer is read; one whose fields are of other types than they should be is its fault.
+
+    Args:
+        answer: What is read.
+        wanted: What it should be.
+
+    Raises:
+        UpstreamError: It is something else.
+    """
+
+    __slots__ = ("_answer", "_wanted")
+
+    def __init__(self, answer: Any, wanted: str) -> None:
+        self._answer = answer
+        self._wanted = wanted
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, (TypeError, ValueError, AttributeError, LookupError)):
+            raise not_understood(orjson.dumps(self._answer), self._wanted) from exc
 
 
 def message_of(body: Any) -> str:

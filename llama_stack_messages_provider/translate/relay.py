@@ -14,8 +14,7 @@ from typing import Any
 import orjson
 
 from llama_stack_messages_provider.sse import encode
-
-from .repair import told_error
+from llama_stack_messages_provider.translate.repair import told_error
 
 __all__ = ["Relay"]
 

@@ -9,7 +9,7 @@ from llama_stack.log import get_logger
 from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.sse import PING, ServerSentEvent, SSEDecoder
 from llama_stack_messages_provider.start import Start
-from llama_stack_messages_provider.translate.errors import from_event, not_understood
+from llama_stack_messages_provider.translate.errors import from_event, not_understood, understood
 from llama_stack_messages_provider.translate.gaps import PATCHES, REPAIRED, Engine
 from llama_stack_messages_provider.translate.native import with_model
 from llama_stack_messages_provider.translate.relay import Relay
@@ -159,7 +159,8 @@ class _Repaired:
         return self._mended(self._decoder.flush())
 
     def _mended(self, received: list[ServerSentEvent]) -> bytes:
-        piece = b"".join(map(self._repair.mended, received))
+        with understood(None, "a stream of messages' events"):
+            piece = b"".join(map(self._repair.mended, received))
         if not self._repair.started:
             if self._repair.finished:
                 raise _first_error(piece)
@@ -178,7 +179,8 @@ def renamed(answer: Answer, client_model: str, engine: Engine, sign: Signer) -> 
     if not isinstance(message, dict) or message.get("type") != "message":
         raise not_understood(answer.body, "a message")
     if engine in REPAIRED or "stop_sequence" not in message:  # vLLM leaves out what is null
-        return orjson.dumps(repair_message(message, sign, model=client_model))
+        with understood(message, "a message"):
+            return orjson.dumps(repair_message(message, sign, model=client_model))
     return with_model(answer.body, message, client_model)
 
 

@@ -13,6 +13,7 @@ from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, addresses_of, allowing, is_public
 from tests.conftest import Fleet
 from tests.fidelity.documents import pdf
+from tests.fidelity.matching import Has, differences
 from tests.support.stack import Stack, openai_provider
 from tests.support.upstream import FOREVER, ScriptedUpstream, raw_reply, silent_reply, stream_reply
 
@@ -344,3 +345,26 @@ def test_nothing_is_fetched_from_the_inside_even_where_it_is_switched_on(
         check_refused(stack.base_url, f"{web.url}/a", NOT_THE_INTERNET)
         assert web.requests == []
     assert upstream.requests_to("/v1/chat/completions") == []
+
+
+def test_a_document_of_a_network_that_is_allowed_reaches_the_model(
+    scripted_stack: Callable[..., Stack], fleet: Fleet
+) -> None:
+    upstream = fleet.upstreams["openai"]
+    with ScriptedUpstream() as web:
+        web.reply("/a.pdf", raw_reply(pdf(["Otters swim."]), content_type="application/pdf"))
+        web.reply("/b.txt", raw_reply(b"Badgers dig.", content_type="text/plain"))
+        stack = scripted_stack(
+            inference=[openai_provider(upstream.url)],
+            messages={"translation": {"fetch_urls": True, "fetch_allow": ["127.0.0.0/8"]}},
+        )
+        request: Any = {**asks(f"{web.url}/a.pdf", f"{web.url}/b.txt"), "model": "openai/openai-model"}
+        with anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client:
+            client.messages.create(**request)
+            client.messages.create(**request, stream=True).close()
+            del request["max_tokens"]
+            assert client.messages.count_tokens(**request).input_tokens > 0
+        assert len(web.requests) == 6
+    for seen in upstream.requests_to("/v1/chat/completions"):
+        [message] = seen.json["messages"]
+        assert differences(Has('<page number="1">', "Otters swim.", "Badgers dig."), message["content"]) == []

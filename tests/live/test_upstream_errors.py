@@ -26,6 +26,7 @@ from tests.support.wire import (
     anthropic_stream,
     call_delta,
     chat_chunks,
+    chat_completion,
     delta,
     encode_chunks,
     encode_events,
@@ -341,6 +342,50 @@ def test_a_200_that_is_no_answer_is_an_error(failing: Failing, way: Route, strea
     assert message == f"The upstream's answer is not {wanted}"
     headers = failing.ask(way, reply, stream=stream).headers
     assert headers.get("x-should-retry") == (None if again else "false")
+
+
+ODD: tuple[Any, ...] = (None, True, 7, "odd", [], [None], ["odd"], {}, {"odd": 1}, [[]])
+
+
+def misshapen(value: Any) -> Iterator[Any]:
+    """A JSON value, each time with another odd one at one place in it."""
+    yield from ODD
+    places = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for place, inner in places:
+        for odd in misshapen(inner):
+            changed: Any = value.copy()
+            changed[place] = odd
+            yield changed
+
+
+CALLS = [{"id": "call_a", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}]
+OUR_FAULT = b"Internal server error"
+USE = {"type": "tool_use", "id": "toolu_a", "name": "look", "input": {"at": 1}}
+
+
+@pytest.mark.parametrize("way", [ROUTES["translated"], ROUTES["mended"]], ids=["translated", "mended"])
+def test_an_answer_of_any_shape_is_an_answer_or_the_upstream_s_fault(failing: Failing, way: Route) -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 2}
+    thinking = {"type": "thinking", "thinking": "Hm.", "signature": ""}
+    whole = (
+        anthropic_message([thinking, {"type": "text", "text": TEXT}, USE])
+        if way.native
+        else chat_completion(TEXT, tool_calls=CALLS, reasoning_content="Hm.", usage=usage)
+    )
+    for shape in misshapen(whole):
+        assert OUR_FAULT not in failing.ask(way, json_reply(shape)).body, shape
+    pieces = anthropic_stream(whole) if way.native else chat_chunks(TEXT, tool_calls=CALLS, usage=usage)
+    for at, piece in enumerate(pieces):
+        for shape in misshapen(piece):
+            told = [*pieces[:at], shape, *pieces[at + 1 :]]
+            encoded = [b"event: %s\ndata: %s\n\n" % (_name(each), orjson.dumps(each)) for each in told]
+            reply = stream_reply(encoded if way.native else encode_chunks(told))
+            assert OUR_FAULT not in failing.ask(way, reply, stream=True).body, shape
+
+
+def _name(event: Any) -> bytes:
+    kind = event.get("type") if isinstance(event, dict) else None
+    return kind.encode() if isinstance(kind, str) else b"odd"
 
 
 @each_route
