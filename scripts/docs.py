@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from scripts.compare_spec import REFERENCE, compare, score_line
 
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "latest.json"
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -57,10 +58,71 @@ def conformance() -> str:
     return f"Of Anthropic's published API, {score_line(compare(json.loads(REFERENCE.read_text())))}."
 
 
+SPEED_TARGETS = {
+    "ours_native": "ours, native",
+    "ogx_native": "OGX, native",
+    "litellm_native": "LiteLLM, native",
+    "ours_translated": "ours, translated",
+    "ogx_translated": "OGX, translated",
+    "litellm_translated": "LiteLLM, translated",
+    "host": "host's chat route",
+}
+SPEED_ROWS = {
+    "cpu_plain": "CPU for a plain request, ms",
+    "cpu_agent": "CPU for an agent's request of 150 kB, ms",
+    "cpu_saturated": "CPU for a million stream events, saturated, s",
+    "cpu_paced": "the same, 20 ms apart, s",
+    "added_1": "added latency, one client, ms",
+    "added_first": "added time to the first event, ms",
+    "slow_wall": "500 streams of 5 s at once, s",
+    "slow_peak": "their peak memory, MiB",
+}
+RIVALS = {
+    "ours_native": ("ogx_native", "litellm_native", "host"),
+    "ours_translated": ("ogx_translated", "litellm_translated", "host"),
+}
+
+
+def speed() -> str:
+    """The last full run of the benchmarks: its medians, and ours as ratios of the others'."""
+    medians = json.loads(RESULTS.read_text())["medians"]
+    figures = [[title, *(_figure(medians[each][name]) for each in SPEED_TARGETS)] for name, title in SPEED_ROWS.items()]
+    pairs = [(ours, peer) for ours, peers in RIVALS.items() for peer in peers]
+    ratios = [
+        [title.rpartition(", ")[0], *(f"{medians[ours][name] / medians[peer][name]:.2f}" for ours, peer in pairs)]
+        for name, title in SPEED_ROWS.items()
+    ]
+    direct = medians["ours_native"]["cpu_saturated"] / medians["direct"]["cpu_saturated"]
+    return "\n".join(
+        [
+            *_table(["", *SPEED_TARGETS.values()], figures),
+            "",
+            "Ours as a part of theirs:",
+            "",
+            *_table(["", *(f"{_name(ours)} : {_name(peer)}" for ours, peer in pairs)], ratios),
+            "",
+            f"A saturated native event costs {direct:.1f} times what it costs the upstream to send it.",
+        ]
+    )
+
+
+def _name(target: str) -> str:
+    return SPEED_TARGETS[target].removeprefix("ours, ").split(",")[0]
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *("| " + " | ".join(row) + " |" for row in rows)]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "configuration": configuration_table,
     "conformance": conformance,
     "features": feature_table,
+    "speed": speed,
 }
 
 

@@ -119,7 +119,9 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
         with self.during, suppress(ClientDisconnect, OSError):
-            refusal = await while_connected(receive, self._send_all(send))
+            # In a task of its own: each event would otherwise wake all coroutines that the host has put around us.
+            sending = asyncio.Task(self._send_all(send), loop=asyncio.get_running_loop(), eager_start=True)
+            refusal = await while_connected(receive, sending)
             if refusal is not None:
                 await refusal(scope, receive, send)
 

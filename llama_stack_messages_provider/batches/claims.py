@@ -125,11 +125,11 @@ class Claims:
         """Lease up to `limit` requests, spread over the batches, the longest waiting batch first.
 
         Args:
-            worker: Who is to run them.
+            worker: Who is to run them; gets none once its lease has run out.
             limit: How many at most.
             per_batch: How many requests of one batch may be leased at once, to all workers together.
         """
-        candidates = await self._candidates()
+        candidates = await self._candidates(worker)
         if not candidates:
             return Claim((), contended=False)
         leases: list[Lease] = []
@@ -143,15 +143,16 @@ class Claims:
                 leases += await self._claim_from(connection, batch, worker, share, per_batch, now)
         return Claim(leases, contended=len(turns) < len(candidates))
 
-    async def _candidates(self) -> Sequence[str]:
+    async def _candidates(self, worker: str) -> Sequence[str]:
         now = self._database.now()
+        lives = exists().where(workers.c.id == worker, workers.c.expires_at > now)
         due = exists().where(
             requests.c.batch_id == batches.c.id, in_state(RequestState.PENDING), requests.c.not_before <= now
         )
         async with self._database.read() as connection:
             found = await connection.scalars(
                 select(batches.c.id)
-                .where(batches.c.status == BatchStatus.IN_PROGRESS, batches.c.expires_at > now, due)
+                .where(batches.c.status == BatchStatus.IN_PROGRESS, batches.c.expires_at > now, due, lives)
                 .order_by(batches.c.served_at, batches.c.id)
                 .limit(BATCHES_PER_CLAIM)
             )

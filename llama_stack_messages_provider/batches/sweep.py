@@ -51,18 +51,17 @@ class Sweep:
         self._max_attempts = max_attempts
         self._results_seconds = results_seconds
 
-    async def run(self, *, thorough: bool = True) -> bool:
-        """Every step once; True if there is more to do at once.
+    async def needed(self) -> bool:
+        """Whether there is any batch to work on: most servers have none most of the time."""
+        return bool(await self._find(_UNFINISHED))
 
-        Args:
-            thorough: Also what nobody waits for: rows to be archived or removed.
-        """
-        more = []
-        if await self._find(_UNFINISHED):  # most servers have no batch most of the time
-            more += [await self.take_over(), await self.settle()]
-        if thorough:
-            more += [await self.archive(), await self.purge()]
-        return any(more)
+    async def run(self) -> bool:
+        """What somebody waits for; True if there is more to do at once."""
+        return any([await self.take_over(), await self.settle()])
+
+    async def tidy(self) -> bool:
+        """What nobody waits for: rows to be archived or removed; True if there is more to do at once."""
+        return any([await self.archive(), await self.purge()])
 
     async def take_over(self) -> bool:
         """Give back what dead workers had leased: a death counts as a failure of the requests it ran."""

@@ -4,7 +4,7 @@
 claiming    rows ──> waiting (at most `concurrency`) ──> running (at most `slots`) ──> done
 recording   done ──> rows, as many as there are in one transaction
 renewing    the lease, at a third of its length; without it everything that runs is dropped in time
-sweeping    what dead workers left, what expired, what is to be removed
+sweeping    what dead workers left, what expired, what is to be removed; wakes claiming while there is any batch
 ```
 
 Whatever a process is killed in the middle of, another one, or the next, begins with the same four loops.
@@ -39,10 +39,7 @@ RECORD_AT_MOST = 256
 CONTENDED = 0.02
 """Seconds until the next claim, when another process was at the same batches."""
 
-SWEEP_SECONDS = 4.0
-"""Seconds between two sweeps, at most; less if leases are shorter."""
-
-THOROUGH = 8
+THOROUGH = 32
 """One in so many sweeps looks for rows to remove, unless somebody asked for it."""
 
 TROUBLE = 0.5
@@ -145,7 +142,7 @@ class Worker:
     async def _claiming(self) -> None:
         self._work.clear()
         self._begin_waiting()
-        pause = self._config.poll_seconds
+        pause = None  # the sweep wakes us while there is any batch to work on
         room = self._room()
         # A few rows at a time would cost a transaction each.
         if room > self._config.concurrency // 2 and self._holds():
@@ -236,9 +233,14 @@ class Worker:
         thorough = self._chores.is_set() or self._sweeps % THOROUGH == 0
         self._sweeps += 1
         self._chores.clear()
-        while await self._sweep.run(thorough=thorough) and not self._stopping.is_set():
+        if await self._sweep.needed():
+            while await self._sweep.run() and not self._stopping.is_set():
+                self._work.set()
             self._work.set()
-        await _wait(self._chores, min(SWEEP_SECONDS, self._config.lease_seconds / 3))
+        if thorough:
+            while await self._sweep.tidy() and not self._stopping.is_set():
+                pass
+        await _wait(self._chores, min(self._config.poll_seconds, self._config.lease_seconds / 3))
 
     # --- the lease ---
 
@@ -268,7 +270,7 @@ class Worker:
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float | None) -> None:
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -33,6 +33,18 @@ _OPTIONAL = (
     "temperature",
     "top_p",
 )
+# What no client asked for.
+_OURS = frozenset({"continuous_usage_stats", "stream_options", "verbose", "return_progress"})
+# What a client calls the others, where it calls them otherwise.
+_TOLD = {
+    "chat_template_kwargs": "thinking",
+    "continue_final_message": "prefill",
+    "thinking_token_budget": "thinking.budget_tokens",
+    "thinking_budget_tokens": "thinking.budget_tokens",
+    "reasoning_effort": "output_config.effort",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "user": "metadata.user_id",
+}
 # Words of other meanings too: they count only where the message calls them a parameter.
 _AMBIGUOUS = frozenset({"user", "reasoning"})
 # vLLM refuses the variables of a template that a Mistral tokenizer has not, and names the template.
@@ -123,8 +135,9 @@ class Remedy:
 
     def lost(self, params: Mapping[str, Any]) -> list[str]:
         """What the change takes from a request that its client is to be told of."""
-        if self.drop in params:
-            return [str(self.drop)]
+        if self.drop and self.drop in params and self.drop not in _OURS:
+            off = self.drop == "reasoning_effort" and params[self.drop] == "none"
+            return ["thinking" if off else _TOLD.get(self.drop, self.drop)]
         if self.efforts and params.get("reasoning_effort") == "none":  # it will think all the same
             return ["thinking"]
         return [path for path, schema in _strict_schemas(params) if self._loosens(schema)]

@@ -253,6 +253,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule()
     def sweep_once(self) -> None:
         self.wait(self.sweep.run())
+        self.wait(self.sweep.tidy())
 
     @rule(seconds=st.sampled_from([*[0.5, 1.0, 2.0, 6.0] * 3, EXPIRES, KEPT]))
     def time_passes(self, seconds: float) -> None:
@@ -300,7 +301,7 @@ class Interleavings(RuleBasedStateMachine):
         while (await self.claims.claim(worker, 100, 100)).leases:
             pass
         self.clock.now += EXPIRES
-        while await self.sweep.run():
+        while await self.sweep.run() or await self.sweep.tidy():
             pass
         after = Snapshot()
         await after.read(self.database)

@@ -365,8 +365,8 @@ async def test_an_expired_batch_has_expired_results(make: Make) -> None:
 
 
 async def test_archived_results_are_gone_and_the_batch_is_not(make: Make) -> None:
-    # A worker sweeps three times in a lease, and removes at every eighth.
-    service = make(expires_after_hours=1 / 3600, results_days=1 / 86_400, lease_seconds=1.0)
+    # Results are removed by one sweep in 32, and a sweep comes with each look for work.
+    service = make(expires_after_hours=1 / 3600, results_days=1 / 86_400)
     batch = await ended(service, (await create(service, 2))["id"])
     while (batch := await service.retrieve(batch["id"], None))["archived_at"] is None:
         await asyncio.sleep(0.05)

@@ -57,7 +57,7 @@ def sweep(database: Database) -> Sweep:
 
 
 async def sweep_all(sweep: Sweep) -> None:
-    while await sweep.run():
+    while await sweep.run() or await sweep.tidy():
         pass
 
 

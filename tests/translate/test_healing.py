@@ -476,6 +476,23 @@ def test_a_part_of_the_stream_options_is_not_made_where_there_is_no_stream() -> 
     assert "stream_options" not in Remedy("continuous_usage_stats").apply(params())
 
 
+@pytest.mark.parametrize(
+    ("dropped", "told"),
+    [
+        ("top_k", ["top_k"]),
+        ("user", ["metadata.user_id"]),
+        ("parallel_tool_calls", ["tool_choice.disable_parallel_tool_use"]),
+        ("reasoning_effort", ["output_config.effort"]),
+        ("stream_options", []),
+        ("verbose", []),
+    ],
+)
+def test_a_client_is_told_in_its_own_words_what_it_asked_for(dropped: str, told: list[str]) -> None:
+    given = {**FULL, "reasoning_effort": "high", "parallel_tool_calls": False, "user": "u", "top_k": 1, "verbose": True}
+    assert Remedy(dropped).lost(given) == told
+    assert Remedy(dropped).lost(params()) == []
+
+
 def test_thinking_leaves_every_message() -> None:
     assert Remedy("reasoning_content").apply(FULL)["messages"] == [{"role": "assistant", "content": "Yes"}, HI]
 
