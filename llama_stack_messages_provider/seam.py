@@ -16,6 +16,7 @@ import orjson
 from llama_stack.log import get_logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llama_stack_messages_provider.api.answer import Direct
 from llama_stack_messages_provider.api.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -118,7 +119,8 @@ class Seam:
         # One path for the route policy, the quota and the metrics: a rule for it cannot be walked around.
         scope["path"] = PATH + tail
         request_id = scope.setdefault("state", {})["request_id"] = new_request_id()
-        answer = _Answer(send, request_id)
+        scope["state"][Direct.KEY] = direct = Direct(send)
+        answer = _Answer(direct, request_id)
         headers = dict(scope["headers"])
         limit = self._max_batch_bytes if tail.rstrip("/") == BATCHES else self._max_body_bytes
         length = _content_length(headers)
@@ -140,10 +142,11 @@ class Seam:
 class _Answer:
     """The `send` that our paths get: it stamps what passes and rewrites what the host refuses."""
 
-    __slots__ = ("_body", "_done", "_refusal", "_request_id", "_send", "overflow", "passing")
+    __slots__ = ("_body", "_direct", "_done", "_refusal", "_request_id", "_send", "overflow", "passing")
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send = send
+    def __init__(self, direct: Direct, request_id: str) -> None:
+        self._direct = direct
+        self._send = direct.send
         self._request_id = request_id
         self._refusal: Message | None = None
         self._body = bytearray()
@@ -155,7 +158,10 @@ class _Answer:
 
     def __call__(self, message: Message) -> Awaitable[None]:
         """No frame of its own once the answer passes: streams come through here event by event."""
-        return self._send(message) if self.passing else self._take(message)
+        if self.passing:
+            self._direct.last = message
+            return self._send(message)
+        return self._take(message)
 
     async def _take(self, message: Message) -> None:
         if self._done:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from llama_stack.core.server.auth import AuthenticationMiddleware, RouteAuthoriz
 from llama_stack.core.server.server import ClientVersionMiddleware, global_exception_handler
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llama_stack_messages_provider.api.answer import EventStream
 from llama_stack_messages_provider.api.errors import RequestTooLargeError
 from llama_stack_messages_provider.seam import Seam, install_seam
 from tests.support.personalities import identities
@@ -484,6 +485,48 @@ def test_the_seam_is_installed_once() -> None:
     assert app.middleware_stack is first
     assert isinstance(first, Seam)
     assert first.app is inner
+
+
+class Watching:
+    """A middleware that counts the pieces of bodies that it sees, and may change them."""
+
+    def __init__(self, app: ASGIApp, seen: list[bytes], *, changes: bool) -> None:
+        self.app, self.seen, self.changes = app, seen, changes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched(message: Message) -> None:
+            if "body" in message:
+                self.seen.append(message["body"])
+                message = {**message, "body": message["body"].upper()} if self.changes else message
+            await send(message)
+
+        await self.app(scope, receive, watched)
+
+
+@pytest.mark.parametrize("changes", [False, True])
+async def test_events_pass_by_those_who_change_nothing(changes: bool) -> None:
+    events = [b"event: a\ndata: %d\n\n" % number for number in range(5)]
+    seen: list[bytes] = []
+
+    async def source() -> AsyncGenerator[bytes]:
+        for event in events:
+            yield event
+
+    async def stream() -> EventStream:
+        return EventStream(source(), dict, bytes, ping_after=60.0)
+
+    app = FastAPI()
+    app.add_api_route("/v1/messages", stream, response_model=None)
+    app.add_middleware(Watching, seen=seen, changes=changes)
+    app.middleware_stack = app.build_middleware_stack()
+    assert install_seam(app, max_body_bytes=1)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        answer = await client.get("/v1/messages")
+
+    sent = b"".join(events)
+    assert answer.content == (sent.upper() if changes else sent)
+    assert seen == [*(events if changes else events[:1]), b""]
 
 
 # --- the real host ---

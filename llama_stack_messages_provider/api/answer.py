@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from llama_stack_messages_provider.sse import PING
 
-__all__ = ["EventStream", "JSONAnswer", "while_connected"]
+__all__ = ["Direct", "EventStream", "JSONAnswer", "while_connected"]
 
 # After these nothing may be said any more, although the upstream may keep its connection for a moment.
 _ENDS = (b"event: message_stop\n", b"event: error\n")
@@ -71,6 +71,24 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
             watcher.cancel()
 
 
+class Direct:
+    """The server's own `send`, and what came to it last through all that the host has put around it.
+
+    Attributes:
+        send: The server's.
+        last: The last message that came through to it.
+    """
+
+    __slots__ = ("last", "send")
+
+    KEY = "messages_direct"
+    """Its place in a scope's `state`."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.last: Message | None = None
+
+
 class EventStream(StreamingResponse):
     """A stream of server-sent events, begun once its first piece is there or has been waited for long enough.
 
@@ -120,12 +138,14 @@ class EventStream(StreamingResponse):
         """Send the stream; a client that goes away ends it."""
         with self.during, suppress(ClientDisconnect, OSError):
             # In a task of its own: each event would otherwise wake all coroutines that the host has put around us.
-            sending = asyncio.Task(self._send_all(send), loop=asyncio.get_running_loop(), eager_start=True)
+            direct = scope.get("state", {}).get(Direct.KEY)
+            sending = asyncio.Task(self._send_all(send, direct), loop=asyncio.get_running_loop(), eager_start=True)
             refusal = await while_connected(receive, sending)
             if refusal is not None:
                 await refusal(scope, receive, send)
 
-    async def _send_all(self, send: Send) -> Response | None:
+    async def _send_all(self, send: Send, direct: Direct | None) -> Response | None:
+        shortest = send
         timer = _Timer(self._ping_after, lambda: self._silent(send))
         try:
             async for data in self._source:
@@ -133,7 +153,11 @@ class EventStream(StreamingResponse):
                 self._piece = data
                 if not self._begun:
                     await self._begin(send)
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+                message = {"type": "http.response.body", "body": data, "more_body": True}
+                await shortest(message)
+                # Where nobody on the way changes what is sent, all but the end may go by them.
+                if direct is not None and direct.last is message:
+                    shortest = direct.send
         except Exception as exc:
             if self._begun:
                 raise
