@@ -1,7 +1,7 @@
 """A PDF of ten pages, an image and a text document in one conversation, asked about by name."""
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anthropic
@@ -52,13 +52,6 @@ ANSWERS = {
 
 def about(*blocks: Json, question: str) -> list[Json]:
     return [{"role": "user", "content": [*blocks, text_block(question)]}]
-
-
-@pytest.fixture(params=["embedded_translation_stack", "embedded_stack"], ids=["translated", "as the plan decides"])
-def client(request: pytest.FixtureRequest) -> Iterator[anthropic.Anthropic]:
-    stack: Stack = request.getfixturevalue(request.param)
-    with anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 @pytest.mark.parametrize("question", ANSWERS)

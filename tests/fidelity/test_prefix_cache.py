@@ -1,6 +1,6 @@
 """The second turn of a conversation reads the first from the cache of a real llama.cpp, as Claude Code sends them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -21,14 +21,6 @@ RULES = " ".join(f"Rule {n}: an otter that swims past buoy {n} is greeted once."
 MARK: Json = {"cache_control": {"type": "ephemeral"}}
 # What the last tokens of a template and the answer's first ones may differ by.
 SLACK_TOKENS = 16
-
-
-@pytest.fixture(params=["native", "translation"])
-def client(request: pytest.FixtureRequest) -> Iterator[anthropic.Anthropic]:
-    fixture = {"native": "embedded_stack", "translation": "embedded_translation_stack"}[request.param]
-    stack = request.getfixturevalue(fixture)
-    with anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 def turn(client: anthropic.Anthropic, first_line: str, messages: Sequence[Json], topic: str, **mark: Any) -> Any:

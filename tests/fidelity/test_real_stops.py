@@ -1,11 +1,9 @@
 """A real llama.cpp: where it stopped and what it read is told on both routes, and a schema is kept."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
-import pytest
 
 from tests.fidelity.cases import Json
 
@@ -15,14 +13,6 @@ SCHEMA: Json = {
     "required": ["city"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(params=["native", "translation"])
-def client(request: pytest.FixtureRequest) -> Iterator[anthropic.Anthropic]:
-    fixture = {"native": "embedded_stack", "translation": "embedded_translation_stack"}[request.param]
-    stack = request.getfixturevalue(fixture)
-    with anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 def ask(**more: Any) -> Any:
