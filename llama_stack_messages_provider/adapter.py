@@ -350,7 +350,7 @@ class MessagesAdapter:
 
     async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
         """`POST /v1/messages/batches`: the body is read as it comes."""
-        kept = _forwarded(headers) | {name: headers[name] for name in (_STRICT_HEADER,) if name in headers}
+        kept = _forwarded(headers) | ({_STRICT_HEADER: "true"} if _wants_strict(headers) else {})
         return JSONAnswer(await self._need_batches().create(body, current_identity(), kept))
 
     # --- in the same process ---

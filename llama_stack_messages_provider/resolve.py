@@ -94,7 +94,11 @@ class ModelResolver:
     async def _registered(self, identifier: str) -> Target | None:
         registry = self._table.dist_registry
         model = registry.get_cached("model", identifier) or await registry.get("model", identifier)
-        if model is None or model.provider_id not in self._table.impls_by_provider_id or not self._readable(model):
+        if (
+            model is None
+            or model.provider_id not in self._table.impls_by_provider_id
+            or not self._known_readable(model)
+        ):
             return None
         if model.model_type != ModelType.llm:
             raise InvalidRequestError(f"model: {identifier} is a model for {model.model_type.value}, not an LLM")
@@ -126,6 +130,10 @@ class ModelResolver:
     def _readable(self, model: Any) -> bool:
         if not isinstance(model, ModelWithOwner):  # listed with the user's own credentials, checked there
             return True
+        return is_action_allowed(self._table.policy, Action.READ, model, get_authenticated_user())  # type: ignore[arg-type]
+
+    def _known_readable(self, model: Any) -> bool:
+        """As `_readable`, of a registered model, from memory where it was asked before."""
         user = get_authenticated_user()
         # The host makes several debug lines of each check, written or not: a twentieth of a request. Its policy stays
         # as it is while it runs, and a model that is registered anew is another object.
@@ -134,8 +142,7 @@ class ModelResolver:
         if known is None or known[0] is not model:
             if len(self._decisions) >= _DECISIONS:
                 self._decisions.clear()
-            allowed = is_action_allowed(self._table.policy, Action.READ, model, user)  # type: ignore[arg-type]
-            known = self._decisions[key] = (model, allowed)
+            known = self._decisions[key] = (model, self._readable(model))
         return known[1]
 
     def _target(self, model: Any, provider: Any) -> Target:

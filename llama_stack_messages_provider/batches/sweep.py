@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack_messages_provider.api.errors import error_body
 from llama_stack_messages_provider.batches.database import Database
-from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
+from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState, sources
 from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
@@ -33,8 +33,7 @@ DEAD_WORKERS_KEPT = 3600.0
 
 GAVE_UP = error_body("api_error", "The server died again and again while it ran this request")
 
-_OPEN = [BatchStatus.IN_PROGRESS, BatchStatus.CANCELING]
-_UNFINISHED = select(batches.c.id).where(batches.c.status.in_(_OPEN)).limit(1)
+_UNFINISHED = select(batches.c.id).where(batches.c.status.in_(sources(BatchStatus.ENDED))).limit(1)
 
 
 class Sweep:

@@ -154,9 +154,10 @@ class _Repaired:
         return self._mended(self._decoder.decode(data))
 
     def close(self) -> bytes:
+        piece = self._mended(self._decoder.flush())
         if self._repair.lost:
             logger.warning("Parts of a native stream belonged to no block", lost=self._repair.lost)
-        return self._mended(self._decoder.flush())
+        return piece
 
     def _mended(self, received: list[ServerSentEvent]) -> bytes:
         with understood(None, "a stream of messages' events"):

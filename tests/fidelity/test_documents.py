@@ -55,7 +55,7 @@ def about(*blocks: Json, question: str) -> list[Json]:
 
 
 @pytest.mark.parametrize("question", ANSWERS)
-def test_a_real_model_answers_from_the_text_of_the_documents(client: anthropic.Anthropic, question: str) -> None:
+def test_a_real_model_answers_from_the_text_of_the_documents(real_client: anthropic.Anthropic, question: str) -> None:
     """It takes no images: that there is one is all that it is told, and the client is told that."""
     request: Any = {
         "model": "claude-any",
@@ -63,22 +63,22 @@ def test_a_real_model_answers_from_the_text_of_the_documents(client: anthropic.A
         "messages": about(PDF, IMAGE, TEXT, question=question),
         "extra_body": {"temperature": 0},
     }
-    raw = client.messages.with_raw_response.create(**request)
+    raw = real_client.messages.with_raw_response.create(**request)
     assert raw.headers["x-messages-dropped"] == "messages.0.content.1"
-    with client.messages.stream(**request) as stream:
+    with real_client.messages.stream(**request) as stream:
         streamed = stream.get_final_message()
     for message in (raw.parse(), streamed):
         assert message.content[0].type == "text"
         assert ANSWERS[question] in message.content[0].text
 
 
-def test_each_page_counts(client: anthropic.Anthropic) -> None:
+def test_each_page_counts(real_client: anthropic.Anthropic) -> None:
     counts = []
     for pages in (0, 1, 5, 10):
         source = {**PDF["source"], "data": base64.b64encode(pdf(PAGES[:pages])).decode()}
         blocks = [{**PDF, "source": source}] if pages else []
         messages: Any = about(*blocks, question="Summarize it.")
-        counts.append(client.messages.count_tokens(model="claude-any", messages=messages).input_tokens)
+        counts.append(real_client.messages.count_tokens(model="claude-any", messages=messages).input_tokens)
     assert counts == sorted(set(counts))
     assert counts[-1] - counts[0] > 10 * 10
 

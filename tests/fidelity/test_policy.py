@@ -2,7 +2,7 @@
 HTTP, and what the SDK returned, streamed and not. And that the native route forwards all of it as it came.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anthropic
@@ -48,12 +48,6 @@ ELSEWHERE = {
     },
 }
 """Rows that are not of one request and one answer, and the tests that try them."""
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 def test_every_row_that_is_mapped_or_emulated_has_a_test() -> None:

@@ -40,35 +40,35 @@ def read(message: Any) -> int:
     return int(message.usage.input_tokens + message.usage.cache_read_input_tokens)
 
 
-def test_the_second_turn_reads_the_first_from_the_cache(client: anthropic.Anthropic) -> None:
+def test_the_second_turn_reads_the_first_from_the_cache(real_client: anthropic.Anthropic) -> None:
     # A topic that no other test has put into the cache.
-    topic = f"the river of {client.base_url.port}"
+    topic = f"the river of {real_client.base_url.port}"
     asked: Json = {"role": "user", "content": [text_block("What is rule 3?", **MARK)]}
-    first = turn(client, ATTRIBUTION.format(nonce="a1f0c"), [asked], topic)
+    first = turn(real_client, ATTRIBUTION.format(nonce="a1f0c"), [asked], topic)
     assert first.usage.cache_read_input_tokens < read(first) / 2
     # As the client does it, the same turn comes back as a string, its mark gone.
     said = {"role": "assistant", "content": first.content[0].text}
     asked["content"] = "What is rule 3?"
     both = [asked, said, {"role": "user", "content": "And 4?"}]
-    second = turn(client, ATTRIBUTION.format(nonce="77b2e"), both, topic)
+    second = turn(real_client, ATTRIBUTION.format(nonce="77b2e"), both, topic)
     assert read(second) > read(first)
     assert second.usage.cache_read_input_tokens >= read(first) - SLACK_TOKENS
 
 
-def test_a_line_that_stays_in_the_prompt_would_cost_the_cache(client: anthropic.Anthropic) -> None:
+def test_a_line_that_stays_in_the_prompt_would_cost_the_cache(real_client: anthropic.Anthropic) -> None:
     """What the test above would see if the line were not taken out."""
-    topic = f"the canal of {client.base_url.port}"
+    topic = f"the canal of {real_client.base_url.port}"
     asked: list[Json] = [{"role": "user", "content": "What is rule 3?"}]
-    turn(client, "request: a1f0c", asked, topic)
-    again = turn(client, "request: 77b2e", asked, topic)
+    turn(real_client, "request: a1f0c", asked, topic)
+    again = turn(real_client, "request: 77b2e", asked, topic)
     assert again.usage.cache_read_input_tokens < SLACK_TOKENS
 
 
-def test_marks_change_nothing_in_the_prompt(client: anthropic.Anthropic) -> None:
-    topic = f"the lake of {client.base_url.port}"
+def test_marks_change_nothing_in_the_prompt(real_client: anthropic.Anthropic) -> None:
+    topic = f"the lake of {real_client.base_url.port}"
     ask, lines = "Which rule is first?", [ATTRIBUTION.format(nonce=n) for n in (1, 2)]
-    plain = turn(client, lines[0], [{"role": "user", "content": [text_block(ask)]}], topic)
-    marked = turn(client, lines[1], [{"role": "user", "content": [text_block(ask, **MARK)]}], topic, **MARK)
+    plain = turn(real_client, lines[0], [{"role": "user", "content": [text_block(ask)]}], topic)
+    marked = turn(real_client, lines[1], [{"role": "user", "content": [text_block(ask, **MARK)]}], topic, **MARK)
     assert read(marked) == read(plain)
     # All of the prompt but its last token, which is always evaluated: it is the same prompt.
     assert marked.usage.cache_read_input_tokens == read(plain) - 1

@@ -98,12 +98,6 @@ def history(signature: str) -> list[Json]:
     ]
 
 
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
-        yield client
-
-
 TOOLS: Any = [{"name": "look", "input_schema": {"type": "object"}}]
 
 

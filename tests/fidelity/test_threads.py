@@ -1,6 +1,5 @@
 """The SDK's runners ask servers to keep conversations. Ours keeps none, says so where it matters, and loses no turn."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -35,12 +34,6 @@ def look(at: str) -> str:
         at: What to look at.
     """
     return f"The {at} is blue."
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 def chat(request: RecordedRequest) -> Reply:

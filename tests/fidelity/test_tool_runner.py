@@ -2,7 +2,7 @@
 
 import base64
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,6 @@ class Editor(BetaBuiltinFunctionTool):
     def _inserted(self, file: Path, line: int, text: str) -> str:
         lines = file.read_text().splitlines(keepends=True)
         return "".join([*lines[:line], text, *lines[line:]])
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 class Model:

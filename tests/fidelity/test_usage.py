@@ -1,6 +1,5 @@
 """What a turn cost, over HTTP: early where the upstream tells it early, always at the end, never added up."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -42,12 +41,6 @@ def counting(request: RecordedRequest) -> Reply:
     progress = {"total": 11, "cache": 8, "processed": 8, "time_ms": 0}  # llama.cpp's
     reading = [{**delta(role="assistant"), "prompt_progress": progress}] if request.json.get("return_progress") else []
     return stream_reply(encode_chunks([*reading, *told, {**delta(), "choices": [], "usage": counted(4)}]))
-
-
-@pytest.fixture
-def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
-        yield client
 
 
 @pytest.mark.parametrize(("name", "early"), [("vllm", True), ("sglang", True), ("openai", False), ("llamacpp", True)])
