@@ -76,7 +76,7 @@ def test_the_packaged_model_is_listed_as_smollm2(adapter: LlamaCppInferenceAdapt
 
 
 def test_the_packaged_model_answers_the_openai_sdk(client: openai.OpenAI) -> None:
-    completion = client.chat.completions.create(model="smollm2", messages=QUESTION, max_tokens=8)
+    completion = client.chat.completions.create(model="smollm2", messages=STORY, max_tokens=8, temperature=0)
     assert completion.choices[0].message.content
     assert completion.choices[0].finish_reason == "length"
     assert completion.usage
@@ -92,10 +92,10 @@ def test_streamed_and_whole_answers_agree_at_temperature_zero(client: openai.Ope
 
 
 def test_a_second_turn_starts_from_the_first(client: openai.OpenAI) -> None:
-    first = client.chat.completions.create(model="smollm2", messages=QUESTION, max_tokens=8)
+    first = client.chat.completions.create(model="smollm2", messages=QUESTION, max_tokens=8, temperature=0)
     answer = {"role": "assistant", "content": first.choices[0].message.content}
     turns = [*QUESTION, answer, {"role": "user", "content": "And of Spain?"}]
-    second = client.chat.completions.create(model="smollm2", messages=turns, max_tokens=8)
+    second = client.chat.completions.create(model="smollm2", messages=turns, max_tokens=8, temperature=0)
     assert first.usage
     assert second.usage
     assert second.usage.prompt_tokens_details
@@ -103,7 +103,7 @@ def test_a_second_turn_starts_from_the_first(client: openai.OpenAI) -> None:
 
 
 def test_it_speaks_the_messages_api_and_counts_as_its_chat_template_does(http: httpx.Client) -> None:
-    body = {"model": "smollm2", "max_tokens": 4, "messages": QUESTION}
+    body = {"model": "smollm2", "max_tokens": 4, "messages": QUESTION, "temperature": 0}
     message = http.post("/v1/messages", json=body).raise_for_status().json()
     counted = http.post("/v1/messages/count_tokens", json=body).raise_for_status().json()["input_tokens"]
     prompt = http.post("/apply-template", json=body).raise_for_status().json()["prompt"]

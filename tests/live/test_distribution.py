@@ -76,7 +76,10 @@ def test_an_environment_built_from_list_deps_serves(image: Path, tmp_path: Path)
         anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client,
     ):
         message = client.messages.create(
-            model="claude-any", max_tokens=8, messages=[{"role": "user", "content": "Hello"}]
+            model="claude-any",
+            max_tokens=8,
+            messages=[{"role": "user", "content": "Hello"}],
+            extra_body={"temperature": 0},
         )
     assert message.content[0].type == "text"
     assert message.content[0].text
