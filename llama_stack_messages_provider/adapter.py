@@ -53,6 +53,7 @@ from llama_stack_messages_provider.upstream.chat_completions import ChatCompleti
 from llama_stack_messages_provider.upstream.native import NativeMessages, NativeMissingError, renamed
 from llama_stack_messages_provider.upstream.probe import Prober
 from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+from llama_stack_messages_provider.web_search import WebSearch
 
 __all__ = ["MessagesAdapter"]
 
@@ -85,7 +86,7 @@ class MessagesAdapter:
 
     Args:
         config: The provider's settings.
-        deps: The stack's APIs; `inference` is used.
+        deps: The stack's APIs; `inference` is used, and `tool_runtime` where there is one.
         policy: The host's access policy.
     """
 
@@ -102,12 +103,13 @@ class MessagesAdapter:
         )
         inference = deps[Api.inference]
         self.resolver = ModelResolver(inference.routing_table, config.model_aliases)
-        self.planner = Planner(config, self.resolver, prober)
+        search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
+        self.planner = Planner(config, self.resolver, prober, search)
         self._key = config.key()
         self._native = NativeMessages(self._sessions, limits)
         completions = ChatCompletions(inference, self._sessions, limits, store=config.store_completions)
         options = TranslationOptions(config.strict, config.translation.tool_error_marker)
-        self._translated = TranslatedRoute(completions, self._key, options, config.translation.system_messages)
+        self._translated = TranslatedRoute(completions, self._key, options, config.translation.system_messages, search)
         self._counter = TokenCounter(self._sessions, limits)
         self._documents = _fetcher(config.translation)
         self._batches = self._batch_service(policy)

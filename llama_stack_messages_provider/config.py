@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 
-__all__ = ["LimitsConfig", "MessagesConfig", "PingConfig", "ProbeConfig", "TranslationConfig"]
+__all__ = ["LimitsConfig", "MessagesConfig", "PingConfig", "ProbeConfig", "TranslationConfig", "WebSearchConfig"]
 
 Route = Literal["auto", "native", "translation"]
 
@@ -88,6 +88,23 @@ class TranslationConfig(BaseModel):
     )
 
 
+class WebSearchConfig(BaseModel):
+    """How the stack's own web search serves requests with a `web_search` tool. Without one they go as before."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tool: str | None = Field(
+        default="web_search",
+        description="Name of the tool of the stack's tool runtime that searches. Null: never search.",
+    )
+    rounds: int = Field(
+        default=10, gt=0, description="How often the model may search and go on before the message is paused."
+    )
+    results: int = Field(default=10, gt=0, description="Pages of one search that the model is shown.")
+    characters: int = Field(default=4000, gt=0, description="Text of one page that the model is shown.")
+    seconds: float = Field(default=30.0, gt=0, description="How long a search may take.")
+
+
 class MessagesConfig(BaseModel):
     """Every setting has a default that suits most: `config: {}` works."""
 
@@ -124,6 +141,7 @@ class MessagesConfig(BaseModel):
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="See below.")
     ping: PingConfig = Field(default_factory=PingConfig, description="See below.")
     translation: TranslationConfig = Field(default_factory=TranslationConfig, description="See below.")
+    web_search: WebSearchConfig = Field(default_factory=WebSearchConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 
     @classmethod

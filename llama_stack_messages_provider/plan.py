@@ -9,11 +9,14 @@ from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.resolve import ModelResolver, Target
 from llama_stack_messages_provider.translate.dialects import Dialect, dialect_of
 from llama_stack_messages_provider.translate.gaps import features_of, gaps_of
+from llama_stack_messages_provider.translate.web_search import wants_search
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.probe import Capability, Prober
+from llama_stack_messages_provider.web_search import WebSearch
 
 __all__ = ["Plan", "Planner"]
 
+_SEARCHED = {"web_search": "run by the stack's tool runtime"}
 _UNREACHABLE = Capability("no", False, "unknown", "the provider has no upstream that can be reached directly")
 
 
@@ -29,6 +32,7 @@ class Plan:
         capability: What it can do.
         gaps: What the request needs and the native endpoint lacks.
         files: Whether its upstream is configured to take `file` parts.
+        searches: Whether its web searches are run here.
     """
 
     target: Target
@@ -38,6 +42,7 @@ class Plan:
     capability: Capability
     gaps: Mapping[str, str]
     files: bool = False
+    searches: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -54,12 +59,14 @@ class Planner:
         config: Modes and aliases.
         resolver: Finds models.
         prober: Knows upstreams.
+        search: Knows whether the stack can search the web.
     """
 
-    def __init__(self, config: MessagesConfig, resolver: ModelResolver, prober: Prober) -> None:
+    def __init__(self, config: MessagesConfig, resolver: ModelResolver, prober: Prober, search: WebSearch) -> None:
         self._config = config
         self._resolver = resolver
         self._prober = prober
+        self._search = search
         self._endpoints = Endpoints()
 
     async def plan(self, request: Mapping[str, Any]) -> Plan:
@@ -76,10 +83,13 @@ class Planner:
         endpoint = self._endpoints.of(target.provider)
         capability = await self._capability(target, endpoint)
         mode = self._mode(target)
-        gaps = gaps_of(capability.engine, features_of(request)) if capability.native and mode == "auto" else {}
+        searches = wants_search(request) and capability.engine != "anthropic" and await self._search.available()
+        gaps: dict[str, str] = {}
+        if capability.native and mode == "auto":
+            gaps = gaps_of(capability.engine, features_of(request)) | (_SEARCHED if searches else {})
         route, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts
-        return Plan(target, route, reason, endpoint, capability, gaps, files)
+        return Plan(target, route, reason, endpoint, capability, gaps, files, searches)
 
     def may_translate(self, target: Target) -> bool:
         """Whether the configuration leaves the translated route open."""

@@ -78,7 +78,12 @@ def _refused(reason: str) -> Policy:
 _CACHING = _harmless("upstreams cache prefixes by themselves; never changes the prompt")
 _ANTHROPIC_ONLY = _dropped("means something to Anthropic's servers only")
 _NOBODY_RUNS_IT = _dropped("nothing here runs it; refused where it is the only or the forced tool")
+_SEARCH = _dropped(
+    "run by the stack's own web search, where it has one; refused where it has none and this is the only or the forced "
+    "tool"
+)
 _HISTORY = _emulated("its content is shown to the model as text")
+_SEARCHED = _emulated("shown to the model as text, or as a call and its result where the stack searches")
 _FUNCTION = _emulated("offered as a function with its documented name and input schema")
 _NEVER = _harmless("never made by a translation")
 
@@ -163,8 +168,8 @@ _BLOCKS: Mapping[str, Policy] = {
     "tool_result": _mapped("a `tool` message"),
     "tool_reference": _emulated("text that names the tool"),
     "browser_state": _emulated("text that lists the tabs"),
-    "server_tool_use": _HISTORY,
-    "web_search_tool_result": _HISTORY,
+    "server_tool_use": _SEARCHED,
+    "web_search_tool_result": _SEARCHED,
     "web_fetch_tool_result": _HISTORY,
     "code_execution_tool_result": _HISTORY,
     "bash_code_execution_tool_result": _HISTORY,
@@ -236,9 +241,6 @@ _TOOLS: Mapping[str, Policy] = {
             "code_execution_20250825",
             "code_execution_20260120",
             "code_execution_20260521",
-            "web_search_20250305",
-            "web_search_20260209",
-            "web_search_20260318",
             "web_fetch_20250910",
             "web_fetch_20260209",
             "web_fetch_20260309",
@@ -252,6 +254,7 @@ _TOOLS: Mapping[str, Policy] = {
         ),
         _NOBODY_RUNS_IT,
     ),
+    **dict.fromkeys(("web_search_20250305", "web_search_20260209", "web_search_20260318"), _SEARCH),
 }
 
 _TOOL_FIELDS: Mapping[str, Policy] = {
@@ -281,10 +284,11 @@ _RESPONSE_BLOCKS: Mapping[str, Policy] = {
     "thinking": _mapped("`reasoning` or `reasoning_content`, signed here"),
     "tool_use": _mapped("`tool_calls`"),
     **dict.fromkeys(
+        ("server_tool_use", "web_search_tool_result"), _harmless("made only where the stack searches the web")
+    ),
+    **dict.fromkeys(
         (
             "redacted_thinking",
-            "server_tool_use",
-            "web_search_tool_result",
             "web_fetch_tool_result",
             "code_execution_tool_result",
             "bash_code_execution_tool_result",

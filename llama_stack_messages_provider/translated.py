@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,15 @@ from llama_stack_messages_provider.sse import encode_all
 from llama_stack_messages_provider.start import Start
 from llama_stack_messages_provider.translate.errors import understood
 from llama_stack_messages_provider.translate.healing import Remedy, remedy_for
+from llama_stack_messages_provider.translate.reasons import Stop, added_usage
 from llama_stack_messages_provider.translate.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translate.response import to_message
+from llama_stack_messages_provider.translate.rounds import Rounds
 from llama_stack_messages_provider.translate.signatures import Signer
 from llama_stack_messages_provider.translate.sources import has_pdfs
 from llama_stack_messages_provider.translate.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
+from llama_stack_messages_provider.web_search import WebSearch
 
 __all__ = ["TranslatedRoute"]
 
@@ -31,15 +35,22 @@ class TranslatedRoute:
         key: Signs thinking blocks.
         options: The configured options of translations.
         merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
+        search: The stack's web search.
     """
 
     def __init__(
-        self, completions: ChatCompletions, key: bytes, options: TranslationOptions, merge_system: str
+        self,
+        completions: ChatCompletions,
+        key: bytes,
+        options: TranslationOptions,
+        merge_system: str,
+        search: WebSearch,
     ) -> None:
         self._completions = completions
         self._key = key
         self._options = options
         self._merge_system = merge_system
+        self._search = search
         self._remedies: dict[str, list[Remedy]] = {}
 
     def translate(self, plan: Plan, request: Mapping[str, Any], *, strict: bool) -> Translation:
@@ -50,7 +61,8 @@ class TranslatedRoute:
         """
         learned = self._remedies.get(plan.target.identifier, ())
         merge = self._merge_system == "merge" or any(r.merge_system for r in learned)
-        options = TranslationOptions(strict or self._options.strict, self._options.tool_error_marker, merge)
+        strict = strict or self._options.strict
+        options = TranslationOptions(strict, self._options.tool_error_marker, merge, plan.searches)
         dialect = replace(plan.dialect, images=False) if any(r.no_images for r in learned) else plan.dialect
         translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)
         for remedy in learned:
@@ -71,6 +83,28 @@ class TranslatedRoute:
         Raises:
             MessagesError: The upstream's failure.
         """
+        search = translation.plan.search
+        if search is None:
+            return await self._turn(plan, request, translation, message_id)
+        rounds, usage = Rounds(request, search, self._search.rounds), None
+        while True:
+            message = await self._turn(plan, rounds.request, translation, message_id, rounds.count)
+            usage = added_usage(usage, message["usage"]) if usage else message["usage"]
+            rounds.take(message["content"])
+            results = await self._search.results(rounds, message["stop_reason"])
+            if reason := rounds.end(message["stop_reason"], results):
+                return {**message, "content": rounds.content, "stop_reason": reason, "usage": rounds.counted(usage)}
+            translation = await self._next(plan, rounds, translation, usage)
+
+    async def _turn(
+        self,
+        plan: Plan,
+        request: Mapping[str, Any],
+        translation: Translation,
+        message_id: str,
+        round_number: int = 0,
+    ) -> dict[str, Any]:
+        """The message of one completion."""
         completion = await self._remedied(
             plan,
             request,
@@ -79,14 +113,18 @@ class TranslatedRoute:
         )
         with understood(completion, "a chat completion"):
             return to_message(
-                completion, message_id=message_id, model=request["model"], **self._back(plan, translation)
+                completion,
+                message_id=message_id,
+                model=request["model"],
+                round_number=round_number,
+                **self._back(plan, translation),
             )
 
     async def infer(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
         """A chat completion as it is."""
         return await self._completions.complete(plan.target, plan.endpoint, params)
 
-    async def stream(
+    def stream(
         self,
         plan: Plan,
         request: Mapping[str, Any],
@@ -99,23 +137,67 @@ class TranslatedRoute:
         Raises:
             MessagesError: The upstream's failure, before or between pieces.
         """
+        translator = StreamTranslator(message_id, request["model"], **self._back(plan, translation))
+        if translation.plan.search is None:
+            return self._events(plan, request, translation, translator, start)
+        rounds = Rounds(request, translation.plan.search, self._search.rounds)
+        return self._events_of_rounds(plan, translation, translator, start, rounds)
+
+    async def _events(
+        self,
+        plan: Plan,
+        request: Mapping[str, Any],
+        translation: Translation,
+        translator: StreamTranslator,
+        start: Start,
+        rounds: Rounds | None = None,
+    ) -> AsyncGenerator[bytes]:
+        """The events of one completion, and those of the message's end unless other rounds may follow."""
         chunks, first = await self._opened(plan, request, translation)
         batch: list[dict[str, Any]] | None = first
-        translator = StreamTranslator(message_id, request["model"], **self._back(plan, translation))
-        translator.started = start.sent
+        translator.started = translator.started or start.sent
         said = False
         try:
             while batch is not None:
                 said = said or bool(batch)
-                if piece := _events(translator, batch):
-                    yield piece
+                if events := _fed(translator, batch):
+                    if rounds is not None:
+                        rounds.read(events)
+                    yield encode_all(events)
                 batch = None if chunks.ended else await anext(chunks, None)
             if not (translator.finished or (chunks.ended and said)):
                 raise UpstreamError("The upstream's stream ended before its message did")
-            yield _last(translator)
+            yield _last(translator) if rounds is None else _last_of_round(translator, rounds)
             await chunks.drain()
         finally:
             await chunks.aclose()
+
+    async def _events_of_rounds(
+        self, plan: Plan, translation: Translation, translator: StreamTranslator, start: Start, rounds: Rounds
+    ) -> AsyncGenerator[bytes]:
+        """The events of a message in which searches are run."""
+        while True:
+            events = self._events(plan, rounds.request, translation, translator, start, rounds)
+            async with aclosing(events):
+                async for piece in events:
+                    yield piece
+            with understood(None, "a chat completion"):
+                stop = translator.stop
+            results = await self._search.results(rounds, stop.reason)
+            yield encode_all(event for block in results for event in translator.insert(block))
+            if reason := rounds.end(stop.reason, results):
+                stop = stop if stop.reason == reason else Stop(reason)
+                yield encode_all(translator.close(stop, rounds.counted(translator.usage)))
+                return
+            translation = await self._next(plan, rounds, translation, translator.usage)
+            translator.next_round(translation.max_tokens)
+
+    async def _next(
+        self, plan: Plan, rounds: Rounds, translation: Translation, usage: Mapping[str, Any]
+    ) -> Translation:
+        """The translation of the next round's request."""
+        rounds.go_on(usage["output_tokens"])
+        return await self.translated(plan, rounds.request, strict=translation.strict)
 
     async def _opened(
         self, plan: Plan, request: Mapping[str, Any], translation: Translation
@@ -193,11 +275,18 @@ def _apply(remedy: Remedy, translation: Translation) -> None:
         translation.max_tokens = remedy.max_tokens
 
 
-def _events(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:
+def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
     with understood(batch, "a chunk of a chat completion"):
-        return encode_all([event for chunk in batch for event in translator.feed(chunk)])
+        return [event for chunk in batch for event in translator.feed(chunk)]
 
 
 def _last(translator: StreamTranslator) -> bytes:
     with understood(None, "a chat completion"):
         return encode_all(translator.close())
+
+
+def _last_of_round(translator: StreamTranslator, rounds: Rounds) -> bytes:
+    with understood(None, "a chat completion"):
+        events = translator.end_round()
+    rounds.read(events)
+    return encode_all(events)

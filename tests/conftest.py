@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 
 RUN_YAML_VARIABLES = (
     "ANTHROPIC_API_KEY",
+    "BRAVE_SEARCH_API_KEY",
     "EMBEDDED_PROVIDER",
     "LLAMA_CPP_MODEL",
     "LLAMA_CPP_MODEL_ALIAS",
@@ -37,6 +38,7 @@ RUN_YAML_VARIABLES = (
     "OLLAMA_URL",
     "OPENAI_API_KEY",
     "OPENAI_BASE_URL",
+    "TAVILY_SEARCH_API_KEY",
     "VLLM_URL",
 )
 """What a developer's shell may hold and the tests must not see."""

@@ -61,7 +61,7 @@ def test_what_is_no_pdf_is_not(turn: Json) -> None:
 
 
 async def test_the_loop_goes_on_while_a_long_pdf_is_read() -> None:
-    route: Any = TranslatedRoute(None, b"key", TranslationOptions(), "auto")  # type: ignore[arg-type]
+    route: Any = TranslatedRoute(None, b"key", TranslationOptions(), "auto", None)  # type: ignore[arg-type]
     reading = asyncio.create_task(route.translated(PLAN, request(user(pdf_block(HUNDRED_PAGES))), strict=False))
     turns = 0
     while not reading.done():
@@ -72,7 +72,7 @@ async def test_the_loop_goes_on_while_a_long_pdf_is_read() -> None:
 
 
 async def test_a_request_without_pdfs_is_translated_at_once() -> None:
-    route: Any = TranslatedRoute(None, b"key", TranslationOptions(), "auto")  # type: ignore[arg-type]
+    route: Any = TranslatedRoute(None, b"key", TranslationOptions(), "auto", None)  # type: ignore[arg-type]
     coroutine = route.translated(PLAN, request(user("Hi")), strict=False)
     with pytest.raises(StopIteration) as end:  # without a step of the loop
         coroutine.send(None)

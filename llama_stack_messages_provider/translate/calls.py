@@ -18,12 +18,15 @@ _TOOL_USE_ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 
 class Call:
-    """One upstream tool call: its id and name, and the `arguments` that were received but not yet sent on."""
+    """One upstream tool call: its id and name, and the `arguments` that were received but not yet sent on. `own_id` is
+    one that no other call of its message has, whatever the upstream says.
+    """
 
-    __slots__ = ("_arguments", "buffered", "given_id", "id", "name", "started")
+    __slots__ = ("_arguments", "buffered", "given_id", "id", "name", "own_id", "started")
 
-    def __init__(self, call_id: str, given_id: str | None) -> None:
+    def __init__(self, call_id: str, given_id: str | None, own_id: str) -> None:
         self.id = call_id
+        self.own_id = own_id
         self.given_id = given_id
         self.name = ""
         self.buffered = ""
@@ -111,13 +114,16 @@ class CallBook:
         return next((c for c in self.calls if given_id and c.given_id == given_id), None)
 
     def _open(self, given_id: str | None) -> Call:
-        call = Call(self._usable(given_id), given_id)
+        call = Call(self._usable(given_id), given_id, self._own_id())
         self.calls.append(call)
         return call
 
     def _usable(self, given_id: str | None) -> str:
         if given_id and _TOOL_USE_ID.fullmatch(given_id) and all(c.id != given_id for c in self.calls):
             return given_id
+        return self._own_id()
+
+    def _own_id(self) -> str:
         return f"{self._id_prefix}{len(self.calls)}"
 
 

@@ -4,19 +4,25 @@ Each `tool_use` is answered by a `tool` message right behind it, whatever the cl
 becomes text of the user's turn, a call without a result gets one that says so, and what stands between calls and
 their results waits until all are there. Consecutive turns of one role become one message. This is what chat templates
 insist on, and what interrupted or compacted conversations lack.
+
+Where web searches are run here, those of the history are calls and `tool` messages too: an assistant turn that goes on
+after what it found is several messages.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llama_stack_messages_provider.translate.client_tools import ClientTools
 from llama_stack_messages_provider.translate.content import Part, Place, joined, to_parts
 from llama_stack_messages_provider.translate.dialects import Dialect
 from llama_stack_messages_provider.translate.losses import Losses
-from llama_stack_messages_provider.translate.tools import ToolNames
+from llama_stack_messages_provider.translate.tools import ToolPlan
+from llama_stack_messages_provider.translate.web_search import found_text
 
 __all__ = ["Conversation"]
+
+Block = Mapping[str, Any]
+Blocks = list[tuple[int, Block]]
 
 _BETWEEN = "\n\n"
 _NO_RESULT = "No result: the call was interrupted."
@@ -28,18 +34,14 @@ class Conversation:
     Args:
         dialect: The upstream's row.
         losses: Takes what cannot be carried.
-        names: Shortens tool names.
-        client_tools: Finds the function of a toolset's call.
+        plan: The tools: shortens their names, finds the function of a toolset's call.
         error_marker: Put before the content of a result whose `is_error` is true.
     """
 
-    def __init__(
-        self, dialect: Dialect, losses: Losses, names: ToolNames, client_tools: ClientTools, error_marker: str
-    ) -> None:
+    def __init__(self, dialect: Dialect, losses: Losses, plan: ToolPlan, error_marker: str) -> None:
         self._dialect = dialect
         self._losses = losses
-        self._names = names
-        self._client_tools = client_tools
+        self._plan = plan
         self._error_marker = error_marker
         self._unanswered: dict[str, None] = {}
         self._waiting: list[tuple[str, list[Part]]] = []
@@ -68,16 +70,24 @@ class Conversation:
 
     def assistant(self, content: Any, path: str) -> None:
         """An assistant turn: text, calls, and thinking where the upstream takes it back."""
+        blocks = list(enumerate(_blocks(content)))
+        if self._plan.search is not None:
+            for part, searches, found in _around_searches(blocks):
+                self._assistant(part, path, searches)
+                self.messages += map(self._found, found)
+        else:
+            self._assistant(blocks, path)
+
+    def _assistant(self, blocks: Blocks, path: str, searches: Iterable[Block] = ()) -> None:
         if self._waiting or not self._goes_on():
             self._answer_the_rest(path)
-        blocks = _blocks(content)
         message: dict[str, Any] = {"role": "assistant"}
         if text := self._assistant_text(blocks, path):
             message["content"] = text
-        thinking = "\n".join(b["thinking"] for b in blocks if b["type"] == "thinking" and b["thinking"])
+        thinking = "\n".join(b["thinking"] for _, b in blocks if b["type"] == "thinking" and b["thinking"])
         if thinking and self._dialect.reasoning:
             message[self._dialect.reasoning] = thinking
-        if calls := self._tool_calls(blocks, path):
+        if calls := [*map(self._tool_call, searches), *self._tool_calls(blocks, path)]:
             message["tool_calls"] = calls
         if len(message) > 1:
             self._add_assistant(message)
@@ -103,14 +113,14 @@ class Conversation:
             self._add(role, parts)
 
     def _parts(self, blocks: str | Iterable[Mapping[str, Any]], path: str, place: Place, offset: int = 0) -> list[Part]:
-        dialect, sent = self._dialect, self._names.sent
+        dialect, sent = self._dialect, self._plan.names.sent
         takes = {"files": dialect.files, "images": dialect.images}
         return to_parts(blocks, path, self._losses, place=place, sent=sent, offset=offset, **takes)
 
-    def _assistant_text(self, blocks: list[Mapping[str, Any]], path: str) -> str:
+    def _assistant_text(self, blocks: Blocks, path: str) -> str:
         """The text of an assistant turn. A model's text is cut into blocks at any place: nothing goes between them."""
         text = last = ""
-        for index, block in enumerate(blocks):
+        for index, block in blocks:
             if block["type"] not in _APART:
                 piece = _BETWEEN.join(part["text"] for part in self._parts([block], path, "assistant", index))
                 apart = text and piece and not last == block["type"] == "text"
@@ -144,9 +154,9 @@ class Conversation:
         self._unanswered = {}
         self._release()
 
-    def _tool_calls(self, blocks: list[Mapping[str, Any]], path: str) -> list[dict[str, Any]]:
+    def _tool_calls(self, blocks: Blocks, path: str) -> list[dict[str, Any]]:
         calls = []
-        for index, block in enumerate(blocks):
+        for index, block in blocks:
             if block["type"] != "tool_use":
                 continue
             if block["id"] in self._unanswered:
@@ -157,10 +167,15 @@ class Conversation:
         return calls
 
     def _tool_call(self, block: Mapping[str, Any]) -> dict[str, Any]:
-        name = self._client_tools.function_name(block)
+        name = self._plan.client_tools.function_name(block)
         arguments = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
-        function = {"name": self._names.sent(name), "arguments": arguments}
+        function = {"name": self._plan.names.sent(name), "arguments": arguments}
         return {"id": block["id"], "type": "function", "function": function}
+
+    def _found(self, block: Mapping[str, Any]) -> dict[str, Any]:
+        text, is_error = found_text(block["content"])
+        marked = self._error_marker + text if is_error else text
+        return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": marked}
 
     def _add(self, role: str, parts: list[Part]) -> None:
         if not parts:
@@ -187,6 +202,49 @@ class Conversation:
 
 # Blocks of an assistant turn that have a place of their own in OpenAI's message.
 _APART = frozenset({"tool_use", "thinking", "redacted_thinking"})
+
+
+def _around_searches(blocks: Blocks) -> Iterator[tuple[Blocks, list[Block], list[Block]]]:
+    """The parts of an assistant turn: what was said, the searches after it, and what they found.
+
+    The client's calls come in the last part, since their results are in the next turn. A search without a result, or a
+    result without its search, is said.
+    """
+    answered = _answered_searches(blocks)
+    said: Blocks = []
+    later: Blocks = []
+    searches: list[Block] = []
+    found: list[Block] = []
+    for index, block in blocks:
+        waiting = {search["id"] for search in searches} - {result["tool_use_id"] for result in found}
+        if block["type"] == "tool_use":
+            later.append((index, block))
+        elif block["type"] == "web_search_tool_result" and block["tool_use_id"] in waiting:
+            found.append(block)
+        else:
+            if found and not waiting:
+                yield said, searches, found
+                said, searches, found = [], [], []
+            if answered.pop(index, False):
+                searches.append(block)
+            else:
+                said.append((index, block))
+    if found:
+        yield said, searches, found
+        said = []
+    yield said + later, [], []
+
+
+def _answered_searches(blocks: Blocks) -> dict[int, bool]:
+    """The places of the searches that have a result behind them."""
+    open_searches: dict[str, int] = {}
+    answered = {}
+    for index, block in blocks:
+        if block["type"] == "server_tool_use" and block["name"] == "web_search":
+            open_searches.setdefault(block["id"], index)
+        elif block["type"] == "web_search_tool_result" and block["tool_use_id"] in open_searches:
+            answered[open_searches.pop(block["tool_use_id"])] = True
+    return answered
 
 
 def _blocks(content: Any) -> list[Mapping[str, Any]]:

@@ -65,11 +65,13 @@ class TranslationOptions:
         strict: Refuse what would be dropped.
         tool_error_marker: Put before a tool result whose `is_error` is true.
         merge_system: Move system turns of mid-conversation to the head, for templates that take no others.
+        searches: Whether web searches are run here.
     """
 
     strict: bool = False
     tool_error_marker: str = "[tool error] "
     merge_system: bool = False
+    searches: bool = False
 
 
 @dataclass(slots=True)
@@ -111,7 +113,7 @@ def to_chat_completion(
     """
     check_thread(request, strict=options.strict)
     losses = Losses(strict=options.strict)
-    plan = tool_plan(request, losses)
+    plan = tool_plan(request, losses, searches=options.searches)
     params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options)}
     if max_tokens := _max_tokens(request):
         params[dialect.max_tokens] = max_tokens
@@ -138,7 +140,7 @@ def to_chat_completion(
 def _messages(
     request: Mapping[str, Any], plan: ToolPlan, dialect: Dialect, losses: Losses, options: TranslationOptions
 ) -> list[dict[str, Any]]:
-    conversation = Conversation(dialect, losses, plan.names, plan.client_tools, options.tool_error_marker)
+    conversation = Conversation(dialect, losses, plan, options.tool_error_marker)
     given = request.get("system")
     if system := without_attribution(given):
         conversation.prompt(system, "system", offset=len(given) - len(system) if isinstance(given, list) else 0)

@@ -8,6 +8,7 @@ from llama_stack_messages_provider.translate.reasons import finished_choice, sto
 from llama_stack_messages_provider.translate.stream import (
     Restore,
     Sign,
+    ids_of_round,
     message_skeleton,
     reasoning_of,
     text_of,
@@ -27,8 +28,10 @@ def to_message(
     max_tokens: int | None = None,
     restore: Restore = lambda name: {"name": name},
     show_thinking: bool = True,
+    round_number: int = 0,
 ) -> dict[str, Any]:
-    """The message that a completion makes; the arguments are those of `StreamTranslator`.
+    """The message that a completion makes; the arguments are those of `StreamTranslator`, and the number of
+    the round in a message of several.
 
     Raises:
         ValueError: The completion has no choice, so that there is nothing to answer with.
@@ -39,7 +42,7 @@ def to_message(
         raise ValueError("the completion has no choices")
     choice: Mapping[str, Any] = choices[0]
     source: Mapping[str, Any] = choice.get("message") or {}
-    book = _calls(source, message_id)
+    book = _calls(source, ids_of_round(message_id, round_number))
     usage = usage_of(completion.get("usage"))
     text = _text(source)
     stop = stop_of(
@@ -62,8 +65,8 @@ def to_message(
     }
 
 
-def _calls(source: Mapping[str, Any], message_id: str) -> CallBook:
-    book = CallBook(f"toolu_{message_id.removeprefix('msg_')}_")
+def _calls(source: Mapping[str, Any], id_prefix: str) -> CallBook:
+    book = CallBook(id_prefix)
     for index, call in enumerate(source.get("tool_calls") or ()):
         book.add({**call, "index": index})
     return book

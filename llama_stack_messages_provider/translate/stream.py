@@ -20,9 +20,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llama_stack_messages_provider.translate.calls import Call, CallBook
-from llama_stack_messages_provider.translate.reasons import Stop, finished_choice, stop_of, usage_in, usage_of
+from llama_stack_messages_provider.translate.reasons import (
+    Stop,
+    added_usage,
+    finished_choice,
+    stop_of,
+    usage_in,
+    usage_of,
+)
 
-__all__ = ["Event", "StreamTranslator", "message_skeleton", "reasoning_of", "text_of", "tool_use"]
+__all__ = ["Event", "StreamTranslator", "ids_of_round", "message_skeleton", "reasoning_of", "text_of", "tool_use"]
 
 Event = dict[str, Any]
 Sign = Callable[[str], str]
@@ -40,7 +47,8 @@ class StreamTranslator:
         sign: Makes a thinking block's signature from its text.
         stop_sequences: What the client asked to stop at.
         max_tokens: The limit that was sent, in tokens.
-        restore: Gives the `name` and other fields of a `tool_use` block for a function's name.
+        restore: Gives the `name` and other fields of a `tool_use` block for a function's name, and another `type` for
+            a tool that is run here.
         show_thinking: Whether thinking text is sent; without it the block is sent empty, with its signature.
     """
 
@@ -64,7 +72,9 @@ class StreamTranslator:
         self._show_thinking = show_thinking
         self._open: str | Call | None = None
         self._index = -1
-        self._book = CallBook(f"toolu_{message_id.removeprefix('msg_')}_")
+        self._round = 0
+        self._earlier: dict[str, Any] | None = None
+        self._book = CallBook(ids_of_round(message_id, 0))
         self._held: list[tuple[str, str]] = []
         self._thinking: list[str] = []
         self._tail = ""
@@ -80,8 +90,28 @@ class StreamTranslator:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage so far, in Anthropic's terms."""
-        return usage_of(self._usage)
+        """The usage so far, of all rounds, in Anthropic's terms."""
+        usage = usage_of(self._usage)
+        return added_usage(self._earlier, usage) if self._earlier else usage
+
+    @property
+    def stop(self) -> Stop:
+        """Why the round ended.
+
+        Raises:
+            UpstreamError: The upstream said that it failed: there is no end to tell.
+        """
+        finish = self._finish or {}
+        return stop_of(
+            finish.get("finish_reason"),
+            finish,
+            calls=self._book,
+            refused=self._refused,
+            text_tail=self._tail,
+            stop_sequences=self._stop_sequences,
+            max_tokens=self._max_tokens,
+            output_tokens=usage_of(self._usage)["output_tokens"],
+        )
 
     def start(self) -> list[Event]:
         """`message_start`, unless it was sent: for a client that has waited long enough."""
@@ -105,19 +135,45 @@ class StreamTranslator:
                 self._finish = finished_choice(choice, chunk)
         return events
 
-    def close(self) -> list[Event]:
-        """The events that end the message: what was held, the open block's stop, `message_delta`, `message_stop`.
-
-        Raises:
-            UpstreamError: The upstream said that it failed: there is no end to tell.
-        """
-        stop = self._stop()
+    def end_round(self) -> list[Event]:
+        """The events that end the upstream's turn: what was held, and the open block's stop."""
         events = self.start()
         self._flush_calls(events)
         self._leave(events)
         for kind, text in self._held:
             self._say(kind, text, events)
         self._leave(events)
+        self._held = []
+        return events
+
+    def insert(self, block: dict[str, Any]) -> list[Event]:
+        """The events of a block that is made here, between two rounds."""
+        self._index += 1
+        return [
+            {"type": "content_block_start", "index": self._index, "content_block": block},
+            {"type": "content_block_stop", "index": self._index},
+        ]
+
+    def next_round(self, max_tokens: int | None) -> None:
+        """Be ready for the chunks of another completion, which go on with the same message."""
+        self._earlier = self.usage
+        self._round += 1
+        self._book = CallBook(ids_of_round(self._message_id, self._round))
+        self._max_tokens = max_tokens
+        self._tail, self._usage, self._finish, self._refused = "", None, None, False
+
+    def close(self, stop: Stop | None = None, usage: Mapping[str, Any] | None = None) -> list[Event]:
+        """The events that end the message: those of the round's end, `message_delta`, `message_stop`.
+
+        Args:
+            stop: Why it ended, if not as the upstream says.
+            usage: What it cost, if it is more than tokens.
+
+        Raises:
+            UpstreamError: The upstream said that it failed: there is no end to tell.
+        """
+        stop = stop or self.stop
+        events = self.end_round()
         events.append(
             {
                 "type": "message_delta",
@@ -127,7 +183,7 @@ class StreamTranslator:
                     "stop_details": stop.details,
                     "container": None,
                 },
-                "usage": usage_of(self._usage),
+                "usage": dict(usage) if usage else self.usage,
             }
         )
         events.append({"type": "message_stop"})
@@ -205,19 +261,6 @@ class StreamTranslator:
     def _block_delta(self, delta: dict[str, Any]) -> Event:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
 
-    def _stop(self) -> Stop:
-        finish = self._finish or {}
-        return stop_of(
-            finish.get("finish_reason"),
-            finish,
-            calls=self._book,
-            refused=self._refused,
-            text_tail=self._tail,
-            stop_sequences=self._stop_sequences,
-            max_tokens=self._max_tokens,
-            output_tokens=usage_of(self._usage)["output_tokens"],
-        )
-
 
 def message_skeleton(message_id: str, model: str, usage: dict[str, Any]) -> dict[str, Any]:
     """A message before its content: what `message_start` carries. Null is written, as Anthropic does."""
@@ -235,10 +278,18 @@ def message_skeleton(message_id: str, model: str, usage: dict[str, Any]) -> dict
     }
 
 
+def ids_of_round(message_id: str, number: int) -> str:
+    """What the ids of calls begin with where the upstream gives none."""
+    return f"toolu_{message_id.removeprefix('msg_')}_" + (f"{number}_" if number else "")
+
+
 def tool_use(call: Call, restore: Restore, arguments: dict[str, Any]) -> dict[str, Any]:
     """A call's block."""
     caller = {"type": "direct"}
-    return {"type": "tool_use", "id": call.id, **restore(call.name), "input": arguments, "caller": caller}
+    block = {"type": "tool_use", "id": call.id, **restore(call.name), "input": arguments, "caller": caller}
+    if block["type"] == "server_tool_use":
+        block["id"] = f"srv{call.own_id}"
+    return block
 
 
 def reasoning_of(delta: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.client_tools import ClientTools, client_tool_functions
 from llama_stack_messages_provider.translate.losses import Losses
+from llama_stack_messages_provider.translate.web_search import SearchTool, is_search_tool
 
 __all__ = ["ToolNames", "ToolPlan", "can_be_called", "tool_plan"]
 
@@ -45,9 +46,10 @@ class ToolPlan:
         parallel: OpenAI's `parallel_tool_calls`, or None.
         names: The names that were exchanged.
         client_tools: The client tools with documented schemas among them.
+        search: The web search, where it is run here.
     """
 
-    __slots__ = ("choice", "client_tools", "functions", "names", "parallel")
+    __slots__ = ("choice", "client_tools", "functions", "names", "parallel", "search")
 
     def __init__(self, names: ToolNames, client_tools: ClientTools) -> None:
         self.functions: list[dict[str, Any]] = []
@@ -55,15 +57,25 @@ class ToolPlan:
         self.parallel: bool | None = None
         self.names = names
         self.client_tools = client_tools
+        self.search: SearchTool | None = None
 
     def restored(self, function_name: str) -> dict[str, Any]:
-        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block."""
+        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block; for a search the
+        `type` as well.
+        """
+        if self.search is not None and function_name == "web_search":
+            return {"type": "server_tool_use", "name": "web_search"}
         name = self.names.restored.get(function_name, function_name)
         return {"name": name, **self.client_tools.block_fields(name)}
 
 
-def tool_plan(request: Mapping[str, Any], losses: Losses) -> ToolPlan:
+def tool_plan(request: Mapping[str, Any], losses: Losses, *, searches: bool = False) -> ToolPlan:
     """The functions to offer and the choice among them.
+
+    Args:
+        request: The request's JSON, validated.
+        losses: Takes what cannot be carried.
+        searches: Whether web searches are run here.
 
     Raises:
         InvalidRequestError: A choice without tools, of a tool that is not there, or of one that nothing here runs; or
@@ -74,7 +86,9 @@ def tool_plan(request: Mapping[str, Any], losses: Losses) -> ToolPlan:
     plan = ToolPlan(ToolNames(), ClientTools(tools))
     for path, tool in found.items():
         functions = _functions(plan, tool, path, losses)
-        if functions is None:
+        if functions is None and searches and is_search_tool(tool):
+            _offer_search(plan, tool, path, losses)
+        elif functions is None:
             losses.drop(path, f"nothing here runs {tool['type']}")
         else:
             _offer(plan, functions, path, losses)
@@ -91,6 +105,13 @@ def _refuse_server_tools(tools: list[dict[str, Any]]) -> None:
     kinds = [kind for tool in tools if (kind := str(tool.get("type"))).startswith(_SERVER_TOOLS)]
     if kinds:
         raise InvalidRequestError(f"tools: the only tools are ones that this server cannot run ({', '.join(kinds)})")
+
+
+def _offer_search(plan: ToolPlan, tool: Mapping[str, Any], path: str, losses: Losses) -> None:
+    search, offered = SearchTool.of(tool), len(plan.functions)
+    _offer(plan, [search.function], path, losses)
+    if len(plan.functions) > offered:
+        plan.search = search
 
 
 def _functions(plan: ToolPlan, tool: Mapping[str, Any], path: str, losses: Losses) -> list[dict[str, Any]] | None:

@@ -99,9 +99,9 @@ def post(
 class RawClient:
     """A client whose request is on its way."""
 
-    def __init__(self, stack: Stack, model: str, **more: Any) -> None:
+    def __init__(self, stack: Stack, model: str, *, key: str = "any", **more: Any) -> None:
         body = orjson.dumps(ask(model, **more))
-        head = f"POST {MESSAGES} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"POST {MESSAGES} HTTP/1.1\r\nhost: x\r\nx-api-key: {key}\r\ncontent-length: {len(body)}\r\n\r\n"
         self._socket = socket.create_connection(("127.0.0.1", stack.port), timeout=TIMEOUT_SECONDS)
         self._socket.sendall(head.encode() + body)
         self.received = b""

@@ -49,6 +49,7 @@ __all__ = [
     "openai_provider",
     "postgres_storage",
     "run_config",
+    "search_provider",
     "vllm_provider",
 ]
 
@@ -93,6 +94,11 @@ def embedded_provider(provider_id: str = "llama-cpp", **config: Any) -> Json:
     return _provider(provider_id, "inline::llama-cpp", config, PACKAGE)
 
 
+def search_provider(name: str, **config: Any) -> Json:
+    """`remote::tavily-search` or `remote::brave-search` by the first word of its name, with a key."""
+    return _provider(name, f"remote::{name}-search", {"api_key": "search-key", **config})
+
+
 def custom_auth(url: str, access_policy: Sequence[Json] = ()) -> Json:
     """Authentication by an endpoint, such as `personalities.identities(...)`."""
     auth: Json = {"provider_config": {"type": "custom", "endpoint": f"{url}/auth"}}
@@ -128,6 +134,7 @@ def run_config(
     folder: Path,
     *,
     inference: Sequence[Json],
+    tool_runtime: Sequence[Json] = (),
     messages: Json | None = None,
     models: Sequence[Json] = (),
     auth: Json | None = None,
@@ -140,6 +147,7 @@ def run_config(
     Args:
         folder: Where SQLite files go.
         inference: Providers, from the builders above.
+        tool_runtime: Providers of tools, from `search_provider`.
         messages: The Messages provider's config; None leaves the API out, `{}` takes every default.
         models: Models to register beside those the upstreams list: `{"model_id", "provider_id", ...}`.
         auth: `server.auth`, such as `custom_auth(...)`.
@@ -148,6 +156,8 @@ def run_config(
         server: More keys of `server`, such as `quota`.
     """
     providers: Json = {"inference": list(inference)}
+    if tool_runtime:
+        providers["tool_runtime"] = list(tool_runtime)
     serving: Json = {"host": "127.0.0.1", "workers": workers, **(server or {})}
     if auth is not None:
         serving["auth"] = auth

@@ -1,8 +1,9 @@
 """TLS in front of a scripted upstream.
 
 ```
-certificate, key = self_signed(tmp_path)                 PEM files for 127.0.0.1; the certificate is its own CA
+certificate, key = self_signed(tmp_path, "api.test")     PEM files for 127.0.0.1 too; the certificate is its own CA
 with TlsFront(upstream.port, certificate, key) as url:   "https://127.0.0.1:..."
+with TlsProxy(upstream.port, certificate, key) as url:   "http://127.0.0.1:...", for HTTPS_PROXY: is every host
 ```
 """
 
@@ -19,16 +20,17 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["TlsFront", "self_signed"]
+__all__ = ["TlsFront", "TlsProxy", "self_signed"]
 
 START_SECONDS = 10.0
 PIECE_BYTES = 65_536
 
 
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key, valid for a day."""
+def self_signed(folder: Path, *hosts: str) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 and other hosts, and its key, valid for a day."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), *map(x509.DNSName, hosts)]
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -39,7 +41,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     files = folder / "certificate.pem", folder / "key.pem"
@@ -84,7 +86,7 @@ class TlsFront:
         self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._context)
+        server = await self._listen()
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         await self._closing.wait()
@@ -94,9 +96,28 @@ class TlsFront:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
 
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._context)
+
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", self._plain)
         await asyncio.gather(_pipe(reader, plain_writer), _pipe(plain_reader, writer), return_exceptions=True)
+
+
+class TlsProxy(TlsFront):
+    """A proxy for HTTPS that is itself the host that anyone asks for, with its certificate."""
+
+    def __enter__(self) -> str:
+        return super().__enter__().replace("https:", "http:")
+
+    async def _listen(self) -> asyncio.Server:
+        return await asyncio.start_server(self._tunnel, "127.0.0.1", 0)
+
+    async def _tunnel(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await writer.start_tls(self._context)
+        await self._connect(reader, writer)
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
