@@ -11,8 +11,9 @@ from llama_stack_messages_provider.plan import Plan
 from llama_stack_messages_provider.sse import encode_all
 from llama_stack_messages_provider.start import Start
 from llama_stack_messages_provider.translate.errors import understood
-from llama_stack_messages_provider.translate.healing import Remedy, remedy_for
+from llama_stack_messages_provider.translate.healing import remedy_for
 from llama_stack_messages_provider.translate.reasons import Stop, added_usage
+from llama_stack_messages_provider.translate.remedies import Anew, Limited, NoImages, Remedy, SystemFirst
 from llama_stack_messages_provider.translate.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translate.response import to_message
 from llama_stack_messages_provider.translate.rounds import Rounds
@@ -60,10 +61,10 @@ class TranslatedRoute:
             InvalidRequestError: It cannot be translated, or not without loss in strict mode.
         """
         learned = self._remedies.get(plan.target.identifier, ())
-        merge = self._merge_system == "merge" or any(r.merge_system for r in learned)
+        merge = self._merge_system == "merge" or any(isinstance(r, SystemFirst) for r in learned)
         strict = strict or self._options.strict
         options = TranslationOptions(strict, self._options.tool_error_marker, merge, plan.searches)
-        dialect = replace(plan.dialect, images=False) if any(r.no_images for r in learned) else plan.dialect
+        dialect = replace(plan.dialect, images=False) if any(isinstance(r, NoImages) for r in learned) else plan.dialect
         translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)
         for remedy in learned:
             _apply(remedy, translation)
@@ -247,7 +248,7 @@ class TranslatedRoute:
         remedy = remedy_for(refusal.message, params)
         if remedy is None or (strict and remedy.lost(params)):
             raise refusal
-        if remedy.merge_system and self._merge_system == "keep":
+        if isinstance(remedy, SystemFirst) and self._merge_system == "keep":
             raise refusal
         if remedy.lasts:
             self._remedies.setdefault(plan.target.identifier, []).append(remedy)
@@ -258,7 +259,7 @@ class TranslatedRoute:
     ) -> None:
         """Change the translation so that the upstream takes it."""
         remedy = self.learn(refusal, plan, translation.params, strict=translation.strict)
-        if remedy.translates_anew:
+        if isinstance(remedy, Anew):
             anew = await self.translated(plan, request, strict=translation.strict)
             translation.params, translation.dropped = anew.params, anew.dropped
         else:
@@ -271,7 +272,9 @@ def _apply(remedy: Remedy, translation: Translation) -> None:
         raise InvalidRequestError(f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on")
     translation.dropped += lost
     translation.params = remedy.apply(translation.params)
-    if remedy.of_model:  # an answer of that length has reached its limit, and not the end of the window
+    if (
+        isinstance(remedy, Limited) and remedy.of_model
+    ):  # an answer of that length has reached its limit, and not the end of the window
         translation.max_tokens = remedy.max_tokens
 
 

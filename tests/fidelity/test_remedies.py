@@ -1,5 +1,6 @@
 """Schemas and efforts: as the upstream takes them, and never a reason to fail."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -8,8 +9,8 @@ import httpx
 import pytest
 
 from tests.conftest import Fleet
-from tests.fidelity.cases import HELLO, Json, answer
-from tests.support.upstream import RecordedRequest, Reply, Responder, ScriptedUpstream, json_reply
+from tests.fidelity.cases import CALL, HELLO, LOOK, Json, answer
+from tests.support.upstream import RecordedRequest, Reply, Responder, ScriptedUpstream, call, chat_reply, json_reply
 
 CHAT = "/v1/chat/completions"
 CLOSED: Json = {
@@ -145,3 +146,47 @@ def test_the_limit_of_a_model_is_no_end_of_its_window(side: Side) -> None:
 
     side.upstream.reply(CHAT, small)
     assert side.post({}).json()["stop_reason"] == "max_tokens"
+
+
+def mistral(request: RecordedRequest) -> Reply:
+    """A model that knows ids of nine letters and digits only, and makes such ones itself."""
+    calls = [each for message in request.json["messages"] for each in message.get("tool_calls", ())]
+    results = [message["tool_call_id"] for message in request.json["messages"] if message["role"] == "tool"]
+    for ident in [*(each["id"] for each in calls), *results]:
+        if not re.fullmatch("[a-zA-Z0-9]{9}", ident):
+            said = f"Tool call id was {ident} but must be a-z, A-Z, 0-9, with a length of 9."
+            return json_reply({"object": "error", "message": said, "type": "invalid_function_call"}, status=400)
+    return played(chat_reply(tool_calls=[call("look", {}, id="aB3dE6gH9")]), request)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_conversation_with_other_ids_goes_on_with_a_mistral_model(stream: bool, side: Side) -> None:
+    side.upstream.reply(CHAT, mistral)
+    turns: list[Json] = [HELLO]
+    for ident in ("toolu_01A09q90qw90lq917835lq9", "aB3dE6gH9"):
+        turns.append({"role": "assistant", "content": [{**CALL, "id": ident}]})
+        turns.append({"role": "user", "content": [{"type": "tool_result", "tool_use_id": ident, "content": "sky"}]})
+    for _ in range(2):
+        answered = side.post({"messages": turns, "tools": [LOOK], "stream": stream})
+        assert answered.status_code == 200, answered.text
+        assert "aB3dE6gH9" in answered.text
+        assert "x-messages-dropped" not in answered.headers
+    requests = side.upstream.requests_to(CHAT)
+    assert len(requests) == 3  # it is remembered
+    _, one, first, two, second = requests[-1].json["messages"]
+    assert one["tool_calls"][0]["id"] == first["tool_call_id"] != "aB3dE6gH9"
+    assert two["tool_calls"][0]["id"] == second["tool_call_id"] == "aB3dE6gH9"
+
+
+def test_a_native_endpoint_that_knows_no_other_ids_is_left(fleet: Fleet) -> None:
+    vllm = fleet.upstreams["vllm"]
+    said = "Tool call id was toolu_1 but must be a-z, A-Z, 0-9, with a length of 9."
+    error = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    vllm.reply("/v1/messages", json_reply(error, status=400))
+    vllm.reply(CHAT, mistral)
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "sky"}
+    turns = [HELLO, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result]}]
+    body = {"model": "vllm/vllm-model", "max_tokens": 99, "messages": turns, "tools": [LOOK]}
+    answered = httpx.post(f"{fleet.base_url}/v1/messages", json=body, timeout=60)
+    assert answered.status_code == 200, answered.text
+    assert answered.headers["x-messages-route"] == "translation"

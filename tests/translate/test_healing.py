@@ -1,5 +1,6 @@
 """What refusals ask for, in the upstreams' own words, and what they do not."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.translate.errors import from_status, message_of
-from llama_stack_messages_provider.translate.healing import Remedy, remedy_for, translation_helps
+from llama_stack_messages_provider.translate.healing import remedy_for, translation_helps
+from llama_stack_messages_provider.translate.remedies import (
+    Bridged,
+    Efforts,
+    Limited,
+    Loosened,
+    Remedy,
+    Renamed,
+    ShortIds,
+    SystemFirst,
+    Without,
+)
 
 type Json = dict[str, Any]
 
@@ -54,55 +66,55 @@ REFUSED_PARAMETERS = [
     Case(
         "OpenAI",
         "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
-        Remedy("reasoning_effort"),
+        Without("reasoning_effort"),
     ),
-    Case("OpenAI, an argument", "Unrecognized request argument supplied: top_k", Remedy("top_k")),
+    Case("OpenAI, an argument", "Unrecognized request argument supplied: top_k", Without("top_k")),
     Case(
         "OpenAI, a value",
         "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is "
         "supported.",
-        Remedy("temperature"),
+        Without("temperature"),
     ),
     Case(
         "OpenAI, calls",
         "Invalid value for 'parallel_tool_calls': only allowed with tools",
-        Remedy("parallel_tool_calls"),
+        Without("parallel_tool_calls"),
     ),
-    Case("Azure", "Unrecognized request argument supplied: stream_options", Remedy("stream_options")),
-    Case("Groq", "property 'top_k' is unsupported", Remedy("top_k")),
-    Case("Groq, an effort", "`reasoning_effort` must be one of `none` or `default`", Remedy("reasoning_effort")),
+    Case("Azure", "Unrecognized request argument supplied: stream_options", Without("stream_options")),
+    Case("Groq", "property 'top_k' is unsupported", Without("top_k")),
+    Case("Groq, an effort", "`reasoning_effort` must be one of `none` or `default`", Without("reasoning_effort")),
     Case(
         "Groq, thinking of the history",
         "'messages.0' : for 'role:assistant' the following must be satisfied[('messages.0' : property "
         "'reasoning_content' is unsupported)]",
-        Remedy("reasoning_content"),
+        Without("reasoning_content"),
     ),
-    Case("Mistral", extra_forbidden("reasoning_effort"), Remedy("reasoning_effort")),
-    Case("Mistral, a user", extra_forbidden("user"), Remedy("user")),
+    Case("Mistral", extra_forbidden("reasoning_effort"), Without("reasoning_effort")),
+    Case("Mistral, a user", extra_forbidden("user"), Without("user")),
     Case(
         "Mistral, thinking of the history",
         extra_forbidden("messages", 0, "assistant", "reasoning_content"),
-        Remedy("reasoning_content"),
+        Without("reasoning_content"),
     ),
     Case(
         "FastAPI, within stream_options",
         extra_forbidden("stream_options", "continuous_usage_stats"),
-        Remedy("continuous_usage_stats"),
+        Without("continuous_usage_stats"),
     ),
     Case(
         "vLLM without a reasoning parser",
         "thinking_token_budget is set but reasoning_config is not configured",
-        Remedy("thinking_token_budget"),
+        Without("thinking_token_budget"),
     ),
-    Case("xAI", "Model grok-4 does not support parameter reasoningEffort.", Remedy("reasoning_effort")),
-    Case("a user by name", "Unknown parameter: 'user'.", Remedy("user")),
-    Case("a template's variables", "chat_template_kwargs is not supported", Remedy("chat_template_kwargs")),
+    Case("xAI", "Model grok-4 does not support parameter reasoningEffort.", Without("reasoning_effort")),
+    Case("a user by name", "Unknown parameter: 'user'.", Without("user")),
+    Case("a template's variables", "chat_template_kwargs is not supported", Without("chat_template_kwargs")),
     Case(
         "vLLM with a Mistral tokenizer",
         "chat_template is not supported for Mistral tokenizers.",
-        Remedy("chat_template_kwargs"),
+        Without("chat_template_kwargs"),
     ),
-    Case("a prefill", "Unknown field: continue_final_message", Remedy("continue_final_message")),
+    Case("a prefill", "Unknown field: continue_final_message", Without("continue_final_message")),
 ]
 
 
@@ -152,59 +164,59 @@ ROOM = [
         "vLLM of 2025",
         "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 8192 "
         "tokens and your request has 300 input tokens (32000 > 8192 - 300).",
-        Remedy(max_tokens=7892),
+        Limited(7892),
     ),
     Case(
         "vLLM of 2024",
         "This model's maximum context length is 6048 tokens. However, you requested 32568 tokens (568 in the messages, "
         "32000 in the completion). Please reduce the length of the messages or completion.",
-        Remedy(max_tokens=5480),
+        Limited(5480),
     ),
     Case(
         # The count stops where both together exceed the window, so that it says nothing about the prompt.
         "vLLM of 2026 leaves the rest of the window to the upstream",
         "This model's maximum context length is 40960 tokens. However, you requested 32000 output tokens and your "
         "prompt contains at least 8961 input tokens, for a total of at least 40961 tokens.",
-        Remedy(max_tokens=0),
+        Limited(0),
     ),
     Case(
         "vLLM of 2026, before it counts",
         "max_completion_tokens=32000 cannot be greater than max_model_len=max_total_tokens=8192",
-        Remedy(max_tokens=0),
+        Limited(0),
     ),
     Case(
         "SGLang",
         "Requested token count exceeds the model's maximum context length of 8192 tokens. You requested a total of "
         "32300 tokens: 300 tokens from the input messages and 32000 tokens for the completion.",
-        Remedy(max_tokens=7892),
+        Limited(7892),
     ),
     Case(
         "TGI",
         "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 4000 `inputs` tokens and "
         "32000 `max_new_tokens`",
-        Remedy(max_tokens=97),
+        Limited(97),
     ),
     Case(
         "Anthropic",
         "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000, decrease input length",
-        Remedy(max_tokens=10000),
+        Limited(10000),
     ),
     Case(
         "OpenAI, a model's own limit",
         "max_tokens is too large: 32000. This model supports at most 16384 completion tokens, whereas you provided "
         "32000.",
-        Remedy(max_tokens=16384, of_model=True),
+        Limited(16384, of_model=True),
     ),
     Case(
         "Groq, a model's own limit",
         "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
         "`context_window` for this model",
-        Remedy(max_tokens=8192, of_model=True),
+        Limited(8192, of_model=True),
     ),
     Case(
         "DeepSeek",
         "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
-        Remedy(max_tokens=8192, of_model=True),
+        Limited(8192, of_model=True),
     ),
 ]
 
@@ -223,7 +235,7 @@ def test_too_large_an_output_is_made_to_fit(case: Case) -> None:
 def test_the_limit_is_lowered_under_its_name(name: str, room: int, sent: int | None) -> None:
     given = {"model": "m", "messages": [HI], name: 32000}
 
-    applied = Remedy(max_tokens=room).apply(given)
+    applied = Limited(room).apply(given)
 
     assert applied == {"model": "m", "messages": [HI], **({name: sent} if sent else {})}
 
@@ -252,7 +264,7 @@ def test_a_limit_that_has_a_new_name_gets_it() -> None:
 
     remedy = remedy_for(said, params())
 
-    assert remedy == Remedy(rename=("max_tokens", "max_completion_tokens"))
+    assert remedy == Renamed("max_tokens", "max_completion_tokens")
     assert remedy.apply(params()) == {"model": "m", "messages": [HI], "max_completion_tokens": 32000}
 
 
@@ -268,7 +280,7 @@ def test_a_limit_whose_new_name_is_unknown_gets_the_old_one(said: str) -> None:
 
     remedy = remedy_for(said, given)
 
-    assert remedy == Remedy(rename=("max_completion_tokens", "max_tokens"))
+    assert remedy == Renamed("max_completion_tokens", "max_tokens")
     assert remedy.apply(given) == {"model": "m", "messages": [HI], "max_tokens": 64}
 
 
@@ -290,7 +302,7 @@ SYSTEM = {"role": "system", "content": "Now in French."}
     ],
 )
 def test_a_template_that_takes_no_system_messages_later_on_gets_them_first(said: str) -> None:
-    assert remedy_for(said, params(HI, SYSTEM, temperature=0.2)) == Remedy(merge_system=True)
+    assert remedy_for(said, params(HI, SYSTEM, temperature=0.2)) == SystemFirst()
     assert remedy_for(said, params(SYSTEM, HI, temperature=0.2)) is None
 
 
@@ -316,7 +328,7 @@ def test_a_template_that_wants_an_answer_to_each_result_gets_one(said: str) -> N
 
     remedy = remedy_for(said, given)
 
-    assert remedy == Remedy(bridge=True)
+    assert remedy == Bridged()
     assert remedy.lasts
     assert remedy.lost(given) == []
     said_first = {"role": "assistant", "content": "Understood."}
@@ -335,6 +347,38 @@ def test_where_the_order_is_right_there_is_nothing_to_put_in(said: str) -> None:
 def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
     assert translation_helps(said, {"messages": [HI, HI]})
     assert not translation_helps(said, {"messages": [HI]})
+
+
+# --- ids of calls ---
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Tool call id was toolu_01A09q90qw90lq917835lq9 but must be a-z, A-Z, 0-9, with a length of 9.",
+        "Tool call IDs should be alphanumeric strings with length 9!",
+        "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum length 40, but got "
+        "a string with length 45 instead.",
+        "Invalid 'messages[2].tool_call_id': string too long. Expected a string with maximum length 40.",
+    ],
+)
+def test_ids_that_a_model_does_not_take_become_ones_that_all_take(said: str) -> None:
+    short = {**CALLED, "tool_calls": [{"id": "a1B2c3D4e", "type": "function", "function": {}}]}
+    answer = {**RESULT, "tool_call_id": "a1B2c3D4e"}
+    given = params(HI, short, answer, CALLED, RESULT)
+
+    remedy = remedy_for(said, given)
+
+    assert remedy == ShortIds()
+    assert remedy.lasts
+    assert remedy.lost(given) == []
+    *same, call, result = remedy.apply(given)["messages"]
+    assert same == [HI, short, answer]
+    assert call["tool_calls"][0]["id"] == result["tool_call_id"]
+    assert re.fullmatch("[a-zA-Z0-9]{9}", result["tool_call_id"])
+    assert remedy.apply(given) == remedy.apply(remedy.apply(given))
+    assert remedy_for(said, remedy.apply(given)) is None
+    assert translation_helps(said, {"messages": [HI]})
 
 
 # --- efforts ---
@@ -359,7 +403,7 @@ def test_an_effort_that_a_model_has_not_becomes_the_nearest(said: str, wanted: s
 
     remedy = remedy_for(said, given)
 
-    assert remedy == Remedy(efforts=LOW_TO_HIGH)
+    assert remedy == Efforts(LOW_TO_HIGH)
     assert remedy.lasts
     assert remedy.lost(given) == lost
     assert remedy.apply(given) == params(reasoning_effort=sent)
@@ -367,8 +411,8 @@ def test_an_effort_that_a_model_has_not_becomes_the_nearest(said: str, wanted: s
 
 
 def test_an_effort_that_a_model_has_is_kept() -> None:
-    assert Remedy(efforts=LOW_TO_HIGH).apply(params(reasoning_effort="medium")) == params(reasoning_effort="medium")
-    assert Remedy(efforts=LOW_TO_HIGH).apply(params()) == params()
+    assert Efforts(LOW_TO_HIGH).apply(params(reasoning_effort="medium")) == params(reasoning_effort="medium")
+    assert Efforts(LOW_TO_HIGH).apply(params()) == params()
 
 
 # --- schemas ---
@@ -405,14 +449,14 @@ def with_schemas(form: Json, function: Json, *, strict: bool = True) -> Json:
 def test_a_schema_that_is_refused_strictly_is_asked_for_without(said: str) -> None:
     remedy = remedy_for(said, with_schemas(OPEN, OPEN))
 
-    assert remedy == Remedy(loosen="open")
+    assert remedy == Loosened("open")
     assert remedy.lasts
     assert remedy.lost(with_schemas(OPEN, OPEN)) == ["output_config.format.strict", "tools.look.strict"]
     assert remedy.apply(with_schemas(OPEN, OPEN)) == with_schemas(OPEN, OPEN, strict=False)
 
 
 def test_a_schema_without_optional_properties_stays_strict() -> None:
-    remedy = Remedy(loosen="open")
+    remedy = Loosened("open")
 
     applied = remedy.apply(with_schemas(CLOSED, OPEN))
 
@@ -426,7 +470,7 @@ def test_a_closed_schema_that_is_refused_all_the_same_is_loosened_once() -> None
 
     remedy = remedy_for(said, with_schemas(CLOSED, CLOSED))
 
-    assert remedy == Remedy(loosen="all")
+    assert remedy == Loosened("all")
     assert not remedy.lasts
     assert remedy.apply(with_schemas(CLOSED, CLOSED)) == with_schemas(CLOSED, CLOSED, strict=False)
 
@@ -452,7 +496,7 @@ def test_a_schema_that_is_not_strict_has_no_remedy() -> None:
     ],
 )
 def test_optional_properties_are_found_at_any_depth(schema: Json, strict: bool) -> None:
-    applied = Remedy(loosen="open").apply(with_schemas(schema, CLOSED))
+    applied = Loosened("open").apply(with_schemas(schema, CLOSED))
 
     assert ("strict" in applied["response_format"]["json_schema"]) is strict
 
@@ -461,19 +505,19 @@ def test_optional_properties_are_found_at_any_depth(schema: Json, strict: bool) 
 
 
 def test_a_remedy_changes_nothing_else() -> None:
-    applied = Remedy("top_k").apply(FULL)
+    applied = Without("top_k").apply(FULL)
 
     assert applied == {name: value for name, value in FULL.items() if name != "top_k"}
 
 
 def test_a_part_of_the_stream_options_leaves_the_rest() -> None:
-    applied = Remedy("continuous_usage_stats").apply(FULL)
+    applied = Without("continuous_usage_stats").apply(FULL)
 
     assert applied["stream_options"] == {"include_usage": True}
 
 
 def test_a_part_of_the_stream_options_is_not_made_where_there_is_no_stream() -> None:
-    assert "stream_options" not in Remedy("continuous_usage_stats").apply(params())
+    assert "stream_options" not in Without("continuous_usage_stats").apply(params())
 
 
 @pytest.mark.parametrize(
@@ -489,16 +533,16 @@ def test_a_part_of_the_stream_options_is_not_made_where_there_is_no_stream() -> 
 )
 def test_a_client_is_told_in_its_own_words_what_it_asked_for(dropped: str, told: list[str]) -> None:
     given = {**FULL, "reasoning_effort": "high", "parallel_tool_calls": False, "user": "u", "top_k": 1, "verbose": True}
-    assert Remedy(dropped).lost(given) == told
-    assert Remedy(dropped).lost(params()) == []
+    assert Without(dropped).lost(given) == told
+    assert Without(dropped).lost(params()) == []
 
 
 def test_thinking_leaves_every_message() -> None:
-    assert Remedy("reasoning_content").apply(FULL)["messages"] == [{"role": "assistant", "content": "Yes"}, HI]
+    assert Without("reasoning_content").apply(FULL)["messages"] == [{"role": "assistant", "content": "Yes"}, HI]
 
 
 def test_a_prefill_goes_as_a_whole() -> None:
-    applied = Remedy("continue_final_message").apply(FULL)
+    applied = Without("continue_final_message").apply(FULL)
 
     assert not applied.keys() & {"continue_final_message", "add_generation_prompt"}
 
