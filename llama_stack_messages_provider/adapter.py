@@ -108,7 +108,7 @@ class MessagesAdapter:
         self._key = config.key()
         self._native = NativeMessages(self._sessions, limits)
         completions = ChatCompletions(inference, self._sessions, limits, store=config.store_completions)
-        options = TranslationOptions(config.strict, config.translation.tool_error_marker)
+        options = TranslationOptions(tool_error_marker=config.translation.tool_error_marker)
         self._translated = TranslatedRoute(completions, self._key, options, config.translation.system_messages, search)
         self._counter = TokenCounter(self._sessions, limits)
         self._documents = _fetcher(config.translation)
@@ -233,9 +233,12 @@ class MessagesAdapter:
         return replace(exchange, request=dict(await self._documents.fetched(exchange.request)))
 
     async def _translate(self, exchange: Exchange, way: Way) -> Translation:
-        strict = _wants_strict(exchange.headers)
+        strict = self._is_strict(exchange)
         way.translation = await self._translated.translated(way.plan, exchange.request, strict=strict)
         return way.translation
+
+    def _is_strict(self, exchange: Exchange) -> bool:
+        return self._config.strict or _wants_strict(exchange.headers)
 
     def _native_body(self, exchange: Exchange, plan: Plan) -> bytes:
         return native_body(
@@ -307,35 +310,42 @@ class MessagesAdapter:
 
     async def serve_count(self, exchange: Exchange) -> Response:
         """`POST /v1/messages/count_tokens`."""
-        plan, count = await self._count(exchange)
-        headers = {**_answer_headers(exchange, Way(plan)), "x-messages-count-source": count.source}
+        way, count = await self._count(exchange)
+        headers = {**_answer_headers(exchange, way), "x-messages-count-source": count.source}
         return JSONAnswer({"input_tokens": count.tokens}, headers=headers)
 
-    async def _count(self, exchange: Exchange) -> tuple[Plan, Count]:
+    async def _count(self, exchange: Exchange) -> tuple[Way, Count]:
         request = exchange.request
         _check_head(request, count=True)
-        plan = await self.planner.plan(request)
+        way = Way(await self.planner.plan(request))
+        plan = way.plan
         if plan.route == "native" and plan.capability.count_tokens:
             try:
-                return plan, await self._native_count(exchange, plan)
+                return way, await self._native_count(exchange, plan)
             except MessagesError as exc:
                 if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
                     raise
                 logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
         request = (await self._readable(exchange, CountTokensRequest)).request
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
-        count = await self._translated_count(plan, prompt)
-        return plan, count
+        # A message that goes natively loses nothing, however its tokens are counted.
+        strict = plan.route == "translation" and self._is_strict(exchange)
+        translation, count = await self._translated_count(plan, prompt, strict=strict)
+        if plan.route == "translation":
+            way.translation = translation
+        return way, count
 
-    async def _translated_count(self, plan: Plan, prompt: Mapping[str, Any]) -> Count:
-        params = (await self._translated.translated(plan, prompt, strict=False)).params
+    async def _translated_count(
+        self, plan: Plan, prompt: Mapping[str, Any], *, strict: bool
+    ) -> tuple[Translation, Count]:
+        translation = await self._translated.translated(plan, prompt, strict=strict)
         engine, infer = plan.dialect.name, partial(self._translated.infer, plan)
         try:
-            return await self._counter.count(params, plan.endpoint, engine, infer)
+            return translation, await self._counter.count(translation.params, plan.endpoint, engine, infer)
         except InvalidRequestError as exc:
-            self._translated.learn(exc, plan, params, strict=False)
-        params = (await self._translated.translated(plan, prompt, strict=False)).params
-        return await self._counter.count(params, plan.endpoint, engine, infer)
+            self._translated.learn(exc, plan, translation.params, strict=strict)
+        translation = await self._translated.translated(plan, prompt, strict=strict)
+        return translation, await self._counter.count(translation.params, plan.endpoint, engine, infer)
 
     async def _native_count(self, exchange: Exchange, plan: Plan) -> Count:
         assert plan.endpoint is not None

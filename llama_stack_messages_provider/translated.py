@@ -62,7 +62,6 @@ class TranslatedRoute:
         """
         learned = self._remedies.get(plan.target.identifier, ())
         merge = self._merge_system == "merge" or any(isinstance(r, SystemFirst) for r in learned)
-        strict = strict or self._options.strict
         options = TranslationOptions(strict, self._options.tool_error_marker, merge, plan.searches)
         dialect = replace(plan.dialect, images=False) if any(isinstance(r, NoImages) for r in learned) else plan.dialect
         translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)

@@ -92,6 +92,37 @@ def test_the_header_switches_nothing_on_unless_it_says_so(value: str, client: ht
     assert answered.status_code == 200
 
 
+DOCUMENT: Json = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "Otters."},
+    "citations": {"enabled": True},
+}
+LOSSY: Json = {"messages": [{"role": "user", "content": [DOCUMENT]}]}
+
+
+def count(client: httpx.Client, model: str, **headers: str) -> httpx.Response:
+    return client.post("/v1/messages/count_tokens", json={**LOSSY, "model": model}, headers=headers)
+
+
+def test_a_count_is_named_and_refused_as_its_message_would_be(client: httpx.Client) -> None:
+    model = "vllm-translated/vllm-model"
+    named = count(client, model)
+    assert named.headers["x-messages-dropped"] == "messages.0.content.0.citations"
+    assert (
+        post(client, model, {**MINIMAL, **LOSSY}).headers["x-messages-dropped"] == named.headers["x-messages-dropped"]
+    )
+    assert "strict mode is on" in refusal(count(client, model, **STRICT))
+
+
+def test_a_count_for_a_message_that_goes_natively_loses_nothing(client: httpx.Client) -> None:
+    text = {"messages": [HELLO], "thinking": {"type": "adaptive", "display": "omitted"}, "model": "ollama/ollama-model"}
+    counted = client.post("/v1/messages/count_tokens", json=text, headers=STRICT)
+    assert counted.status_code == 200
+    assert counted.headers["x-messages-route"] == "native"
+    assert counted.headers["x-messages-count-source"] != "native"
+    assert "x-messages-dropped" not in counted.headers
+
+
 def test_a_server_can_be_strict_with_everybody(scripted_stack: Callable[..., Stack]) -> None:
     with ScriptedUpstream() as plain, ScriptedUpstream(anthropic()) as native:
         stack = scripted_stack(
