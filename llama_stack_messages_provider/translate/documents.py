@@ -6,15 +6,18 @@ The form is stable, so that prompt prefixes stay cacheable, and says where each 
 import base64
 import binascii
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from html import escape
 from io import BytesIO
+from threading import Lock
 from typing import Any
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.losses import Losses
 
-__all__ = ["document_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
+__all__ = ["LastRead", "document_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
 
 _SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
 # https://platform.claude.com/docs/en/build-with-claude/pdf-support; a small file can have any number of them.
@@ -55,8 +58,58 @@ def _texts(blocks: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(block["text"] for block in blocks if block["type"] == "text")
 
 
-def pdf_pages(data: str, path: str) -> list[str]:
-    """The text of each page of a base64 PDF.
+class LastRead:
+    """The pages of the PDFs that were read last: a conversation brings its documents with each turn.
+
+    Args:
+        most_characters: What is held, a character more for each page.
+    """
+
+    def __init__(self, most_characters: int) -> None:
+        self._most = most_characters
+        self._held = 0
+        self._pages: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
+        self._lock = Lock()  # PDFs are read in threads
+
+    def get(self, key: bytes) -> tuple[str, ...] | None:
+        """The pages of a PDF, if they are still held."""
+        with self._lock:
+            if key in self._pages:
+                self._pages.move_to_end(key)
+            return self._pages.get(key)
+
+    def add(self, key: bytes, pages: tuple[str, ...]) -> None:
+        """Hold a PDF's pages, and let go of those that were not asked for longest."""
+        with self._lock:
+            if key not in self._pages:
+                self._pages[key] = pages
+                self._held += _size(pages)
+            while self._held > self._most:
+                self._held -= _size(self._pages.popitem(last=False)[1])
+
+
+def _size(pages: tuple[str, ...]) -> int:
+    return sum(map(len, pages)) + len(pages)
+
+
+_LAST_READ = LastRead(most_characters=8_000_000)
+
+
+def pdf_pages(data: str, path: str) -> tuple[str, ...]:
+    """The text of each page of a base64 PDF; what was read a short while ago is not read again.
+
+    Raises:
+        InvalidRequestError: It is not base64, not a PDF, encrypted, or too long; names `path`.
+    """
+    key = sha256(data.encode(errors="replace")).digest()
+    if (pages := _LAST_READ.get(key)) is None:
+        pages = _pages_of(data, path)
+        _LAST_READ.add(key, pages)
+    return pages
+
+
+def _pages_of(data: str, path: str) -> tuple[str, ...]:
+    """The text of each page, read now.
 
     Raises:
         InvalidRequestError: It is not base64, not a PDF, encrypted, or too long; names `path`.
@@ -70,7 +123,7 @@ def pdf_pages(data: str, path: str) -> list[str]:
         reader = PdfReader(BytesIO(base64.b64decode("".join(data.split()), validate=True)))
         if len(reader.pages) > _MOST_PAGES:
             raise InvalidRequestError(f"{path}: the PDF has more than {_MOST_PAGES} pages")
-        return [_encodable(page.extract_text()).strip() for page in reader.pages]
+        return tuple(_encodable(page.extract_text()).strip() for page in reader.pages)
     except InvalidRequestError:
         raise
     except binascii.Error as exc:

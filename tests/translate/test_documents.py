@@ -10,7 +10,7 @@ from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
-from llama_stack_messages_provider.translate.documents import pdf_pages
+from llama_stack_messages_provider.translate.documents import LastRead, pdf_pages
 from tests.translate.helpers import assistant, image, text, tool_result, tool_use, translated, user
 
 type Json = dict[str, Any]
@@ -142,7 +142,7 @@ def test_a_file_of_a_tool_result_follows_in_the_user_message() -> None:
 def test_base64_in_lines_is_base64() -> None:
     data = pdf("Hello.")
 
-    assert pdf_pages(f"{data[:76]}\r\n{data[76:]}\n", "x") == ["Hello."]
+    assert pdf_pages(f"{data[:76]}\r\n{data[76:]}\n", "x") == ("Hello.",)
 
 
 def test_a_pdf_without_text_is_named() -> None:
@@ -174,9 +174,27 @@ def test_what_is_no_readable_pdf_is_refused_by_its_path(data: str, reason: str) 
 
 
 def test_a_pdf_may_have_as_many_pages_as_anthropics_api_takes() -> None:
-    assert pdf_pages(pdf(*[""] * 600), "x") == [""] * 600
+    assert pdf_pages(pdf(*[""] * 600), "x") == ("",) * 600
     with pytest.raises(InvalidRequestError, match=r"^x: the PDF has more than 600 pages$"):
         pdf_pages(pdf(*[""] * 601), "x")
+
+
+def test_a_pdf_that_comes_again_is_not_read_again() -> None:
+    data = pdf("Hello.", "World.")
+
+    assert pdf_pages(data, "x") is pdf_pages(data, "y")
+
+
+def test_the_pages_that_were_not_asked_for_longest_are_let_go() -> None:
+    held = LastRead(most_characters=20)
+    for name in (b"a", b"b"):
+        held.add(name, ("six ch",))
+        held.add(name, ("six ch",))
+    held.get(b"a")
+    held.add(b"c", ("six ch",))
+    assert [held.get(name) is not None for name in (b"a", b"b", b"c")] == [True, False, True]
+    held.add(b"large", ("x" * 20,))
+    assert [held.get(name) for name in (b"a", b"c", b"large")] == [None] * 3
 
 
 def test_any_damage_to_a_pdf_is_survived() -> None:
