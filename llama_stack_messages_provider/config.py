@@ -98,7 +98,9 @@ class WebSearchConfig(BaseModel):
         description="Name of the tool of the stack's tool runtime that searches. Null: never search.",
     )
     rounds: int = Field(
-        default=10, gt=0, description="How often the model may search and go on before the message is paused."
+        default=10,
+        gt=0,
+        description="How often the model is asked within one message that searches; then it is paused.",
     )
     results: int = Field(default=10, gt=0, description="Pages of one search that the model is shown.")
     characters: int = Field(default=4000, gt=0, description="Text of one page that the model is shown.")

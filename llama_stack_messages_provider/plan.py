@@ -83,7 +83,9 @@ class Planner:
         endpoint = self._endpoints.of(target.provider)
         capability = await self._capability(target, endpoint)
         mode = self._mode(target)
-        searches = wants_search(request) and capability.engine != "anthropic" and await self._search.available()
+        searches = self._search.exists and wants_search(request) and await self._search.available()
+        if capability.engine == "anthropic" and mode != "translation":  # whose own servers search
+            searches = False
         gaps: dict[str, str] = {}
         if capability.native and mode == "auto":
             gaps = gaps_of(capability.engine, features_of(request)) | (_SEARCHED if searches else {})

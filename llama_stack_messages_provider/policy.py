@@ -340,7 +340,7 @@ _STOP_REASONS: Mapping[str, Policy] = {
     "model_context_window_exceeded": _emulated(
         "`length` before `max_tokens` was reached, or an engine's own word for it"
     ),
-    "pause_turn": _NEVER,
+    "pause_turn": _harmless("made only where the stack searches the web"),
     "compaction": _NEVER,
 }
 

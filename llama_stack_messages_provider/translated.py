@@ -87,14 +87,16 @@ class TranslatedRoute:
         if search is None:
             return await self._turn(plan, request, translation, message_id)
         rounds, usage = Rounds(request, search, self._search.rounds), None
+        current = translation
         while True:
-            message = await self._turn(plan, rounds.request, translation, message_id, rounds.count)
+            message = await self._turn(plan, rounds.request, current, message_id, rounds.count)
+            translation.lose(current.dropped)
             usage = added_usage(usage, message["usage"]) if usage else message["usage"]
             rounds.take(message["content"])
             results = await self._search.results(rounds, message["stop_reason"])
             if reason := rounds.end(message["stop_reason"], results):
                 return {**message, "content": rounds.content, "stop_reason": reason, "usage": rounds.counted(usage)}
-            translation = await self._next(plan, rounds, translation, usage)
+            current = await self._next(plan, rounds, current, usage)
 
     async def _turn(
         self,
@@ -156,6 +158,7 @@ class TranslatedRoute:
         chunks, first = await self._opened(plan, request, translation)
         batch: list[dict[str, Any]] | None = first
         translator.started = translator.started or start.sent
+        translator.max_tokens = translation.max_tokens  # a remedy may have changed it
         said = False
         try:
             while batch is not None:
@@ -190,7 +193,7 @@ class TranslatedRoute:
                 yield encode_all(translator.close(stop, rounds.counted(translator.usage)))
                 return
             translation = await self._next(plan, rounds, translation, translator.usage)
-            translator.next_round(translation.max_tokens)
+            translator.next_round()
 
     async def _next(
         self, plan: Plan, rounds: Rounds, translation: Translation, usage: Mapping[str, Any]
@@ -249,8 +252,9 @@ class TranslatedRoute:
             raise refusal
         if isinstance(remedy, SystemFirst) and self._merge_system == "keep":
             raise refusal
-        if remedy.lasts:
-            self._remedies.setdefault(plan.target.identifier, []).append(remedy)
+        learned = self._remedies.setdefault(plan.target.identifier, [])
+        if remedy.lasts and remedy not in learned:
+            learned.append(remedy)
         return remedy
 
     async def _remedy(

@@ -3,7 +3,6 @@ provider that has a tool of that name.
 """
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ __all__ = ["WebSearch"]
 
 logger = get_logger(name=__name__, category="providers")
 
-_ASK_AGAIN_SECONDS = 60.0
+_AT_ONCE = 8
 _TOO_MANY_REQUESTS = 429
 
 
@@ -34,45 +33,34 @@ class WebSearch:
         self._tools = tools
         self._tool = config.tool
         self._config = config
-        self._absent_until = 0.0
 
     @property
     def rounds(self) -> int:
         """Upstream turns after which a message is paused."""
         return self._config.rounds
 
-    async def available(self) -> bool:
-        """Whether the current user's searches are run here."""
-        if self._tools is None or not self._tool:
-            return False
-        table = self._tools.routing_table
-        if self._tool not in table.tool_to_toolgroup:
-            await self._index()
-        group = table.tool_to_toolgroup.get(self._tool)
-        return group is not None and await table.get_object_by_identifier("tool_group", group) is not None
+    @property
+    def exists(self) -> bool:
+        """Whether the stack can search: the host knows the tools of its providers from its start on."""
+        return self._tools is not None and self._tool in self._tools.routing_table.tool_to_toolgroup
 
-    async def _index(self) -> None:
-        """Have the host look which tools there are: it knows those that came with a provider, and asks for others."""
-        if time.monotonic() < self._absent_until:
-            return
-        try:
-            await self._tools.list_runtime_tools()
-        except Exception as exc:
-            logger.warning("The stack's tools could not be listed", error=repr(exc))
-        if self._tool not in self._tools.routing_table.tool_to_toolgroup:
-            self._absent_until = time.monotonic() + _ASK_AGAIN_SECONDS
+    async def available(self) -> bool:
+        """Whether the current user may search."""
+        table = self._tools.routing_table
+        return await table.get_object_by_identifier("tool_group", table.tool_to_toolgroup[self._tool]) is not None
 
     async def results(self, rounds: Rounds, stop_reason: str) -> list[dict[str, Any]]:
-        """The `web_search_tool_result` blocks for the searches of a round, which run at the same time."""
+        """The `web_search_tool_result` blocks for the searches of a round, some at the same time."""
         due = rounds.due(stop_reason)
         made = [call for call, refusal in due if refusal is None]
-        found = iter(await asyncio.gather(*(self._result(rounds.search, call) for call in made)))
+        turn = asyncio.Semaphore(_AT_ONCE)
+        found = iter(await asyncio.gather(*(self._result(rounds.search, call, turn) for call in made)))
         return [refusal or next(found) for _, refusal in due]
 
-    async def _result(self, search: SearchTool, call: Mapping[str, Any]) -> dict[str, Any]:
+    async def _result(self, search: SearchTool, call: Mapping[str, Any], turn: asyncio.Semaphore) -> dict[str, Any]:
         """What a search found; a failure is a result with an error code."""
         try:
-            async with asyncio.timeout(self._config.seconds):
+            async with turn, asyncio.timeout(self._config.seconds):
                 answer = await self._tools.invoke_tool(self._tool, {"query": search.asked(call["input"]["query"])})
             if answer.error_message or answer.error_code:
                 return _failed(call, answer.error_message, answer.error_code == _TOO_MANY_REQUESTS)

@@ -15,9 +15,9 @@ from typing import Any
 
 from llama_stack_messages_provider.translate.content import Part, Place, joined, to_parts
 from llama_stack_messages_provider.translate.dialects import Dialect
+from llama_stack_messages_provider.translate.documents import found_text
 from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.tools import ToolPlan
-from llama_stack_messages_provider.translate.web_search import found_text
 
 __all__ = ["Conversation"]
 
@@ -72,9 +72,9 @@ class Conversation:
         """An assistant turn: text, calls, and thinking where the upstream takes it back."""
         blocks = list(enumerate(_blocks(content)))
         if self._plan.search is not None:
-            for part, searches, found in _around_searches(blocks):
+            for part, searches, found in _around_searches(blocks, set(self._unanswered)):
                 self._assistant(part, path, searches)
-                self.messages += map(self._found, found)
+                self.messages += [self._found(block, f"{path}.{index}.content") for index, block in found]
         else:
             self._assistant(blocks, path)
 
@@ -172,8 +172,8 @@ class Conversation:
         function = {"name": self._plan.names.sent(name), "arguments": arguments}
         return {"id": block["id"], "type": "function", "function": function}
 
-    def _found(self, block: Mapping[str, Any]) -> dict[str, Any]:
-        text, is_error = found_text(block["content"])
+    def _found(self, block: Block, path: str) -> dict[str, Any]:
+        text, is_error = found_text(block["content"], path, self._losses)
         marked = self._error_marker + text if is_error else text
         return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": marked}
 
@@ -204,28 +204,28 @@ class Conversation:
 _APART = frozenset({"tool_use", "thinking", "redacted_thinking"})
 
 
-def _around_searches(blocks: Blocks) -> Iterator[tuple[Blocks, list[Block], list[Block]]]:
+def _around_searches(blocks: Blocks, taken: set[str]) -> Iterator[tuple[Blocks, list[Block], Blocks]]:
     """The parts of an assistant turn: what was said, the searches after it, and what they found.
 
     The client's calls come in the last part, since their results are in the next turn. A search without a result, or a
-    result without its search, is said.
+    result without its search, is said; so is one whose id is taken by a call that has no result yet.
     """
-    answered = _answered_searches(blocks)
+    answered = set(_answered_searches(blocks))
     said: Blocks = []
     later: Blocks = []
     searches: list[Block] = []
-    found: list[Block] = []
+    found: Blocks = []
     for index, block in blocks:
-        waiting = {search["id"] for search in searches} - {result["tool_use_id"] for result in found}
+        waiting = {search["id"] for search in searches} - {result["tool_use_id"] for _, result in found}
         if block["type"] == "tool_use":
             later.append((index, block))
         elif block["type"] == "web_search_tool_result" and block["tool_use_id"] in waiting:
-            found.append(block)
+            found.append((index, block))
         else:
             if found and not waiting:
                 yield said, searches, found
                 said, searches, found = [], [], []
-            if answered.pop(index, False):
+            if index in answered and block["id"] not in taken | {search["id"] for search in searches}:
                 searches.append(block)
             else:
                 said.append((index, block))
@@ -235,16 +235,14 @@ def _around_searches(blocks: Blocks) -> Iterator[tuple[Blocks, list[Block], list
     yield said + later, [], []
 
 
-def _answered_searches(blocks: Blocks) -> dict[int, bool]:
-    """The places of the searches that have a result behind them."""
+def _answered_searches(blocks: Blocks) -> Iterator[int]:
+    """The places of the searches that have a result behind them, one for each id at a time."""
     open_searches: dict[str, int] = {}
-    answered = {}
     for index, block in blocks:
         if block["type"] == "server_tool_use" and block["name"] == "web_search":
             open_searches.setdefault(block["id"], index)
         elif block["type"] == "web_search_tool_result" and block["tool_use_id"] in open_searches:
-            answered[open_searches.pop(block["tool_use_id"])] = True
-    return answered
+            yield open_searches.pop(block["tool_use_id"])
 
 
 def _blocks(content: Any) -> list[Mapping[str, Any]]:

@@ -16,9 +16,11 @@ from typing import Any
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.losses import Losses
+from llama_stack_messages_provider.translate.sealed import opened
 
-__all__ = ["LastRead", "document_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
+__all__ = ["LastRead", "document_text", "found_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
 
+_UNREADABLE = "only the server that made it can read it"
 _SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
 # https://platform.claude.com/docs/en/build-with-claude/pdf-support; a small file can have any number of them.
 _MOST_PAGES = 600
@@ -142,13 +144,39 @@ def search_result_text(block: Mapping[str, Any]) -> str:
     return tagged("search_result", _texts(block["content"]), source=block["source"], title=block["title"])
 
 
+def found_text(content: Any, path: str, losses: Losses) -> tuple[str, bool]:
+    """What a `web_search_tool_result` found, and whether it is a failure.
+
+    Args:
+        content: The block's content: pages, or an error.
+        path: Where it stands in the request.
+        losses: Takes the text of pages that another server found: nobody else can read it.
+    """
+    if isinstance(content, Mapping):
+        return f"The search failed: {content.get('error_code')}", True
+    texts = [opened(page.get("encrypted_content")) for page in content]
+    if any(text is None and page.get("encrypted_content") for page, text in zip(content, texts, strict=True)):
+        losses.drop(path, _UNREADABLE)
+    pages = (
+        tagged("search_result", text or "", source=page["url"], title=page["title"], page_age=page.get("page_age"))
+        for page, text in zip(content, texts, strict=True)
+    )
+    return "\n".join(pages) or "Nothing was found.", False
+
+
 def server_tool_text(block: Mapping[str, Any], path: str, losses: Losses) -> str:
     """A call or a result of a server tool in the history: what an earlier server did and found."""
     if block["type"] in _SERVER_CALLS:
         return tagged("server_tool_call", _compact(block["input"]), name=block["name"])
     content: Any = block.get("content")
-    fetched = block["type"] == "web_fetch_tool_result" and content["type"] == "web_fetch_result"
-    text = _fetched_text(content, f"{path}.content", losses) if fetched else _content_text(content)
+    if block["type"] == "web_search_tool_result":
+        text, _ = found_text(content, f"{path}.content", losses)
+    elif block["type"] == "web_fetch_tool_result" and content["type"] == "web_fetch_result":
+        text = _fetched_text(content, f"{path}.content", losses)
+    else:
+        text = _content_text(content)
+        if _is_encrypted(content):
+            losses.drop(f"{path}.content", _UNREADABLE)
     return tagged("server_tool_result", text, type=block["type"], is_error="true" if block.get("is_error") else None)
 
 
@@ -162,6 +190,15 @@ def _content_text(content: Any) -> str:
     if isinstance(text := content.get("text"), str):
         return text
     return _compact(_readable(content))
+
+
+def _is_encrypted(value: Any) -> bool:
+    """Whether there is something in it that only its maker can read."""
+    if isinstance(value, list):
+        return any(map(_is_encrypted, value))
+    if not isinstance(value, Mapping):
+        return False
+    return any(_is_encrypted(v) or (v and k.startswith("encrypted")) for k, v in value.items())
 
 
 def _readable(value: Any) -> Any:

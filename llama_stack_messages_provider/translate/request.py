@@ -4,7 +4,7 @@ The input is the JSON of a request that `api.models.CreateMessageRequest` has ac
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,6 +95,10 @@ class Translation:
     max_tokens: int | None = None
     show_thinking: bool = True
     strict: bool = False
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Name what was lost on the way."""
+        self.dropped += [name for name in names if name not in self.dropped]
 
 
 def to_chat_completion(

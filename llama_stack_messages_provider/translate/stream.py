@@ -50,6 +50,10 @@ class StreamTranslator:
         restore: Gives the `name` and other fields of a `tool_use` block for a function's name, and another `type` for
             a tool that is run here.
         show_thinking: Whether thinking text is sent; without it the block is sent empty, with its signature.
+
+    Attributes:
+        started: Whether `message_start` has been sent.
+        max_tokens: The limit of the current round, in tokens.
     """
 
     def __init__(
@@ -67,7 +71,7 @@ class StreamTranslator:
         self._model = model
         self._sign = sign
         self._stop_sequences = stop_sequences
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._restore = restore
         self._show_thinking = show_thinking
         self._open: str | Call | None = None
@@ -109,7 +113,7 @@ class StreamTranslator:
             refused=self._refused,
             text_tail=self._tail,
             stop_sequences=self._stop_sequences,
-            max_tokens=self._max_tokens,
+            max_tokens=self.max_tokens,
             output_tokens=usage_of(self._usage)["output_tokens"],
         )
 
@@ -154,12 +158,11 @@ class StreamTranslator:
             {"type": "content_block_stop", "index": self._index},
         ]
 
-    def next_round(self, max_tokens: int | None) -> None:
+    def next_round(self) -> None:
         """Be ready for the chunks of another completion, which go on with the same message."""
         self._earlier = self.usage
         self._round += 1
         self._book = CallBook(ids_of_round(self._message_id, self._round))
-        self._max_tokens = max_tokens
         self._tail, self._usage, self._finish, self._refused = "", None, None, False
 
     def close(self, stop: Stop | None = None, usage: Mapping[str, Any] | None = None) -> list[Event]:

@@ -108,7 +108,7 @@ def _refuse_server_tools(tools: list[dict[str, Any]]) -> None:
 
 
 def _offer_search(plan: ToolPlan, tool: Mapping[str, Any], path: str, losses: Losses) -> None:
-    search, offered = SearchTool.of(tool), len(plan.functions)
+    search, offered = SearchTool.of(tool, path), len(plan.functions)
     _offer(plan, [search.function], path, losses)
     if len(plan.functions) > offered:
         plan.search = search

@@ -7,24 +7,28 @@ Source: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search
 """
 
 import ast
-import base64
 import json
 import re
-import zlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import unescape
 from typing import Any
 from urllib.parse import urlsplit
 
-from llama_stack_messages_provider.translate.documents import tagged
+from pydantic import ValidationError
+
+from llama_stack_messages_provider.api.base import describe
+from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.api.tools import WebSearchTool20260318
+from llama_stack_messages_provider.translate.sealed import sealed
 
 __all__ = [
+    "Domain",
     "Hit",
     "SearchTool",
     "error_block",
     "failure_of",
-    "found_text",
     "hits_of",
     "is_search_tool",
     "result_block",
@@ -32,12 +36,13 @@ __all__ = [
 ]
 
 _KIND = "web_search_"
-_MARK = "text1."
 _MOST_DOMAINS = 8
 _MOST_QUERY = 1000
+_DOMAIN = re.compile(r"(?:https?://)?(?P<host>[^\s/*?#\[\]@:]+)(?::\d+)?(?P<path>/[^\s?#]*)?")
 _URL = re.compile(r"https?://[^\s<>\"')\]]+")
 _EMPHASIS = re.compile(r"</?(?:b|strong|em|i)>")
 # What search services call the same thing, best first.
+_URLS = ("url", "link", "href")
 _TITLES = ("title", "name", "question")
 _TEXTS = ("content", "raw_content", "text", "snippet", "description", "long_desc", "answer")
 _AGES = ("page_age", "age", "published_date", "date")
@@ -54,6 +59,40 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain with its subdomains, or the part of it under a path, in which `*` stands for anything."""
+
+    host: str
+    path: str
+
+    @classmethod
+    def of(cls, text: str) -> "Domain | None":
+        """The domain that a client wrote, such as `example.com` or `example.com/blog/*/2026`; None if it is none."""
+        found = _DOMAIN.fullmatch(text)
+        return cls(_host(found["host"]), (found["path"] or "").rstrip("/")) if found else None
+
+    def has(self, url: str) -> bool:
+        """Whether an address is of the domain."""
+        try:
+            parts = urlsplit(url)
+            host = _host(parts.hostname or "")
+        except ValueError:
+            return False
+        pattern = ".*".join(map(re.escape, self.path.split("*")))
+        under = re.match(rf"{pattern}(/|$)", parts.path) if self.path else True
+        return (host == self.host or host.endswith(f".{self.host}")) and bool(under)
+
+
+def _host(name: str) -> str:
+    """A host's name as the domain name system writes it."""
+    name = name.rstrip(".").lower()
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return name
+
+
+@dataclass(frozen=True, slots=True)
 class SearchTool:
     """A request's `web_search_*` tool.
 
@@ -62,23 +101,36 @@ class SearchTool:
         allowed_domains: Only pages of these.
         blocked_domains: No page of these.
         location: Where the user is, in words.
+        strict: Whether calls are to keep to the schema.
     """
 
     max_uses: int | None = None
-    allowed_domains: tuple[str, ...] = ()
-    blocked_domains: tuple[str, ...] = ()
+    allowed_domains: tuple[Domain, ...] = ()
+    blocked_domains: tuple[Domain, ...] = ()
     location: str = ""
+    strict: bool = False
 
     @classmethod
-    def of(cls, tool: Mapping[str, Any]) -> "SearchTool":
-        """The tool as a request defines it."""
-        where = tool.get("user_location") or {}
-        places = (where.get(part) for part in ("city", "region", "country"))
+    def of(cls, given: Mapping[str, Any], path: str) -> "SearchTool":
+        """The tool that a request defines at `path`.
+
+        Raises:
+            InvalidRequestError: A field is not as Anthropic documents it.
+        """
+        try:  # a version that is not known yet has not been looked at
+            tool = WebSearchTool20260318.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
+        except ValidationError as exc:
+            raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
+        if tool.allowed_domains and tool.blocked_domains:
+            raise InvalidRequestError(f"{path}: only one of allowed_domains and blocked_domains can be used")
+        where = tool.user_location
+        places = (where.city, where.region, where.country) if where else ()
         return cls(
-            tool.get("max_uses"),
-            tuple(tool.get("allowed_domains") or ()),
-            tuple(tool.get("blocked_domains") or ()),
+            tool.max_uses,
+            _domains(tool.allowed_domains, f"{path}.allowed_domains"),
+            _domains(tool.blocked_domains, f"{path}.blocked_domains"),
             ", ".join(filter(None, places)),
+            tool.strict is True,
         )
 
     @property
@@ -94,19 +146,30 @@ class SearchTool:
             "required": ["query"],
             "additionalProperties": False,
         }
-        return {"type": "function", "function": {"name": "web_search", "description": text, "parameters": parameters}}
+        function: dict[str, Any] = {"name": "web_search", "description": text, "parameters": parameters}
+        return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
 
     def asked(self, query: str) -> str:
         """The query that a search service gets: with the domains in the words that most of them know."""
         if not 0 < len(self.allowed_domains) <= _MOST_DOMAINS:
             return query
-        return f"{query} {' OR '.join(f'site:{domain}' for domain in self.allowed_domains)}"
+        sites = (f"site:{domain.host}{domain.path.partition('*')[0]}" for domain in self.allowed_domains)
+        return f"{query} {' OR '.join(sites)}"
 
     def takes(self, hit: Hit) -> bool:
         """Whether a page is of a domain that the client wants."""
-        if self.allowed_domains and not any(_is_of(hit.url, domain) for domain in self.allowed_domains):
+        if self.allowed_domains and not any(domain.has(hit.url) for domain in self.allowed_domains):
             return False
-        return not any(_is_of(hit.url, domain) for domain in self.blocked_domains)
+        return not any(domain.has(hit.url) for domain in self.blocked_domains)
+
+
+def _domains(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
+    domains = []
+    for index, text in enumerate(given or ()):
+        if (domain := Domain.of(text)) is None:
+            raise InvalidRequestError(f"{path}.{index}: not a domain, such as example.com or example.com/blog/*")
+        domains.append(domain)
+    return tuple(domains)
 
 
 def is_search_tool(tool: Any) -> bool:
@@ -116,9 +179,22 @@ def is_search_tool(tool: Any) -> bool:
 
 
 def wants_search(request: Mapping[str, Any]) -> bool:
-    """Whether a request, valid or not, has Anthropic's web search among its tools."""
-    tools = request.get("tools")
-    return isinstance(tools, list) and any(map(is_search_tool, tools))
+    """Whether a request, valid or not, has Anthropic's web search among its tools, or adds it on the way."""
+    tools, messages = request.get("tools"), request.get("messages")
+    if isinstance(tools, list) and any(map(is_search_tool, tools)):
+        return True
+    return isinstance(messages, list) and any(_adds_search(message) for message in messages)
+
+
+def _adds_search(message: Any) -> bool:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    blocks = content if isinstance(content, list) else ()
+    added = (block.get("tool") for block in blocks if _is_addition(block))
+    return any(isinstance(tool, Mapping) and is_search_tool(tool.get("definition")) for tool in added)
+
+
+def _is_addition(block: Any) -> bool:
+    return isinstance(block, Mapping) and block.get("type") == "tool_addition"
 
 
 def failure_of(block: Mapping[str, Any]) -> str | None:
@@ -133,9 +209,10 @@ def hits_of(text: str) -> list[Hit]:
     """The pages in what a search tool answered: JSON of any nesting, an object on each line, or plain text."""
     values = list(_values(text))
     hits = [hit for value in values for hit in _hits(value)]
-    if not hits and not values and text.strip():
+    if not hits and text.strip() and not any(map(_is_nothing, values)):
+        text = _encodable(text.strip())
         found = _URL.search(text)
-        hits = [Hit(found[0] if found else "", "Search results", text.strip())]
+        hits = [Hit(found[0] if found else "", "Search results", text)]
     return list({(hit.url, hit.title): hit for hit in hits}.values())
 
 
@@ -152,7 +229,7 @@ def result_block(tool_use_id: str, hits: Sequence[Hit], *, most_characters: int)
             "type": "web_search_result",
             "url": hit.url,
             "title": hit.title,
-            "encrypted_content": _packed(hit.text[:most_characters]),
+            "encrypted_content": sealed(hit.text[:most_characters]),
             "page_age": hit.page_age,
         }
         for hit in hits
@@ -165,55 +242,9 @@ def error_block(tool_use_id: str, error_code: str) -> dict[str, Any]:
     return _block(tool_use_id, {"type": "web_search_tool_result_error", "error_code": error_code})
 
 
-def found_text(content: Any) -> tuple[str, bool]:
-    """What the model reads of a `web_search_tool_result`'s content, and whether it is an error."""
-    if isinstance(content, Mapping):
-        return f"The search failed: {content.get('error_code')}", True
-    pages = (
-        tagged(
-            "search_result",
-            _unpacked(page.get("encrypted_content")) or "",
-            source=page["url"],
-            title=page["title"],
-            page_age=page.get("page_age"),
-        )
-        for page in content
-    )
-    return "\n".join(pages) or "Nothing was found.", False
-
-
 def _block(tool_use_id: str, content: Any) -> dict[str, Any]:
     caller = {"type": "direct"}
     return {"type": "web_search_tool_result", "tool_use_id": tool_use_id, "content": content, "caller": caller}
-
-
-def _packed(text: str) -> str:
-    return _MARK + base64.b64encode(zlib.compress(text.encode(errors="replace"))).decode()
-
-
-def _unpacked(content: Any) -> str | None:
-    """The text that was packed here; None of what another server packed."""
-    if not isinstance(content, str) or not content.startswith(_MARK):
-        return None
-    unpacker = zlib.decompressobj()
-    try:  # a client may send anything, small things that grow large among it
-        return unpacker.decompress(base64.b64decode(content.removeprefix(_MARK)), _MOST_UNPACKED).decode()
-    except (ValueError, zlib.error):
-        return None
-
-
-_MOST_UNPACKED = 1 << 20
-
-
-def _is_of(url: str, domain: str) -> bool:
-    """Whether an address is of a domain or a subdomain, and under the domain's path if it has one."""
-    wanted = urlsplit(domain if "//" in domain else f"//{domain}")
-    try:
-        host, path = urlsplit(url).hostname or "", urlsplit(url).path
-    except ValueError:
-        return False
-    name = (wanted.hostname or "").removeprefix("*.")
-    return (host == name or host.endswith(f".{name}")) and path.startswith(wanted.path.rstrip("*"))
 
 
 def _values(text: str) -> Iterator[Any]:
@@ -227,12 +258,19 @@ def _values(text: str) -> Iterator[Any]:
 
 def _value(line: str) -> Iterator[Any]:
     # Llama Stack's Brave provider writes Python's notation.
-    for read in (json.loads, ast.literal_eval):
-        try:
-            yield read(line)
-            return
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for read in (json.loads, ast.literal_eval):
+            try:
+                yield read(line)
+                return
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                continue
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether an answer without pages says that there are none: by an empty list, mostly."""
+    return value == [] or (isinstance(value, Mapping) and any(map(_is_nothing, value.values())))
 
 
 def _hits(value: Any) -> Iterator[Hit]:
@@ -240,8 +278,8 @@ def _hits(value: Any) -> Iterator[Hit]:
         for each in value:
             yield from _hits(each)
     elif isinstance(value, Mapping):
-        if isinstance(url := value.get("url"), str):
-            title, age = _first(value, _TITLES), _first(value, _AGES)
+        if url := _encodable(_first(value, _URLS)):
+            title, age = _clean(_first(value, _TITLES)), _encodable(_first(value, _AGES))
             yield Hit(url, title or url, _page_text(value), age or None)
         else:
             yield from _hits(list(value.values()))
@@ -249,10 +287,20 @@ def _hits(value: Any) -> Iterator[Hit]:
 
 def _page_text(value: Mapping[str, Any]) -> str:
     more = value.get("extra_snippets")
-    texts = [_first(value, _TEXTS), *(more if isinstance(more, list) else ())]
-    return "\n".join(text for text in texts if isinstance(text, str) and text)
+    snippets = [_clean(text) for text in more if isinstance(text, str)] if isinstance(more, list) else []
+    return "\n".join(filter(None, [_clean(_first(value, _TEXTS)), *snippets]))
 
 
 def _first(value: Mapping[str, Any], names: Sequence[str]) -> str:
     texts = (text for name in names if isinstance(text := value.get(name), str) and text)
-    return unescape(_EMPHASIS.sub("", next(texts, "")))
+    return next(texts, "")
+
+
+def _clean(text: str) -> str:
+    """Text without HTML's marks of emphasis and entities, which some services leave in it."""
+    return _encodable(unescape(_EMPHASIS.sub("", text)))
+
+
+def _encodable(text: str) -> str:
+    # No JSON can carry lone surrogates.
+    return text.encode(errors="replace").decode()

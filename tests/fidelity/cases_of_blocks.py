@@ -31,7 +31,7 @@ FOUND: Json = {"type": "web_search_result", "title": "Otters", "url": "https://o
 RAN: Json = {"stdout": "42", "stderr": "", "return_code": 0, "content": []}
 HISTORY: dict[str, tuple[Json, Has]] = {
     "server_tool_use": ({"id": "s1", "name": "web_search", "input": {"query": "otters"}}, Has("web_search", "otters")),
-    "web_search_tool_result": ({"tool_use_id": "s1", "content": [FOUND]}, Has("Otters", "https://o.test")),
+    "web_search_tool_result": ({"tool_use_id": "s1", "content": [FOUND]}, Has("https://o.test", "Otters")),
     "web_fetch_tool_result": (
         {"tool_use_id": "s1", "content": {"type": "web_fetch_result", "url": "https://o.test", "content": document()}},
         Has("https://o.test", "Otters swim."),

@@ -135,7 +135,8 @@ def test_thinking_that_a_model_cannot_leave_off_is_as_little_as_it_can(side: Sid
     assert side.upstream.last.json["reasoning_effort"] == "high"
 
 
-def test_the_limit_of_a_model_is_no_end_of_its_window(side: Side) -> None:
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_the_limit_of_a_model_is_no_end_of_its_window(stream: bool, side: Side) -> None:
     """An answer that a lower limit of the model's own cut off has reached its limit."""
 
     def small(request: RecordedRequest) -> Reply:
@@ -145,7 +146,7 @@ def test_the_limit_of_a_model_is_no_end_of_its_window(side: Side) -> None:
         return played(answer("Hello", finish_reason="length"), request)  # five tokens
 
     side.upstream.reply(CHAT, small)
-    assert side.post({}).json()["stop_reason"] == "max_tokens"
+    assert '"stop_reason":"max_tokens"' in side.post({"stream": stream}).text
 
 
 def mistral(request: RecordedRequest) -> Reply:

@@ -441,6 +441,15 @@ ODD: dict[str, Json] = {
             None,
         ]
     },
+    "our searches in odd places": {
+        "messages": [
+            {
+                "role": "assistant",
+                "content": [{"type": "web_search_tool_result", "content": content, "tool_use_id": []}],
+            }
+            for content in ([{"encrypted_content": "lst1."}], [None, {"encrypted_content": ["lst1."]}], "lst1.", {})
+        ]
+    },
     "a result without a call": {"messages": user([{"type": "tool_result", "tool_use_id": "toolu_9"}])},
     "the same id twice": {
         "messages": [

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.translate.gaps import GAPS
+from llama_stack_messages_provider.translate.web_search import Hit, result_block
 from tests.conftest import Fleet
 from tests.live.raw import Answer, post
 from tests.support import personalities
@@ -197,6 +198,19 @@ def test_thinking_that_was_signed_here_does_not_go_to_anthropic(fleet: Fleet, na
     seen = native_body(fleet, name, history(ours, theirs))["messages"][1]["content"]
     kept = [theirs] if name == "anthropic" else [ours, theirs]
     assert seen == [*kept, text_block("So.")]
+
+
+def test_searches_that_were_made_here_go_to_anthropic_as_text(fleet: Fleet) -> None:
+    """Anthropic takes no `encrypted_content` but its own; the other engines' native routes take no searches."""
+    found = result_block("srvtoolu_1", [Hit("https://o.test", "Otters", "They swim.")], most_characters=99)
+    theirs: Json = {**SEARCH, "id": "srvtoolu_2"}
+    page = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": "EqQBCgIYAhIM"}
+    answer = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_2", "content": [page]}
+    seen = native_body(fleet, "anthropic", history(SEARCH, found, theirs, answer))["messages"][1]["content"]
+    assert [block["type"] for block in seen[:2]] == ["text", "text"]
+    assert '{"query":"q"}' in seen[0]["text"]
+    assert "They swim." in seen[1]["text"]
+    assert seen[2:] == [theirs, answer, text_block("So.")]
 
 
 # --- why ---

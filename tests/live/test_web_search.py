@@ -94,6 +94,7 @@ def opened_world(opened: ExitStack, folder: Path, search: str, messages: Json, *
         (vllm_provider if name == "vllm" else openai_provider)(upstream.url, name)
         for name, upstream in upstreams.items()
     ]
+    providers.append(openai_provider(upstreams["anthropic"].url, "anthropic-translated"))
     config = run_config(folder, inference=providers, tool_runtime=[search_provider(search)], messages=messages, **more)
     stack = opened.enter_context(Stack(config, folder, env=web.env))
     return World(stack, web, upstreams)
@@ -105,6 +106,7 @@ def _worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Worl
         "probe": {"yes_seconds": 86_400},
         "web_search": {"rounds": 3, "seconds": 2, "results": 4, "characters": 500},
         "ping": {"after_seconds": 0.2},
+        "routes": {"anthropic-translated": "translation"},
     }
     with ExitStack() as opened:
         auth = opened.enter_context(ScriptedUpstream(personalities.identities(USERS)))
@@ -356,6 +358,48 @@ def test_a_client_that_leaves_ends_the_search(world: World) -> None:
     eventually(lambda: world.web.services.last.disconnected_at, within=1, what="the search's end")
 
 
+@both
+def test_what_no_json_can_carry_is_replaced(streamed: bool, client: Any, world: World) -> None:
+    page = b'{"url": "https://o.test/\\ud800", "title": "T\\ud800", "content": "x\\ud800"}'
+    body = b'{"query": "otters", "results": [' + page + b"]}"
+    world.web.services.reply(TAVILY, Reply(200, {"content-type": "application/json"}, [body]))
+    message = answered(client, streamed)
+    assert message.content[1].content[0].title == "T?"
+    assert message.content[2].text.endswith(">\nx?\n</search_result>")
+
+
+def test_what_is_lost_in_a_later_round_is_named(client: Any, world: World) -> None:
+    def warm(request: RecordedRequest) -> Reply:
+        if request.json["messages"][-1]["role"] == "tool" and "top_p" in request.json:
+            return json_reply({"error": {"message": "Unsupported parameter: 'top_p'"}}, status=400)
+        return searcher(request)
+
+    world.upstreams["sglang"].reply(CHAT, warm)
+    raw = client.messages.with_raw_response.create(**request(model="sglang/warm", extra_body={"top_p": 0.5}))
+    assert raw.headers["x-messages-dropped"] == "top_p"
+
+
+BAD: dict[str, tuple[Json, str]] = {
+    "a domain": ({"allowed_domains": ["[x"]}, "tools.0.allowed_domains.0: not a domain"),
+    "a list": ({"allowed_domains": 5}, "tools.0.allowed_domains: "),
+    "a place": ({"user_location": "Bergen"}, "tools.0.user_location: "),
+    "a number": ({"max_uses": "many"}, "tools.0.max_uses: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("path", ["", "/count_tokens"])
+def test_a_tool_of_a_version_to_come_is_looked_at(path: str, name: str, world: World) -> None:
+    bounds, told = BAD[name]
+    body = request(tools=[{**SEARCH, "type": "web_search_20991231", **bounds}])
+    if path:
+        del body["max_tokens"]
+    url = f"{world.stack.base_url}/v1/messages{path}"
+    response = httpx.post(url, json=body, headers={"x-api-key": "any"}, timeout=60)
+    assert response.status_code == 400
+    assert response.json()["error"]["message"].startswith(told)
+
+
 # --- who searches ---
 
 
@@ -378,6 +422,20 @@ def test_claude_code_s_search_is_run(engine: str, version: str, world: World) ->
         message = fold(sse.events(response.content)) if body.get("stream") else response.json()
         assert "They swim & dive." in message["content"][-1]["text"]
         assert world.web.queries == ["otters"]
+
+
+def test_anthropic_s_models_search_here_where_they_are_translated_to(client: Any, world: World) -> None:
+    message = answered(client, False, model="anthropic-translated/anthropic-model")
+    assert message.usage.server_tool_use.web_search_requests == 1
+    assert world.web.queries == ["otters"]
+
+
+def test_a_search_that_is_added_on_the_way_is_run(client: Any, world: World) -> None:
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": SEARCH}}
+    turns = [*request()["messages"], {"role": "system", "content": [added]}, *request()["messages"]]
+    raw = client.messages.with_raw_response.create(**request(messages=turns, tools=[LOOK]))
+    assert raw.parse().usage.server_tool_use.web_search_requests == 1
+    assert "x-messages-dropped" not in raw.headers
 
 
 def test_who_may_not_use_the_stack_s_tools_does_not_search(world: World) -> None:

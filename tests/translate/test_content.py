@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.translate.sealed import sealed
 from tests.translate.helpers import (
     PNG,
     assistant,
@@ -196,6 +197,7 @@ def test_a_tool_is_called_what_the_model_knows_it_by() -> None:
 
 # --- the history of server tools ---
 
+SEALED = sealed("Found.")
 HISTORY = [
     (
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "é"}},
@@ -206,11 +208,11 @@ HISTORY = [
             "type": "web_search_tool_result",
             "tool_use_id": "srvtoolu_1",
             "content": [
-                {"type": "web_search_result", "title": "X", "url": "https://x.test", "encrypted_content": "ab=="}
+                {"type": "web_search_result", "title": "X", "url": "https://x.test", "encrypted_content": SEALED}
             ],
         },
-        '<server_tool_result type="web_search_tool_result">\n'
-        '{"type":"web_search_result","title":"X","url":"https://x.test"}\n</server_tool_result>',
+        '<server_tool_result type="web_search_tool_result">\n<search_result source="https://x.test" title="X">\n'
+        "Found.\n</search_result>\n</server_tool_result>",
     ),
     (
         {
@@ -218,8 +220,7 @@ HISTORY = [
             "tool_use_id": "srvtoolu_1",
             "content": {"type": "web_search_tool_result_error", "error_code": "unavailable"},
         },
-        '<server_tool_result type="web_search_tool_result">\n'
-        '{"type":"web_search_tool_result_error","error_code":"unavailable"}\n</server_tool_result>',
+        '<server_tool_result type="web_search_tool_result">\nThe search failed: unavailable\n</server_tool_result>',
     ),
     (
         {
@@ -284,6 +285,29 @@ def test_what_a_server_tool_did_earlier_can_be_read(block: Json, words: str) -> 
 
     assert translation.params["messages"][1]["content"] == f"Let me see.\n\n{words}\n\nSo:"
     assert translation.dropped == []
+
+
+FOUND = {"type": "web_search_result", "title": "X", "url": "https://x.test"}
+EXECUTED = {"type": "encrypted_code_execution_result", "stderr": "", "return_code": 0, "content": []}
+
+
+@pytest.mark.parametrize("encrypted", ["", "ab=="])
+@pytest.mark.parametrize(
+    ("kind", "content", "field"),
+    [
+        ("web_search_tool_result", [FOUND], "encrypted_content"),
+        ("code_execution_tool_result", EXECUTED, "encrypted_stdout"),
+    ],
+)
+def test_what_only_its_maker_can_read_is_named(kind: str, content: Any, field: str, encrypted: str) -> None:
+    made = (
+        [{**each, field: encrypted} for each in content] if isinstance(content, list) else {**content, field: encrypted}
+    )
+    block = {"type": kind, "tool_use_id": "srvtoolu_1", "content": made}
+
+    translation = translated(user("Hi"), assistant(text("So:"), block))
+
+    assert translation.dropped == (["messages.1.content.1.content"] if encrypted else [])
 
 
 @pytest.mark.parametrize(

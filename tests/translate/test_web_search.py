@@ -1,22 +1,22 @@
 """Web searches as a function, what search services answer, and a message of several rounds."""
 
-import base64
 import json
-import zlib
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.dialects import DIALECTS
+from llama_stack_messages_provider.translate.documents import found_text
+from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translate.rounds import Rounds
 from llama_stack_messages_provider.translate.web_search import (
     Hit,
     SearchTool,
     error_block,
-    found_text,
     hits_of,
     result_block,
     wants_search,
@@ -86,6 +86,24 @@ ANSWERS: dict[str, tuple[str, list[Hit]]] = {
     "a page with nothing but its address": ('{"url": "https://a.test"}', [Hit("https://a.test", "https://a.test")]),
     "an age": ('{"url": "u", "title": "t", "page_age": "2 days"}', [Hit("u", "t", "", "2 days")]),
     "nothing": ('{"query": "otters", "top_k": []}', []),
+    "a list of nothing": ("[]", []),
+    "nothing, deep down": ('{"web": {"results": []}}', []),
+    "other names": ('[{"link": "u", "name": "a", "text": "x"}, {"href": "v"}]', [Hit("u", "a", "x"), Hit("v", "v")]),
+    "an address with signs": (
+        '{"url": "u?a=1&copy=2", "title": "&copy; <b>x</b>"}',
+        [Hit("u?a=1&copy=2", "\N{COPYRIGHT SIGN} x")],
+    ),
+    "an answer without pages": (
+        '{"answer": "Otters swim."}',
+        [Hit("", "Search results", '{"answer": "Otters swim."}')],
+    ),
+    "a string": ('"Otters swim."', [Hit("", "Search results", '"Otters swim."')]),
+    "text with brackets": ("[1] Otters\n[2] x", [Hit("", "Search results", "[1] Otters\n[2] x")]),
+    "nothing that Python reads": ("{[]: 1}", [Hit("", "Search results", "{[]: 1}")]),
+    "lone surrogates": (
+        '{"url": "u\\ud800", "title": "t\\ud800", "text": "x\\ud800", "age": "\\ud800"}',
+        [Hit("u?", "t?", "x?", "?")],
+    ),
     "an empty answer": ("", []),
     "plain text": (PLAIN, [Hit("https://otters.test/a", "Search results", PLAIN)]),
     "plain text without an address": ("Otters swim.", [Hit("", "Search results", "Otters swim.")]),
@@ -107,30 +125,25 @@ def test_no_answer_of_a_search_service_breaks_anything(answer: str) -> None:
 def test_what_was_found_comes_back_with_the_conversation(hits: list[Hit]) -> None:
     block = found(*hits)
     assert all(page["encrypted_content"] for page in block["content"])
-    read, is_error = found_text(json.loads(json.dumps(block))["content"])
+    read, is_error = found_text(json.loads(json.dumps(block))["content"], "here", Losses(strict=True))
     assert not is_error
     for hit in hits:
         assert hit.text.encode(errors="replace").decode() in read
 
 
 @pytest.mark.parametrize(
-    "content",
-    ["", "EqgfCioIARgBIiQ3YTAwMjY1", "text1.", "text1.é", "text1.AAAA", "text1." + base64.b64encode(b"x").decode()],
+    "content", ["EqgfCioIARgBIiQ3YTAwMjY1", "lst1.\N{LATIN SMALL LETTER E WITH ACUTE}", "lst1.A", "lst1./w=="]
 )
-def test_what_another_server_packed_is_not_read(content: str) -> None:
+def test_what_another_server_found_is_named(content: str) -> None:
     page = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": content}
-    assert found_text([page]) == ('<search_result source="u" title="t">\n\n</search_result>', False)
-
-
-def test_what_grows_without_end_does_not() -> None:
-    bomb = "text1." + base64.b64encode(zlib.compress(bytes(1 << 26))).decode()
-    page = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": bomb}
-    assert len(found_text([page])[0]) < 1 << 21
+    losses = Losses()
+    assert found_text([page], "here", losses) == ('<search_result source="u" title="t">\n\n</search_result>', False)
+    assert losses.names == ["here"]
 
 
 def test_a_page_s_text_has_a_limit() -> None:
     block = result_block("srvtoolu_1", [Hit("u", "t", "otter " * 100)], most_characters=11)
-    assert found_text(block["content"])[0].splitlines()[1] == "otter otter"
+    assert found_text(block["content"], "here", Losses(strict=True))[0].splitlines()[1] == "otter otter"
 
 
 # --- the tool ---
@@ -144,33 +157,88 @@ def test_the_function_says_where_the_user_is() -> None:
     assert function["function"]["parameters"]["required"] == ["query"]
 
 
-DOMAINS: list[tuple[Json, str, bool]] = [
-    ({"allowed_domains": ["otters.test"]}, "https://otters.test/a", True),
-    ({"allowed_domains": ["otters.test"]}, "https://www.otters.test:8443/a", True),
-    ({"allowed_domains": ["otters.test"]}, "https://notters.test/a", False),
-    ({"allowed_domains": ["otters.test/blog"]}, "https://otters.test/blog/1", True),
-    ({"allowed_domains": ["otters.test/blog"]}, "https://otters.test/shop", False),
-    ({"allowed_domains": ["otters.test/blog/*"]}, "https://otters.test/blog/1", True),
-    ({"allowed_domains": ["*.otters.test", "x.test"]}, "https://sea.otters.test", True),
-    ({"allowed_domains": ["OTTERS.test"]}, "https://Otters.Test/", True),
-    ({"allowed_domains": ["otters.test"]}, "", False),
-    ({"allowed_domains": ["otters.test"]}, "https://[bad", False),
-    ({"blocked_domains": ["otters.test"]}, "https://otters.test/a", False),
-    ({"blocked_domains": ["otters.test"]}, "https://seals.test/a", True),
-    ({"allowed_domains": None, "blocked_domains": None}, "https://otters.test/a", True),
+DOMAINS: list[tuple[str, str, bool]] = [
+    ("otters.test", "https://otters.test/a", True),
+    ("otters.test", "https://www.otters.test:8443/a", True),
+    ("otters.test", "https://otters.test./a", True),
+    ("otters.test", "https://notters.test/a", False),
+    ("OTTERS.test", "https://Otters.Test/", True),
+    ("https://otters.test/", "http://otters.test/a", True),
+    ("m\N{LATIN SMALL LETTER U WITH DIAERESIS}nchen.test", "https://xn--mnchen-3ya.test/a", True),
+    ("xn--mnchen-3ya.test", "https://m\N{LATIN SMALL LETTER U WITH DIAERESIS}nchen.test/a", True),
+    ("otters.test/blog", "https://otters.test/blog", True),
+    ("otters.test/blog", "https://otters.test/blog/1", True),
+    ("otters.test/blog", "https://otters.test/blogger", False),
+    ("otters.test/blog", "https://otters.test/shop", False),
+    ("otters.test/blog/*", "https://otters.test/blog/1", True),
+    ("otters.test/*/articles", "https://otters.test/2026/articles/1", True),
+    ("otters.test/*/articles", "https://otters.test/articles", False),
+    ("otters.test/a.b", "https://otters.test/axb", False),
+    ("otters.test", "", False),
+    ("otters.test", "https://[bad", False),
+    ("x" * 70 + ".test", "https://otters.test", False),
 ]
 
 
-@pytest.mark.parametrize(("bounds", "url", "taken"), DOMAINS)
-def test_pages_of_other_domains_are_left_out(bounds: Json, url: str, taken: bool) -> None:
-    assert SearchTool.of({**TOOL, **bounds}).takes(Hit(url, "t")) is taken
+@pytest.mark.parametrize(("domain", "url", "taken"), DOMAINS)
+def test_pages_of_other_domains_are_left_out(domain: str, url: str, taken: bool) -> None:
+    assert search(allowed_domains=[domain]).takes(Hit(url, "t")) is taken
+    assert search(blocked_domains=[domain]).takes(Hit(url, "t")) is not taken
+
+
+def search(**bounds: Any) -> SearchTool:
+    return SearchTool.of({**TOOL, **bounds}, "tools.0")
+
+
+def test_where_no_domains_are_named_all_pages_are_taken() -> None:
+    assert search(allowed_domains=None, blocked_domains=[]).takes(Hit("https://otters.test/a", "t"))
+
+
+BAD: list[tuple[Json, str]] = [
+    ({"allowed_domains": ["*.otters.test"]}, "tools.0.allowed_domains.0: not a domain"),
+    ({"blocked_domains": ["a.test", "[x"]}, "tools.0.blocked_domains.1: not a domain"),
+    ({"allowed_domains": [""]}, "tools.0.allowed_domains.0: not a domain"),
+    ({"allowed_domains": ["a.test"], "blocked_domains": ["b.test"]}, "tools.0: only one of allowed_domains and"),
+    ({"allowed_domains": 5}, "tools.0.allowed_domains: "),
+    ({"user_location": "Bergen"}, "tools.0.user_location: "),
+    ({"user_location": {"type": "approximate", "city": 7}}, "tools.0.user_location.city: "),
+    ({"max_uses": "many"}, "tools.0.max_uses: "),
+    ({"max_uses": 0}, "tools.0.max_uses: "),
+]
+
+
+@pytest.mark.parametrize(("bounds", "told"), BAD)
+def test_a_tool_that_is_not_as_documented_is_refused_in_any_version(bounds: Json, told: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        sent(user("Hi"), tools=[{**TOOL, "type": "web_search_20991231", **bounds}])
+    assert refused.value.message.startswith(told)
+
+
+def test_calls_can_be_held_to_the_schema() -> None:
+    assert sent(user("Hi"), tools=[{**TOOL, "strict": True}])["tools"][0]["function"]["strict"] is True
+    assert "strict" not in sent(user("Hi"))["tools"][0]["function"]
 
 
 def test_search_services_are_told_the_domains() -> None:
-    search = SearchTool.of({**TOOL, "allowed_domains": ["a.test", "b.test/x"]})
-    assert search.asked("otters") == "otters site:a.test OR site:b.test/x"
-    assert SearchTool.of(TOOL).asked("otters") == "otters"
-    assert SearchTool.of({**TOOL, "allowed_domains": ["a.test"] * 9}).asked("otters") == "otters"
+    assert search(allowed_domains=["a.test", "b.test/x/*"]).asked("otters") == "otters site:a.test OR site:b.test/x/"
+    assert search().asked("otters") == "otters"
+    assert search(allowed_domains=["a.test"] * 9).asked("otters") == "otters"
+
+
+ADDED: Json = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": TOOL}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "wanted"),
+    [
+        ([user("Hi"), {"role": "system", "content": [ADDED]}], True),
+        ([user("Hi"), {"role": "system", "content": [{"type": "tool_addition", "tool": {"definition": []}}]}], False),
+        ([user("Hi"), {"role": "system", "content": [{"type": "tool_addition"}, None]}, None], False),
+        ("Hi", False),
+    ],
+)
+def test_a_request_that_adds_a_search_is_known(messages: Any, wanted: bool) -> None:
+    assert wants_search({"messages": messages}) is wanted
 
 
 @pytest.mark.parametrize(
@@ -212,7 +280,7 @@ def roles(*messages: Json) -> list[tuple[str, ...]]:
     return [role(message) for message in sent(*messages, tools=[TOOL, tool("look")])["messages"]]
 
 
-READ = found_text(found(OTTERS)["content"])[0]
+READ = '<search_result source="https://otters.test/a" title="Otters">\nThey swim.\n</search_result>'
 
 
 def test_a_search_and_its_result_are_a_call_and_its_answer() -> None:
@@ -270,9 +338,23 @@ def test_a_search_without_a_result_and_a_result_without_a_search_are_told() -> N
     assert '<server_tool_result type="web_search_tool_result">' in told[1][-1]
 
 
+def test_ids_that_come_twice_are_calls_once() -> None:
+    uses = [searched(ident="s1"), searched(ident="s2"), found(ident="s1"), searched(ident="s1"), found(ident="s1")]
+    told = roles(user("?"), assistant(*uses, found(ident="s2")))
+    assert [each[:-1] for each in told[1:]] == [("assistant", "s1", "s2"), ("tool", "s1"), ("tool", "s2")]
+    told = roles(
+        user("?"),
+        assistant(tool_use("x", "look")),
+        assistant(searched(ident="x"), found(ident="x")),
+        user(tool_result("x", "y")),
+    )
+    assert [each[:-1] for each in told[1:]] == [("assistant", "x"), ("tool", "x")]
+
+
 def test_without_a_search_in_the_request_it_is_told_as_ever() -> None:
     params = sent(user("?"), assistant(searched(), found(OTTERS)), user("Why?"), tools=[tool("look")])
     assert [message["role"] for message in params["messages"]] == ["user", "assistant", "user"]
+    assert READ in params["messages"][1]["content"]
 
 
 BLOCKS = st.sampled_from(
@@ -316,7 +398,7 @@ REQUEST: Json = {"model": "m", "max_tokens": 100, "messages": [user("Otters?")],
 
 
 def rounds(request: Json = REQUEST, most: int = 3, **bounds: Any) -> Rounds:
-    return Rounds(request, SearchTool.of({**TOOL, **bounds}), most)
+    return Rounds(request, search(**bounds), most)
 
 
 def test_a_round_with_a_search_is_followed_by_one_that_knows_what_it_found() -> None:

@@ -1,0 +1,30 @@
+"""The text of pages that a search found, as `encrypted_content`: opaque to clients, who bring it back with later turns.
+
+It is not secret, since clients may have it; it only has to be told apart from what other servers wrote.
+"""
+
+import base64
+
+__all__ = ["is_sealed", "opened", "sealed"]
+
+_MARK = "lst1."
+
+
+def sealed(text: str) -> str:
+    """Text as `encrypted_content`; never empty."""
+    return _MARK + base64.b64encode(text.encode(errors="replace")).decode()
+
+
+def is_sealed(content: object) -> bool:
+    """Whether an `encrypted_content` was made by this package."""
+    return isinstance(content, str) and content.startswith(_MARK)
+
+
+def opened(content: object) -> str | None:
+    """The text that was sealed here; None of anything else."""
+    if not (isinstance(content, str) and content.startswith(_MARK)):
+        return None
+    try:
+        return base64.b64decode(content.removeprefix(_MARK)).decode()
+    except ValueError:
+        return None
