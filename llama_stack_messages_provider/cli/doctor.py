@@ -43,6 +43,7 @@ class Finding:
         count: How tokens are counted: `native`, `tokenizer` or `inference`; None where they cannot be.
         gaps: What a native endpoint lacks and what happens to it there: requests that need it are translated.
         mended: What the engine breaks in its answers, and is put right.
+        web_search: Who searches the web for it: `upstream` or `stack`; None where nobody does.
     """
 
     model: str
@@ -53,6 +54,7 @@ class Finding:
     count: str | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
     mended: str | None = None
+    web_search: Literal["upstream", "stack"] | None = None
 
     @property
     def well(self) -> bool:
@@ -162,7 +164,19 @@ async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: 
         await _count_method(counter, plan),
         GAPS[capability.engine] if native and plan.reason != "configured" else {},
         REPAIRED.get(capability.engine) if native else None,
+        await _searcher(adapter, plan),
     )
+
+
+async def _searcher(adapter: "MessagesAdapter", plan: "Plan") -> Literal["upstream", "stack"] | None:
+    from llama_stack_messages_provider.translate.gaps import GAPS
+
+    search = await adapter.planner.plan_for(plan.target, {"tools": [{"type": "web_search_20250305"}]})
+    if search.searches and search.route == "translation":
+        return "stack"
+    engine = search.capability.engine
+    knows = engine != "unknown" and "web_search" not in GAPS[engine]
+    return "upstream" if knows and search.route == "native" else None
 
 
 def _state(plan: "Plan") -> State:
@@ -191,7 +205,9 @@ async def _count_method(counter: "TokenCounter", plan: "Plan") -> str:
 
 def _told(finding: Finding) -> str:
     route = ": ".join(filter(None, (finding.route, finding.reason)))
-    lines = [("engine", finding.engine), ("route", route), ("count", finding.count), ("mended", finding.mended)]
+    search = f"by the {finding.web_search}" if finding.web_search else None
+    lines = [("engine", finding.engine), ("route", route), ("count", finding.count), ("web search", search)]
+    lines.append(("mended", finding.mended))
     lines += [("translated for" if not n else "", text) for n, text in enumerate(_gaps(finding.gaps))]
     return "\n".join([f"{finding.model}: {finding.state}", *(_line(name, text) for name, text in lines if text)])
 

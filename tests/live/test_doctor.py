@@ -20,6 +20,7 @@ from tests.support.stack import (
     llama_cpp_provider,
     openai_provider,
     run_config,
+    search_provider,
     vllm_provider,
 )
 from tests.support.upstream import Personality, ScriptedUpstream
@@ -149,6 +150,31 @@ def test_gaps_are_told_where_requests_may_go_natively(told: Told) -> None:
     assert models["real/smollm2"]["mended"]
     assert models["vllm/m"]["mended"] is None
     assert [models[name]["gaps"] for name in ("anthropic/m", "openai/m", "forced/m")] == [{}, {}, {}]
+
+
+def test_who_searches_the_web_is_told(told: Told, tmp_path: Path) -> None:
+    searching = {name for name, found in told.models.items() if found["web_search"] == "upstream"}
+    assert searching == {"ollama/m", "anthropic/m"}
+    with (
+        ScriptedUpstream(personalities.ollama(["m"])) as ollama,
+        ScriptedUpstream(personalities.anthropic(["m"])) as own,
+    ):
+        inference = [openai_provider(ollama.url, "ollama"), openai_provider(own.url, "anthropic")]
+        inference.append(openai_provider(ollama.url, "native"))
+        config = run_config(
+            tmp_path,
+            inference=inference,
+            tool_runtime=[search_provider("tavily")],
+            messages={"routes": {"native": "native"}},
+        )
+        found = doctor(tmp_path, config, "--json").models
+        words = doctor(tmp_path, config).out
+    assert {name: each["web_search"] for name, each in found.items()} == {
+        "ollama/m": "stack",
+        "anthropic/m": "upstream",
+        "native/m": "upstream",
+    }
+    assert "  web search     by the stack\n" in words
 
 
 def test_what_is_dead_makes_the_status(told: Told) -> None:
