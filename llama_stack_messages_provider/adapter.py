@@ -72,13 +72,15 @@ class Way:
     Attributes:
         plan: The plan.
         translation: What was sent, on the translated route.
+        told: How many of its losses have been told.
     """
 
-    __slots__ = ("plan", "translation")
+    __slots__ = ("plan", "told", "translation")
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.translation: Translation | None = None
+        self.told = 0
 
 
 class MessagesAdapter:
@@ -276,6 +278,7 @@ class MessagesAdapter:
                                     begun = True
                                     metrics.first()
                                 yield piece
+                        _tell_losses(way)
                         return
                     except MessagesError as exc:
                         if begun or way.plan.route != "native":
@@ -493,9 +496,18 @@ def _answer_headers(exchange: Exchange, way: Way) -> dict[str, str]:
     if translation is not None and translation.dropped:
         shown = translation.dropped[:_DROPPED_SHOWN]
         headers["x-messages-dropped"] = _header_safe(", ".join(shown))
-        logger.info("Parts of a request were dropped", model=plan.target.identifier, dropped=shown)
-        count_dropped(plan.target, translation.dropped)
+        _tell_losses(way)
     return headers
+
+
+def _tell_losses(way: Way) -> None:
+    """Log and count what was lost since they were told last: a remedy in a later round is too late for the header."""
+    lost = way.translation.dropped[way.told :] if way.translation else []
+    if lost:
+        target = way.plan.target
+        logger.info("Parts of a request were dropped", model=target.identifier, dropped=lost[:_DROPPED_SHOWN])
+        count_dropped(target, lost)
+        way.told += len(lost)
 
 
 def _header_safe(text: str) -> str:

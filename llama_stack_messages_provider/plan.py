@@ -32,7 +32,7 @@ class Plan:
         capability: What it can do.
         gaps: What the request needs and the native endpoint lacks.
         files: Whether its upstream is configured to take `file` parts.
-        searches: Whether its web searches are run here.
+        searches: Whether its web searches are run here, if it is translated.
     """
 
     target: Target
@@ -84,11 +84,11 @@ class Planner:
         capability = await self._capability(target, endpoint)
         mode = self._mode(target)
         searches = self._search.exists and wants_search(request) and await self._search.available()
-        if capability.engine == "anthropic" and mode != "translation":  # whose own servers search
-            searches = False
         gaps: dict[str, str] = {}
         if capability.native and mode == "auto":
-            gaps = gaps_of(capability.engine, features_of(request)) | (_SEARCHED if searches else {})
+            gaps = gaps_of(capability.engine, features_of(request))
+            if searches and capability.engine != "anthropic":  # whose own servers search
+                gaps |= _SEARCHED
         route, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts
         return Plan(target, route, reason, endpoint, capability, gaps, files, searches)

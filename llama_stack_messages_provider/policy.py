@@ -78,9 +78,8 @@ def _refused(reason: str) -> Policy:
 _CACHING = _harmless("upstreams cache prefixes by themselves; never changes the prompt")
 _ANTHROPIC_ONLY = _dropped("means something to Anthropic's servers only")
 _NOBODY_RUNS_IT = _dropped("nothing here runs it; refused where it is the only or the forced tool")
-_SEARCH = _dropped(
-    "run by the stack's own web search, where it has one; refused where it has none and this is the only or the forced "
-    "tool"
+_SEARCH = _emulated(
+    "run by the stack's own web search; where it has none, named as dropped, or refused as the only or the forced tool"
 )
 _HISTORY = _emulated("its content is shown to the model as text")
 _SEARCHED = _emulated("shown to the model as text, or as a call and its result where the stack searches")
@@ -283,9 +282,7 @@ _RESPONSE_BLOCKS: Mapping[str, Policy] = {
     "text": _mapped("`content`"),
     "thinking": _mapped("`reasoning` or `reasoning_content`, signed here"),
     "tool_use": _mapped("`tool_calls`"),
-    **dict.fromkeys(
-        ("server_tool_use", "web_search_tool_result"), _harmless("made only where the stack searches the web")
-    ),
+    **dict.fromkeys(("server_tool_use", "web_search_tool_result"), _emulated("made where the stack searches the web")),
     **dict.fromkeys(
         (
             "redacted_thinking",
@@ -340,7 +337,7 @@ _STOP_REASONS: Mapping[str, Policy] = {
     "model_context_window_exceeded": _emulated(
         "`length` before `max_tokens` was reached, or an engine's own word for it"
     ),
-    "pause_turn": _harmless("made only where the stack searches the web"),
+    "pause_turn": _emulated("after many searches, where the stack searches the web"),
     "compaction": _NEVER,
 }
 

@@ -179,11 +179,13 @@ class TranslatedRoute:
         self, plan: Plan, translation: Translation, translator: StreamTranslator, start: Start, rounds: Rounds
     ) -> AsyncGenerator[bytes]:
         """The events of a message in which searches are run."""
+        current = translation
         while True:
-            events = self._events(plan, rounds.request, translation, translator, start, rounds)
+            events = self._events(plan, rounds.request, current, translator, start, rounds)
             async with aclosing(events):
                 async for piece in events:
                     yield piece
+            translation.lose(current.dropped)
             with understood(None, "a chat completion"):
                 stop = translator.stop
             results = await self._search.results(rounds, stop.reason)
@@ -192,7 +194,7 @@ class TranslatedRoute:
                 stop = stop if stop.reason == reason else Stop(reason)
                 yield encode_all(translator.close(stop, rounds.counted(translator.usage)))
                 return
-            translation = await self._next(plan, rounds, translation, translator.usage)
+            current = await self._next(plan, rounds, current, translator.usage)
             translator.next_round()
 
     async def _next(

@@ -31,7 +31,6 @@ class WebSearch:
 
     def __init__(self, tools: Any, config: WebSearchConfig) -> None:
         self._tools = tools
-        self._tool = config.tool
         self._config = config
 
     @property
@@ -42,12 +41,14 @@ class WebSearch:
     @property
     def exists(self) -> bool:
         """Whether the stack can search: the host knows the tools of its providers from its start on."""
-        return self._tools is not None and self._tool in self._tools.routing_table.tool_to_toolgroup
+        return self._tools is not None and self._config.tool in self._tools.routing_table.tool_to_toolgroup
 
     async def available(self) -> bool:
         """Whether the current user may search."""
         table = self._tools.routing_table
-        return await table.get_object_by_identifier("tool_group", table.tool_to_toolgroup[self._tool]) is not None
+        return (
+            await table.get_object_by_identifier("tool_group", table.tool_to_toolgroup[self._config.tool]) is not None
+        )
 
     async def results(self, rounds: Rounds, stop_reason: str) -> list[dict[str, Any]]:
         """The `web_search_tool_result` blocks for the searches of a round, some at the same time."""
@@ -61,7 +62,9 @@ class WebSearch:
         """What a search found; a failure is a result with an error code."""
         try:
             async with turn, asyncio.timeout(self._config.seconds):
-                answer = await self._tools.invoke_tool(self._tool, {"query": search.asked(call["input"]["query"])})
+                answer = await self._tools.invoke_tool(
+                    self._config.tool, {"query": search.asked(call["input"]["query"])}
+                )
             if answer.error_message or answer.error_code:
                 return _failed(call, answer.error_message, answer.error_code == _TOO_MANY_REQUESTS)
             hits = [hit for hit in hits_of(_text(answer.content)) if search.takes(hit)][: self._config.results]

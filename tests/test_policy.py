@@ -23,9 +23,9 @@ PICTURE: Json = {"type": "base64", "media_type": "image/png", "data": ""}
 PLAIN: Json = {"type": "text", "media_type": "text/plain", "data": "words"}
 
 
-def translate(request: Json, *, strict: bool = False) -> Translation:
+def translate(request: Json, *, strict: bool = False, searches: bool = True) -> Translation:
     CreateMessageRequest.model_validate(request)
-    options = TranslationOptions(strict=strict)
+    options = TranslationOptions(strict=strict, searches=searches)
     return to_chat_completion(request, model="m", dialect=DIALECTS["vllm"], options=options)
 
 
@@ -206,10 +206,21 @@ def test_tools_fare_as_declared(name: str) -> None:
     check(POLICIES["tool"][name], {**HELLO, "tools": [TOOLS[name], {**LOOK, "name": "see"}]})
 
 
-@pytest.mark.parametrize("name", [name for name, p in POLICIES["tool"].items() if p.translated == "dropped"])
+SEARCHES = [name for name in POLICIES["tool"] if name.startswith("web_search_")]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_is_dropped_where_the_stack_cannot_search(name: str) -> None:
+    request = {**HELLO, "tools": [{**LOOK, "name": "see"}, TOOLS[name]]}
+    assert translate(request, searches=False).dropped == ["tools.1"]
+    with pytest.raises(InvalidRequestError, match="strict"):
+        translate(request, strict=True, searches=False)
+
+
+@pytest.mark.parametrize("name", [*SEARCHES, *(n for n, p in POLICIES["tool"].items() if p.translated == "dropped")])
 def test_a_tool_that_nothing_runs_is_refused_where_a_tool_is_forced(name: str) -> None:
     with pytest.raises(InvalidRequestError, match="cannot run"):
-        translate({**HELLO, "tools": [TOOLS[name]], "tool_choice": {"type": "any"}})
+        translate({**HELLO, "tools": [TOOLS[name]], "tool_choice": {"type": "any"}}, searches=False)
 
 
 TOOL_FIELDS: Mapping[str, Json] = {

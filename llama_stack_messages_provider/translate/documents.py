@@ -18,7 +18,16 @@ from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.losses import Losses
 from llama_stack_messages_provider.translate.sealed import opened
 
-__all__ = ["LastRead", "document_text", "found_text", "pdf_pages", "search_result_text", "server_tool_text", "tagged"]
+__all__ = [
+    "LastRead",
+    "document_text",
+    "encodable",
+    "found_text",
+    "pdf_pages",
+    "search_result_text",
+    "server_tool_text",
+    "tagged",
+]
 
 _UNREADABLE = "only the server that made it can read it"
 _SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
@@ -64,7 +73,7 @@ class LastRead:
     """The pages of the PDFs that were read last: a conversation brings its documents with each turn.
 
     Args:
-        most_characters: What is held, a character more for each page.
+        most_characters: What is held; each PDF counts as a thousand more, for what it takes besides.
     """
 
     def __init__(self, most_characters: int) -> None:
@@ -81,9 +90,9 @@ class LastRead:
             return self._pages.get(key)
 
     def add(self, key: bytes, pages: tuple[str, ...]) -> None:
-        """Hold a PDF's pages, and let go of those that were not asked for longest."""
+        """Hold a PDF's pages, unless they are too many, and let go of those that were not asked for longest."""
         with self._lock:
-            if key not in self._pages:
+            if key not in self._pages and _size(pages) <= self._most:
                 self._pages[key] = pages
                 self._held += _size(pages)
             while self._held > self._most:
@@ -91,7 +100,7 @@ class LastRead:
 
 
 def _size(pages: tuple[str, ...]) -> int:
-    return sum(map(len, pages)) + len(pages)
+    return 1000 + sum(len(page) + 100 for page in pages)
 
 
 _LAST_READ = LastRead(most_characters=8_000_000)
@@ -125,7 +134,7 @@ def _pages_of(data: str, path: str) -> tuple[str, ...]:
         reader = PdfReader(BytesIO(base64.b64decode("".join(data.split()), validate=True)))
         if len(reader.pages) > _MOST_PAGES:
             raise InvalidRequestError(f"{path}: the PDF has more than {_MOST_PAGES} pages")
-        return tuple(_encodable(page.extract_text()).strip() for page in reader.pages)
+        return tuple(encodable(page.extract_text()).strip() for page in reader.pages)
     except InvalidRequestError:
         raise
     except binascii.Error as exc:
@@ -134,8 +143,8 @@ def _pages_of(data: str, path: str) -> tuple[str, ...]:
         raise InvalidRequestError(f"{path}: the PDF could not be read") from exc
 
 
-def _encodable(text: str) -> str:
-    # Broken fonts yield lone surrogates, which no JSON can carry.
+def encodable(text: str) -> str:
+    """Text without lone surrogates, which broken fonts yield and no JSON can carry."""
     return text.encode(errors="replace").decode()
 
 
@@ -154,13 +163,13 @@ def found_text(content: Any, path: str, losses: Losses) -> tuple[str, bool]:
     """
     if isinstance(content, Mapping):
         return f"The search failed: {content.get('error_code')}", True
-    texts = [opened(page.get("encrypted_content")) for page in content]
-    if any(text is None and page.get("encrypted_content") for page, text in zip(content, texts, strict=True)):
-        losses.drop(path, _UNREADABLE)
-    pages = (
-        tagged("search_result", text or "", source=page["url"], title=page["title"], page_age=page.get("page_age"))
-        for page, text in zip(content, texts, strict=True)
-    )
+    pages = []
+    for page in content:
+        text = opened(encrypted := page.get("encrypted_content"))
+        if text is None and encrypted:
+            losses.drop(path, _UNREADABLE)
+        where = {"source": page["url"], "title": page["title"], "page_age": page.get("page_age")}
+        pages.append(tagged("search_result", text or "", **where))
     return "\n".join(pages) or "Nothing was found.", False
 
 

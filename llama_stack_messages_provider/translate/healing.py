@@ -88,7 +88,8 @@ _SCHEMA = re.compile(
 )
 # Mistral's API, its tokenizer and its templates; and OpenAI, which takes ids of 40 characters.
 _IDS = re.compile(
-    r"tool call ids? .{0,80}\blength (of )?9\b|tool_call(s\S*\.|_)id\b.{0,20}string too long", re.IGNORECASE | re.DOTALL
+    r"tool call ids? .{0,300}\blength (of )?9\b|tool_call(s\S*\.|_)id\b.{0,20}string too long",
+    re.IGNORECASE | re.DOTALL,
 )
 # The words before a list of the efforts that a model takes.
 _TAKEN_EFFORTS = re.compile(

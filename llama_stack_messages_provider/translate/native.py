@@ -6,18 +6,18 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.translate import sealed, signatures
 from llama_stack_messages_provider.translate.attribution import MARK, without_attribution
 from llama_stack_messages_provider.translate.documents import server_tool_text
 from llama_stack_messages_provider.translate.gaps import BLIND_TO_ERRORS, Engine, features_of
 from llama_stack_messages_provider.translate.losses import Losses
-from llama_stack_messages_provider.translate.sealed import is_sealed
-from llama_stack_messages_provider.translate.signatures import is_ours
 from llama_stack_messages_provider.translate.threads import check_thread
 
 __all__ = ["native_body", "with_model"]
 
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
-_MARK = MARK.encode()
+_ATTRIBUTION = MARK.encode()
+_SIGNED, _SEALED = f'"{signatures.PREFIX}'.encode(), f'"{sealed.MARK}'.encode()
 
 
 def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: Engine, error_marker: str) -> bytes:
@@ -55,12 +55,12 @@ def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
 def _rewritten(raw: bytes, request: Mapping[str, Any], engine: Engine, error_marker: str) -> dict[str, Any] | None:
     changed: dict[str, Any] | None = None
     if engine == "anthropic":
-        if b'"lsm1.' in raw:
+        if _SIGNED in raw:
             changed = _without_our_thinking(request)
-        if b'"lst1.' in raw:
+        if _SEALED in raw:
             changed = _with_blocks(changed or request, _searches_told)
         return changed
-    if _MARK in raw and (system := without_attribution(request.get("system"))) is not request.get("system"):
+    if _ATTRIBUTION in raw and (system := without_attribution(request.get("system"))) is not request.get("system"):
         changed = {**request, "system": system}
     if engine in BLIND_TO_ERRORS and b'"is_error"' in raw and "is_error" in features_of(request):
         changed = _with_blocks(changed or request, lambda blocks: _marked(blocks, error_marker))
@@ -113,33 +113,30 @@ def _emptied(new: Any, old: Any) -> bool:
 
 
 def _foreign_only(blocks: list[Any]) -> list[Any]:
-    return [block for block in blocks if not (_is(block, "thinking") and is_ours(block.get("signature")))]
+    return [block for block in blocks if not (_is(block, "thinking") and signatures.is_ours(block.get("signature")))]
 
 
 def _searches_told(blocks: list[Any]) -> list[Any]:
     """The blocks with what was found here as text: Anthropic takes no `encrypted_content` but its own."""
-    ours = [block.get("tool_use_id") for block in blocks if _is_our_result(block)]
-    return [_told(block) if _is_our_result(block) or _is_our_search(block, ours) else block for block in blocks]
+    results = [block for block in blocks if _is_our_result(block)]
+    ids = [result.get("tool_use_id") for result in results]
+    ours = [block for block in blocks if _is(block, "server_tool_use") and block.get("id") in ids]
+    try:
+        told = {id(block): _told(block) for block in [*results, *ours]}
+    except (KeyError, TypeError, AttributeError):  # not the documented shape
+        return blocks
+    return [told.get(id(block), block) for block in blocks]
 
 
 def _is_our_result(block: Any) -> bool:
     pages = block.get("content") if _is(block, "web_search_tool_result") else None
-    return isinstance(pages, list) and any(_is_sealed(page) for page in pages)
-
-
-def _is_sealed(page: Any) -> bool:
-    return isinstance(page, dict) and is_sealed(page.get("encrypted_content"))
-
-
-def _is_our_search(block: Any, ours: list[Any]) -> bool:
-    return _is(block, "server_tool_use") and block.get("id") in ours
+    pages = pages if isinstance(pages, list) else ()
+    return any(isinstance(page, dict) and sealed.is_sealed(page.get("encrypted_content")) for page in pages)
 
 
 def _told(block: dict[str, Any]) -> dict[str, Any]:
-    try:
-        return {"type": "text", "text": server_tool_text(block, "", Losses())}
-    except (KeyError, TypeError, AttributeError):  # not the documented shape
-        return block
+    mark = {"cache_control": block["cache_control"]} if "cache_control" in block else {}
+    return {"type": "text", "text": server_tool_text(block, "", Losses()), **mark}
 
 
 def _is(block: Any, kind: str) -> bool:

@@ -5,26 +5,27 @@ It is not secret, since clients may have it; it only has to be told apart from w
 
 import base64
 
-__all__ = ["is_sealed", "opened", "sealed"]
+__all__ = ["MARK", "is_sealed", "opened", "sealed"]
 
-_MARK = "lst1."
+MARK = "lst1."
+"""What a sealed text begins with."""
 
 
 def sealed(text: str) -> str:
     """Text as `encrypted_content`; never empty."""
-    return _MARK + base64.b64encode(text.encode(errors="replace")).decode()
+    return MARK + base64.b64encode(text.encode(errors="replace")).decode()
 
 
 def is_sealed(content: object) -> bool:
     """Whether an `encrypted_content` was made by this package."""
-    return isinstance(content, str) and content.startswith(_MARK)
+    return isinstance(content, str) and content.startswith(MARK)
 
 
 def opened(content: object) -> str | None:
     """The text that was sealed here; None of anything else."""
-    if not (isinstance(content, str) and content.startswith(_MARK)):
+    if not (isinstance(content, str) and is_sealed(content)):
         return None
     try:
-        return base64.b64decode(content.removeprefix(_MARK)).decode()
+        return base64.b64decode(content.removeprefix(MARK)).decode()
     except ValueError:
         return None

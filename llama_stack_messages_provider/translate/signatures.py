@@ -8,14 +8,10 @@ import base64
 import hashlib
 import hmac
 
-__all__ = ["is_ours", "signer"]
+__all__ = ["PREFIX", "Signer", "is_ours"]
 
-_PREFIX = "lsm1."
-
-
-def signer(key: bytes, model: str) -> "Signer":
-    """What signs the thinking blocks of a model."""
-    return Signer(key, model)
+PREFIX = "lsm1."
+"""What our signatures begin with."""
 
 
 class Signer:
@@ -30,9 +26,9 @@ class Signer:
     def __call__(self, thinking: str) -> str:
         """The signature of a block with this text."""
         message = self._model.encode() + b"\0" + thinking.encode(errors="surrogatepass")
-        return _PREFIX + base64.b64encode(hmac.digest(self._key, message, hashlib.sha256)).decode()
+        return PREFIX + base64.b64encode(hmac.digest(self._key, message, hashlib.sha256)).decode()
 
 
 def is_ours(signature: object) -> bool:
     """Whether a signature was made by this package."""
-    return isinstance(signature, str) and signature.startswith(_PREFIX)
+    return isinstance(signature, str) and signature.startswith(PREFIX)

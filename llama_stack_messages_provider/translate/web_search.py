@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from llama_stack_messages_provider.api.base import describe
 from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.api.tools import WebSearchTool20260318
+from llama_stack_messages_provider.translate.documents import encodable
 from llama_stack_messages_provider.translate.sealed import sealed
 
 __all__ = [
@@ -36,9 +37,13 @@ __all__ = [
 ]
 
 _KIND = "web_search_"
-_MOST_DOMAINS = 8
+_MOST_SITES = 8
+# Bounds on what a client may have compared with each page: names have 253 characters at the most.
+_MOST_DOMAINS, _MOST_DOMAIN = 500, 500
 _MOST_QUERY = 1000
-_DOMAIN = re.compile(r"(?:https?://)?(?P<host>[^\s/*?#\[\]@:]+)(?::\d+)?(?P<path>/[^\s?#]*)?")
+_DOMAIN = re.compile(
+    r"(?:https?://)?(?P<host>(?:[^\s/*?#\[\]@:.]{1,63}\.)*[^\s/*?#\[\]@:.]{1,63})\.?(?::\d+)?(?P<path>/[^\s?#]*)?"
+)
 _URL = re.compile(r"https?://[^\s<>\"')\]]+")
 _EMPHASIS = re.compile(r"</?(?:b|strong|em|i)>")
 # What search services call the same thing, best first.
@@ -68,7 +73,7 @@ class Domain:
     @classmethod
     def of(cls, text: str) -> "Domain | None":
         """The domain that a client wrote, such as `example.com` or `example.com/blog/*/2026`; None if it is none."""
-        found = _DOMAIN.fullmatch(text)
+        found = _DOMAIN.fullmatch(text) if len(text) <= _MOST_DOMAIN else None
         return cls(_host(found["host"]), (found["path"] or "").rstrip("/")) if found else None
 
     def has(self, url: str) -> bool:
@@ -78,9 +83,18 @@ class Domain:
             host = _host(parts.hostname or "")
         except ValueError:
             return False
-        pattern = ".*".join(map(re.escape, self.path.split("*")))
-        under = re.match(rf"{pattern}(/|$)", parts.path) if self.path else True
-        return (host == self.host or host.endswith(f".{self.host}")) and bool(under)
+        return (host == self.host or host.endswith(f".{self.host}")) and self._is_above(f"{parts.path}/")
+
+    def _is_above(self, path: str) -> bool:
+        first, *others = f"{self.path}/".split("*")
+        if not path.startswith(first):
+            return False
+        place = len(first)
+        for piece in others:  # the first place of each leaves the most for those after it
+            place = path.find(piece, place) + len(piece)
+            if place < len(piece):
+                return False
+        return True
 
 
 def _host(name: str) -> str:
@@ -151,7 +165,7 @@ class SearchTool:
 
     def asked(self, query: str) -> str:
         """The query that a search service gets: with the domains in the words that most of them know."""
-        if not 0 < len(self.allowed_domains) <= _MOST_DOMAINS:
+        if not 0 < len(self.allowed_domains) <= _MOST_SITES:
             return query
         sites = (f"site:{domain.host}{domain.path.partition('*')[0]}" for domain in self.allowed_domains)
         return f"{query} {' OR '.join(sites)}"
@@ -164,6 +178,8 @@ class SearchTool:
 
 
 def _domains(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
+    if given and len(given) > _MOST_DOMAINS:
+        raise InvalidRequestError(f"{path}: at most {_MOST_DOMAINS} domains can be named")
     domains = []
     for index, text in enumerate(given or ()):
         if (domain := Domain.of(text)) is None:
@@ -207,10 +223,15 @@ def failure_of(block: Mapping[str, Any]) -> str | None:
 
 def hits_of(text: str) -> list[Hit]:
     """The pages in what a search tool answered: JSON of any nesting, an object on each line, or plain text."""
-    values = list(_values(text))
+    try:
+        values = [json.loads(text)]
+        says_something = any(map(_says_something, values))
+    except ValueError:
+        values = list(_lines(text))
+        says_something = bool(text.strip())
     hits = [hit for value in values for hit in _hits(value)]
-    if not hits and text.strip() and not any(map(_is_nothing, values)):
-        text = _encodable(text.strip())
+    if not hits and says_something:
+        text = encodable(text.strip())
         found = _URL.search(text)
         hits = [Hit(found[0] if found else "", "Search results", text)]
     return list({(hit.url, hit.title): hit for hit in hits}.values())
@@ -247,13 +268,10 @@ def _block(tool_use_id: str, content: Any) -> dict[str, Any]:
     return {"type": "web_search_tool_result", "tool_use_id": tool_use_id, "content": content, "caller": caller}
 
 
-def _values(text: str) -> Iterator[Any]:
-    try:
-        yield json.loads(text)
-    except ValueError:
-        for line in text.splitlines():
-            if line.startswith(("{", "[")):
-                yield from _value(line)
+def _lines(text: str) -> Iterator[Any]:
+    for line in text.splitlines():
+        if line.startswith(("{", "[")):
+            yield from _value(line)
 
 
 def _value(line: str) -> Iterator[Any]:
@@ -268,9 +286,11 @@ def _value(line: str) -> Iterator[Any]:
                 continue
 
 
-def _is_nothing(value: Any) -> bool:
-    """Whether an answer without pages says that there are none: by an empty list, mostly."""
-    return value == [] or (isinstance(value, Mapping) and any(map(_is_nothing, value.values())))
+def _says_something(value: Any) -> bool:
+    """Whether an answer without pages has any words, the question aside."""
+    if isinstance(value, Mapping):
+        return any(_says_something(each) for name, each in value.items() if name != "query")
+    return any(map(_says_something, value)) if isinstance(value, list) else isinstance(value, str) and bool(value)
 
 
 def _hits(value: Any) -> Iterator[Hit]:
@@ -278,8 +298,8 @@ def _hits(value: Any) -> Iterator[Hit]:
         for each in value:
             yield from _hits(each)
     elif isinstance(value, Mapping):
-        if url := _encodable(_first(value, _URLS)):
-            title, age = _clean(_first(value, _TITLES)), _encodable(_first(value, _AGES))
+        if url := encodable(_first(value, _URLS)):
+            title, age = _clean(_first(value, _TITLES)), encodable(_first(value, _AGES))
             yield Hit(url, title or url, _page_text(value), age or None)
         else:
             yield from _hits(list(value.values()))
@@ -298,9 +318,4 @@ def _first(value: Mapping[str, Any], names: Sequence[str]) -> str:
 
 def _clean(text: str) -> str:
     """Text without HTML's marks of emphasis and entities, which some services leave in it."""
-    return _encodable(unescape(_EMPHASIS.sub("", text)))
-
-
-def _encodable(text: str) -> str:
-    # No JSON can carry lone surrogates.
-    return text.encode(errors="replace").decode()
+    return encodable(unescape(_EMPHASIS.sub("", text)))

@@ -39,6 +39,14 @@ ELSEWHERE = {
         [("parameter", name) for name in ("limit", "after_id", "before_id")],
         "tests/batches/test_real_server.py::test_the_sdk_pages_through_the_list",
     ),
+    **dict.fromkeys(
+        [
+            *(("tool", name) for name in POLICIES["tool"] if name.startswith("web_search_")),
+            *(("response block", name) for name in ("server_tool_use", "web_search_tool_result")),
+        ],
+        "tests/live/test_web_search.py::test_the_model_searches_and_answers",
+    ),
+    ("stop reason", "pause_turn"): "tests/live/test_web_search.py::test_a_message_is_paused_and_goes_on",
     ("event", "ping"): "tests/live/test_liveness.py::test_a_silence_within_the_answer_is_filled_with_pings",
     ("event", "error"): "tests/fidelity/test_policy.py::test_a_failure_in_mid_stream_is_an_error_event",
     **{

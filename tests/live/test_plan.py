@@ -202,7 +202,9 @@ def test_thinking_that_was_signed_here_does_not_go_to_anthropic(fleet: Fleet, na
 
 def test_searches_that_were_made_here_go_to_anthropic_as_text(fleet: Fleet) -> None:
     """Anthropic takes no `encrypted_content` but its own; the other engines' native routes take no searches."""
-    found = result_block("srvtoolu_1", [Hit("https://o.test", "Otters", "They swim.")], most_characters=99)
+    mark: Json = {"cache_control": {"type": "ephemeral"}}
+    hits = [Hit("https://o.test", "Otters", "They swim.")]
+    found = {**result_block("srvtoolu_1", hits, most_characters=99), **mark}
     theirs: Json = {**SEARCH, "id": "srvtoolu_2"}
     page = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": "EqQBCgIYAhIM"}
     answer = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_2", "content": [page]}
@@ -210,6 +212,7 @@ def test_searches_that_were_made_here_go_to_anthropic_as_text(fleet: Fleet) -> N
     assert [block["type"] for block in seen[:2]] == ["text", "text"]
     assert '{"query":"q"}' in seen[0]["text"]
     assert "They swim." in seen[1]["text"]
+    assert seen[1]["cache_control"] == mark["cache_control"]
     assert seen[2:] == [theirs, answer, text_block("So.")]
 
 

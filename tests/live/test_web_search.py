@@ -1,6 +1,6 @@
 """Web searches that the stack runs: Llama Stack's own Tavily and Brave providers, whose services are scripted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from tests.support.upstream import (
     Reply,
     Responder,
     ScriptedUpstream,
+    Wait,
     call,
     chat_reply,
     completion_usage,
@@ -159,11 +160,13 @@ both = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streame
 
 
 @both
+@pytest.mark.parametrize("version", ["20250305", "20260209", "20260318"])
 @pytest.mark.parametrize("service", ["tavily", "brave"])
-def test_the_model_searches_and_answers(service: str, streamed: bool, worlds: dict[str, World]) -> None:
+def test_the_model_searches_and_answers(service: str, version: str, streamed: bool, worlds: dict[str, World]) -> None:
     world = worlds[service]
+    search = {**SEARCH, "type": f"web_search_{version}"}
     with anthropic.Anthropic(base_url=world.stack.base_url, api_key="any", max_retries=0) as client:
-        message = answered(client, streamed)
+        message = answered(client, streamed, tools=[search])
     searched, found, told = message.content
     assert (searched.type, searched.name, searched.input) == ("server_tool_use", "web_search", {"query": "otters"})
     assert searched.id.startswith("srvtoolu_")
@@ -242,6 +245,23 @@ def test_searches_at_once_are_all_made(streamed: bool, client: Any, world: World
     assert [block.tool_use_id for block in message.content[3:5]] == [block.id for block in message.content[1:3]]
     assert sorted(world.web.queries) == ["otters", "seals"]
     assert message.usage.server_tool_use.web_search_requests == 2
+
+
+def test_many_searches_are_made_some_at_a_time(client: Any, world: World) -> None:
+    slow = [Wait(0.3), b'{"query": "x", "results": []}']
+    world.web.services.reply(TAVILY, Reply(200, {"content-type": "application/json"}, slow))
+    calls = [call("web_search", {"query": f"otter {n}"}, id=f"call_{n}") for n in range(10)]
+    world.openai.queue(CHAT, chat_reply(tool_calls=calls))
+    assert answered(client, False).usage.server_tool_use.web_search_requests == 10
+    first = min(request.finished_at or 0 for request in world.web.services.requests)
+    assert sum(request.received_at < first for request in world.web.services.requests) == 8
+
+
+@both
+def test_a_stop_sequence_of_an_earlier_round_ends_nothing(streamed: bool, client: Any, world: World) -> None:
+    search = chat_reply("The END", tool_calls=[call("web_search", {"query": "otters"})])
+    world.openai.queue(CHAT, search, chat_reply(""))
+    assert answered(client, streamed, stop_sequences=["END"]).stop_reason == "end_turn"
 
 
 # --- with tools of the client's ---
@@ -375,8 +395,16 @@ def test_what_is_lost_in_a_later_round_is_named(client: Any, world: World) -> No
         return searcher(request)
 
     world.upstreams["sglang"].reply(CHAT, warm)
-    raw = client.messages.with_raw_response.create(**request(model="sglang/warm", extra_body={"top_p": 0.5}))
+    lossy = {"extra_body": {"top_p": 0.5}}
+    raw = client.messages.with_raw_response.create(**request(model="sglang/warm", **lossy))
     assert raw.headers["x-messages-dropped"] == "top_p"
+    assert answered(client, True, model="sglang/warmer", **lossy).stop_reason == "end_turn"
+
+    def logged() -> list[str]:
+        lines = [line for line in world.stack.records() if line["event"] == "Parts of a request were dropped"]
+        return [line["model"] for line in lines if line["dropped"] == ["top_p"]]
+
+    eventually(lambda: logged() == ["sglang/warm", "sglang/warmer"])
 
 
 BAD: dict[str, tuple[Json, str]] = {
@@ -418,7 +446,9 @@ def test_claude_code_s_search_is_run(engine: str, version: str, world: World) ->
     url = f"{world.stack.base_url}/v1/messages"
     response = httpx.post(url, json=body, headers={**headers(version), "x-api-key": "any"}, timeout=60)
     assert response.status_code == 200, response.text
-    if engine != "anthropic":  # whose own servers search
+    if engine == "anthropic":  # whose own servers search
+        assert world.upstreams[engine].requests_to("/v1/messages")[-1].json["tools"] == SEARCHES[version]["tools"]
+    else:
         message = fold(sse.events(response.content)) if body.get("stream") else response.json()
         assert "They swim & dive." in message["content"][-1]["text"]
         assert world.web.queries == ["otters"]
@@ -428,6 +458,26 @@ def test_anthropic_s_models_search_here_where_they_are_translated_to(client: Any
     message = answered(client, False, model="anthropic-translated/anthropic-model")
     assert message.usage.server_tool_use.web_search_requests == 1
     assert world.web.queries == ["otters"]
+
+
+def test_what_anthropic_s_endpoint_refuses_is_searched_for_here(client: Any, world: World) -> None:
+    said = "Tool call id was a but must be a-z, A-Z, 0-9, with a length of 9."
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+    world.upstreams["anthropic"].queue("POST /v1/messages", json_reply(refusal, status=400))
+    raw = client.messages.with_raw_response.create(**request(model="anthropic/anthropic-model"))
+    assert raw.headers["x-messages-route"] == "translation"
+    assert raw.parse().usage.server_tool_use.web_search_requests == 1
+
+
+def test_another_tool_can_be_the_search_and_none(world: World, scripted_stack: Callable[..., Stack]) -> None:
+    stack = scripted_stack(
+        inference=[openai_provider(world.openai.url, "openai")],
+        tool_runtime=[search_provider("tavily")],
+        messages={"web_search": {"tool": "find"}},
+        env=world.web.env,
+    )
+    assert post(stack, MODEL, tools=[SEARCH]).error[2].startswith("tools: the only tools are ones")
+    assert world.web.queries == []
 
 
 def test_a_search_that_is_added_on_the_way_is_run(client: Any, world: World) -> None:

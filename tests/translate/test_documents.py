@@ -186,15 +186,17 @@ def test_a_pdf_that_comes_again_is_not_read_again() -> None:
 
 
 def test_the_pages_that_were_not_asked_for_longest_are_let_go() -> None:
-    held = LastRead(most_characters=20)
+    held = LastRead(most_characters=2300)
     for name in (b"a", b"b"):
         held.add(name, ("six ch",))
         held.add(name, ("six ch",))
     held.get(b"a")
     held.add(b"c", ("six ch",))
     assert [held.get(name) is not None for name in (b"a", b"b", b"c")] == [True, False, True]
-    held.add(b"large", ("x" * 20,))
-    assert [held.get(name) for name in (b"a", b"c", b"large")] == [None] * 3
+    held.add(b"large", ("x" * 2000,))
+    assert [held.get(name) is not None for name in (b"a", b"c", b"large")] == [True, True, False]
+    held.add(b"none", ())
+    assert [held.get(name) is not None for name in (b"a", b"c", b"none")] == [False, True, True]
 
 
 def test_any_damage_to_a_pdf_is_survived() -> None:

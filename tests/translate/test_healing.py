@@ -356,6 +356,7 @@ def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
     "said",
     [
         "Tool call id was toolu_01A09q90qw90lq917835lq9 but must be a-z, A-Z, 0-9, with a length of 9.",
+        f"Tool call id was chatcmpl-tool-{'0' * 90} but must be a-z, A-Z, 0-9, with a length of 9.",
         "Tool call IDs should be alphanumeric strings with length 9!",
         "Invalid 'messages[1].tool_calls[0].id': string too long. Expected a string with maximum length 40, but got "
         "a string with length 45 instead.",

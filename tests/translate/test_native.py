@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llama_stack_messages_provider.translate.gaps import Engine
 from llama_stack_messages_provider.translate.native import native_body, with_model
-from llama_stack_messages_provider.translate.signatures import signer
+from llama_stack_messages_provider.translate.signatures import Signer
 from tests.strategies import create_requests, json_values
 from tests.translate.helpers import assistant, image, text, tool_result, tool_use, user
 
@@ -164,7 +164,7 @@ def thought(signature: str) -> Json:
 
 
 THINKING = {"type": "enabled", "budget_tokens": 1024}
-OURS, THEIRS = thought(signer(b"key", "m")("Hm.")), thought("c2lnbmVk")
+OURS, THEIRS = thought(Signer(b"key", "m")("Hm.")), thought("c2lnbmVk")
 
 
 def test_anthropic_does_not_get_signatures_that_are_not_its_own() -> None:

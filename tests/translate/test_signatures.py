@@ -4,28 +4,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.config import MessagesConfig
-from llama_stack_messages_provider.translate.signatures import is_ours, signer
+from llama_stack_messages_provider.translate.signatures import Signer, is_ours
 
 
 @given(st.text())
 def test_a_signature_is_never_empty_and_known_again(thinking: str) -> None:
-    signature = signer(b"key", "m")(thinking)
+    signature = Signer(b"key", "m")(thinking)
 
     assert signature.isascii()
     assert is_ours(signature)
 
 
 def test_a_signature_belongs_to_a_key_a_model_and_a_text() -> None:
-    signature = signer(b"key", "m")("Hm.")
+    signature = Signer(b"key", "m")("Hm.")
 
-    assert signature == signer(b"key", "m")("Hm.")
-    assert signature not in {signer(b"other", "m")("Hm."), signer(b"key", "n")("Hm."), signer(b"key", "m")("Ah.")}
+    assert signature == Signer(b"key", "m")("Hm.")
+    assert signature not in {Signer(b"other", "m")("Hm."), Signer(b"key", "n")("Hm."), Signer(b"key", "m")("Ah.")}
     # The model's name and the text are kept apart.
-    assert signer(b"key", "mH")("m.") != signer(b"key", "m")("Hm.")
+    assert Signer(b"key", "mH")("m.") != Signer(b"key", "m")("Hm.")
 
 
 def test_a_lone_surrogate_can_be_signed() -> None:
-    assert is_ours(signer(b"key", "m")("\ud800"))
+    assert is_ours(Signer(b"key", "m")("\ud800"))
 
 
 @given(st.none() | st.text() | st.integers() | st.lists(st.text()))

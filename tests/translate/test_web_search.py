@@ -97,6 +97,11 @@ ANSWERS: dict[str, tuple[str, list[Hit]]] = {
         '{"answer": "Otters swim."}',
         [Hit("", "Search results", '{"answer": "Otters swim."}')],
     ),
+    "an answer beside no pages": (
+        '{"query": "?", "results": [], "answer": "Yes."}',
+        [Hit("", "Search results", '{"query": "?", "results": [], "answer": "Yes."}')],
+    ),
+    "lines of little": ("[1]\nOtters swim.", [Hit("", "Search results", "[1]\nOtters swim.")]),
     "a string": ('"Otters swim."', [Hit("", "Search results", '"Otters swim."')]),
     "text with brackets": ("[1] Otters\n[2] x", [Hit("", "Search results", "[1] Otters\n[2] x")]),
     "nothing that Python reads": ("{[]: 1}", [Hit("", "Search results", "{[]: 1}")]),
@@ -176,7 +181,10 @@ DOMAINS: list[tuple[str, str, bool]] = [
     ("otters.test/a.b", "https://otters.test/axb", False),
     ("otters.test", "", False),
     ("otters.test", "https://[bad", False),
-    ("x" * 70 + ".test", "https://otters.test", False),
+    ("otters.test.", "https://otters.test/a", True),
+    ("otters.test/a*b*", "https://otters.test/a/b/", True),
+    ("otters.test/a*b", "https://otters.test/axbc", False),
+    ("otters.test/" + "*" * 40 + "Z", "https://otters.test/" + "a" * 400, False),
 ]
 
 
@@ -198,6 +206,10 @@ BAD: list[tuple[Json, str]] = [
     ({"allowed_domains": ["*.otters.test"]}, "tools.0.allowed_domains.0: not a domain"),
     ({"blocked_domains": ["a.test", "[x"]}, "tools.0.blocked_domains.1: not a domain"),
     ({"allowed_domains": [""]}, "tools.0.allowed_domains.0: not a domain"),
+    *(({"allowed_domains": [name]}, "tools.0.allowed_domains.0: not a domain") for name in (".", "..", "a..b", ".a")),
+    ({"allowed_domains": ["x" * 64 + ".test"]}, "tools.0.allowed_domains.0: not a domain"),
+    ({"allowed_domains": ["e." * 300 + "test"]}, "tools.0.allowed_domains.0: not a domain"),
+    ({"blocked_domains": ["a.test"] * 501}, "tools.0.blocked_domains: at most 500 domains"),
     ({"allowed_domains": ["a.test"], "blocked_domains": ["b.test"]}, "tools.0: only one of allowed_domains and"),
     ({"allowed_domains": 5}, "tools.0.allowed_domains: "),
     ({"user_location": "Bergen"}, "tools.0.user_location: "),
