@@ -10,6 +10,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from llama_stack_messages_provider.sse import PING
 
@@ -74,12 +75,14 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
 class Direct:
     """The server's own `send`, and what came to it last through all that the host has put around it.
 
-    Attributes:
+    Args:
         send: The server's.
+
+    Attributes:
         last: The last message that came through to it.
     """
 
-    __slots__ = ("last", "send")
+    __slots__ = ("_cycle", "last", "send")
 
     KEY = "messages_direct"
     """Its place in a scope's `state`."""
@@ -87,6 +90,18 @@ class Direct:
     def __init__(self, send: Send) -> None:
         self.send = send
         self.last: Message | None = None
+        cycle = getattr(send, "__self__", None)
+        self._cycle = cycle if isinstance(cycle, RequestResponseCycle) else None
+
+    def wrote(self, data: bytes) -> bool:
+        """Write a piece of a body that has begun as uvicorn would, if it would do so at once: it makes a message, a
+        coroutine and several bytes objects of each.
+        """
+        cycle = self._cycle
+        if cycle is None or not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected:
+            return False
+        cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return True
 
 
 class EventStream(StreamingResponse):
@@ -145,7 +160,7 @@ class EventStream(StreamingResponse):
                 await refusal(scope, receive, send)
 
     async def _send_all(self, send: Send, direct: Direct | None) -> Response | None:
-        shortest = send
+        passed = False
         timer = _Timer(self._ping_after, lambda: self._silent(send))
         try:
             async for data in self._source:
@@ -153,11 +168,13 @@ class EventStream(StreamingResponse):
                 self._piece = data
                 if not self._begun:
                     await self._begin(send)
-                message = {"type": "http.response.body", "body": data, "more_body": True}
-                await shortest(message)
-                # Where nobody on the way changes what is sent, all but the end may go by them.
-                if direct is not None and direct.last is message:
-                    shortest = direct.send
+                if direct is None or not passed:
+                    message = {"type": "http.response.body", "body": data, "more_body": True}
+                    await send(message)
+                    # Where nobody on the way changes what is sent, all but the end may go by them.
+                    passed = direct is not None and direct.last is message
+                elif not direct.wrote(data):
+                    await direct.send({"type": "http.response.body", "body": data, "more_body": True})
         except Exception as exc:
             if self._begun:
                 raise

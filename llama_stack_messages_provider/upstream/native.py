@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator, Mapping
 
+import aiohttp
 import orjson
 from llama_stack.log import get_logger
 
@@ -17,7 +18,16 @@ from llama_stack_messages_provider.translate.repair import StreamRepair, repair_
 from llama_stack_messages_provider.translate.signatures import Signer
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.probe import is_envelope
-from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions, linger, parsed, pieces, refusal
+from llama_stack_messages_provider.upstream.sessions import (
+    Answer,
+    Body,
+    Limits,
+    Sessions,
+    linger,
+    parsed,
+    pieces,
+    refusal,
+)
 
 __all__ = ["NativeMessages", "NativeMissingError", "renamed"]
 
@@ -80,30 +90,32 @@ class NativeMessages:
         response = await self._sessions.open(
             "POST", f"{endpoint.root}/v1/messages", endpoint, self._limits, headers=headers, data=body
         )
-        source = pieces(response, self._limits)
+        if response.status != 200:
+            raise _refusal(Answer(response.status, response.headers, await _whole(response, self._limits)))
+        if not response.content_type.startswith("text/event-stream"):
+            raise not_understood(await _whole(response, self._limits), "a stream of events")
+        way = _Repaired if engine in REPAIRED else _Relayed
+        events = way(engine, client_model, sign, start)
         try:
-            if response.status != 200:
-                raise _refusal(Answer(response.status, response.headers, b"".join([p async for p in source])))
-            if not response.content_type.startswith("text/event-stream"):
-                raise not_understood(b"".join([p async for p in source]), "a stream of events")
-            way = _Repaired if engine in REPAIRED else _Relayed
-            events = way(engine, client_model, sign, start)
-            try:
-                async for data in source:
+            with Body(response, self._limits) as answer:
+                while data := await answer.more():
+                    answer.came()
                     if piece := events.feed(data):
                         yield start.merged(piece) if start.sent else piece
                     if events.over:
                         linger(response)
-            except MessagesError:
-                if not events.over:
-                    raise
-            if piece := events.close():
-                yield start.merged(piece) if start.sent else piece
+                    answer.wait()
+        except MessagesError:
             if not events.over:
-                raise UpstreamError(_EARLY_END)
-        finally:
-            await source.aclose()
-            response.close()  # a generator that was never begun has closed nothing
+                raise
+        if piece := events.close():
+            yield start.merged(piece) if start.sent else piece
+        if not events.over:
+            raise UpstreamError(_EARLY_END)
+
+
+async def _whole(response: aiohttp.ClientResponse, limits: Limits) -> bytes:
+    return b"".join([piece async for piece in pieces(response, limits)])
 
 
 class _Relayed:

@@ -9,7 +9,8 @@ import os
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import aiohttp
 import orjson
@@ -20,6 +21,7 @@ from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
 __all__ = [
     "Answer",
+    "Body",
     "ConnectionFailedError",
     "Limits",
     "Sessions",
@@ -191,23 +193,62 @@ async def pieces(response: aiohttp.ClientResponse, limits: Limits) -> AsyncGener
     """The body of a response, as much at a time as is there.
 
     Raises:
-        UpstreamTimeoutError: The first-byte limit passed before the first piece, or the idle limit after it.
-        UpstreamError: The connection broke.
+        UpstreamError: As of `Body`.
     """
-    watch = _Watch(response, limits.first_byte)
-    try:
-        while data := await response.content.readany():
-            watch.waiting = False  # a client that reads slowly is not the upstream's fault
+    with Body(response, limits) as body:
+        while data := await body.more():
+            body.came()
             yield data
-            watch.wait(limits.idle)
-    except TimeoutError as exc:
-        raise (stopped if watch.begun else did_not_begin)(watch.seconds) from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        raise UpstreamError("The upstream's answer broke off") from exc
-    finally:
+            body.wait()
+
+
+class Body:
+    """The body of a response, under its limits: `came` after each piece of it, `wait` before the next one.
+
+    A context manager. Its user's loop saves a generator, which is some of what a small event costs.
+
+    Args:
+        response: An answer whose headers are there.
+        limits: The first-byte limit holds for the first piece, the idle limit for those after it.
+
+    Attributes:
+        more: The next piece, as much as is there; empty at the end.
+
+    Raises:
+        UpstreamTimeoutError: A limit passed; of the block that reads.
+        UpstreamError: The connection broke; of the block that reads.
+    """
+
+    __slots__ = ("_idle", "_response", "_watch", "more")
+
+    def __init__(self, response: aiohttp.ClientResponse, limits: Limits) -> None:
+        self._response = response
+        self._watch = _Watch(response, limits.first_byte)
+        self._idle = limits.idle
+        self.more = response.content.readany
+
+    def came(self) -> None:
+        """A piece is there: a client that reads slowly is not the upstream's fault."""
+        self._watch.waiting = False
+
+    def wait(self) -> None:
+        """The next piece is waited for."""
+        self._watch.wait(self._idle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        watch = self._watch
         watch.end()
         # A response that was read to its end has returned its connection to the pool; any other loses it.
-        response.close()
+        self._response.close()
+        if isinstance(error, TimeoutError):
+            raise (stopped if watch.begun else did_not_begin)(watch.seconds) from error
+        if isinstance(error, aiohttp.ClientError | OSError):
+            raise UpstreamError("The upstream's answer broke off") from error
 
 
 def linger(response: aiohttp.ClientResponse) -> None:
