@@ -269,6 +269,11 @@ _TOOL_FIELDS: Mapping[str, Policy] = {
     "display_number": _harmless("for the client that executes the tool"),
     "enable_zoom": _emulated("decides whether the function offers to zoom"),
     "configs": _emulated("decides which members are offered"),
+    "max_uses": _emulated("more searches than these fail"),
+    "allowed_domains": _emulated("pages of others are left out; search services are told too"),
+    "blocked_domains": _emulated("their pages are left out"),
+    "user_location": _emulated("part of the function's description"),
+    "response_inclusion": _harmless("nothing here runs code that would search"),
 }
 
 _TOOL_CHOICES: Mapping[str, Policy] = {

@@ -189,7 +189,8 @@ class TranslatedRoute:
             with understood(None, "a chat completion"):
                 stop = translator.stop
             results = await self._search.results(rounds, stop.reason)
-            yield encode_all(event for block in results for event in translator.insert(block))
+            if results:
+                yield encode_all(event for block in results for event in translator.insert(block))
             if reason := rounds.end(stop.reason, results):
                 stop = stop if stop.reason == reason else Stop(reason)
                 yield encode_all(translator.close(stop, rounds.counted(translator.usage)))

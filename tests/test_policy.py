@@ -236,6 +236,11 @@ TOOL_FIELDS: Mapping[str, Json] = {
     "display_number": {**TOOLS["computer_20251124"], "display_number": 1},
     "enable_zoom": {**TOOLS["computer_20251124"], "enable_zoom": True},
     "configs": {**TOOLS["browser_toolset_20260801"], "configs": {"zoom": {"enabled": False}}},
+    "max_uses": {**TOOLS["web_search_20260318"], "max_uses": 1},
+    "allowed_domains": {**TOOLS["web_search_20260318"], "allowed_domains": ["a.test"]},
+    "blocked_domains": {**TOOLS["web_search_20260318"], "blocked_domains": ["a.test"]},
+    "user_location": {**TOOLS["web_search_20260318"], "user_location": {"type": "approximate", "city": "Bergen"}},
+    "response_inclusion": {**TOOLS["web_search_20260318"], "response_inclusion": "excluded"},
 }
 
 

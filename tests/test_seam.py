@@ -22,8 +22,9 @@ from llama_stack.core.datatypes import AuthenticationConfig
 from llama_stack.core.server.auth import AuthenticationMiddleware, RouteAuthorizationMiddleware
 from llama_stack.core.server.server import ClientVersionMiddleware, global_exception_handler
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from llama_stack_messages_provider.api.answer import EventStream
+from llama_stack_messages_provider.api.answer import Direct, EventStream
 from llama_stack_messages_provider.api.errors import RequestTooLargeError
 from llama_stack_messages_provider.seam import Seam, install_seam
 from tests.support.personalities import identities
@@ -617,3 +618,37 @@ def test_the_real_hosts_quota_is_a_rate_limit_error(scripted_stack: Callable[...
             answers = [client.post("/v1/messages", json=ASKED) for _ in range(5)]
     assert_refusal(answers[-1], 429, "rate_limit_error", "Quota exceeded")
     assert answers[-1].headers["x-should-retry"] == "false"
+
+
+# --- past the host's middlewares ---
+
+
+class Connection:
+    """What uvicorn writes to."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.write_paused = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def test_pieces_are_written_as_the_server_would_and_an_empty_one_ends_nothing() -> None:
+    cycle, connection = object.__new__(RequestResponseCycle), Connection()
+    cycle.transport = cycle.flow = connection  # type: ignore[assignment]
+    cycle.chunked_encoding, cycle.disconnected = True, False
+    direct = Direct(cycle.send)
+    assert all(direct.wrote(piece) for piece in (b"data", b"", b"x" * 17))
+    assert connection.written == b"4\r\ndata\r\n11\r\n" + b"x" * 17 + b"\r\n"
+    connection.write_paused = True
+    assert not direct.wrote(b"later")
+    cycle.disconnected, connection.write_paused = True, False
+    assert not direct.wrote(b"never")
+
+
+async def test_another_server_s_send_is_left_to_it() -> None:
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    assert not Direct(send).wrote(b"data")

@@ -100,6 +100,8 @@ class Direct:
         cycle = self._cycle
         if cycle is None or not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected:
             return False
+        if not data:  # an empty chunk would be the end
+            return True
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
 

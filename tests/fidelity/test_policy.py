@@ -46,6 +46,11 @@ ELSEWHERE = {
         ],
         "tests/live/test_web_search.py::test_the_model_searches_and_answers",
     ),
+    ("tool field", "max_uses"): "tests/live/test_web_search.py::test_no_more_searches_than_the_client_allows",
+    **dict.fromkeys(
+        [("tool field", name) for name in ("allowed_domains", "blocked_domains", "user_location")],
+        "tests/live/test_web_search.py::test_pages_are_of_the_domains_that_the_client_wants",
+    ),
     ("stop reason", "pause_turn"): "tests/live/test_web_search.py::test_a_message_is_paused_and_goes_on",
     ("event", "ping"): "tests/live/test_liveness.py::test_a_silence_within_the_answer_is_filled_with_pings",
     ("event", "error"): "tests/fidelity/test_policy.py::test_a_failure_in_mid_stream_is_an_error_event",

@@ -312,11 +312,16 @@ def test_no_more_searches_than_the_client_allows(streamed: bool, client: Any, wo
     assert "[tool error] The search failed: max_uses_exceeded" in world.asked()[-1]["messages"][-1]["content"]
 
 
-def test_pages_are_of_the_domains_that_the_client_wants(client: Any, world: World) -> None:
+@both
+def test_pages_are_of_the_domains_that_the_client_wants(streamed: bool, client: Any, world: World) -> None:
     world.web.found(OTTERS, SEALS)
-    message = answered(client, False, tools=[{**SEARCH, "blocked_domains": ["seals.test"]}])
+    place = {"type": "approximate", "city": "Bergen", "country": "NO"}
+    bounds = {"blocked_domains": ["seals.test"], "user_location": place}
+    message = answered(client, streamed, tools=[{**SEARCH, **bounds}])
     assert [each.title for each in message.content[1].content] == ["Otters"]
-    message = answered(client, False, tools=[{**SEARCH, "allowed_domains": ["seals.test"]}])
+    description = world.asked()[0]["tools"][0]["function"]["description"]
+    assert description.endswith("The user is in Bergen, NO.")
+    message = answered(client, streamed, tools=[{**SEARCH, "allowed_domains": ["seals.test"]}])
     assert [each.title for each in message.content[1].content] == ["Seals"]
     assert world.web.queries[-1] == "otters site:seals.test"
 
