@@ -11,8 +11,11 @@ from llama_stack_messages_provider.api.errors import InvalidRequestError
 from llama_stack_messages_provider.translate.dialects import DIALECTS
 from llama_stack_messages_provider.translate.documents import found_text
 from llama_stack_messages_provider.translate.losses import Losses
+from llama_stack_messages_provider.translate.reasons import Stop, added_usage
 from llama_stack_messages_provider.translate.request import TranslationOptions, to_chat_completion
+from llama_stack_messages_provider.translate.response import to_message
 from llama_stack_messages_provider.translate.rounds import Rounds
+from llama_stack_messages_provider.translate.stream import StreamTranslator
 from llama_stack_messages_provider.translate.web_search import (
     Hit,
     SearchTool,
@@ -21,7 +24,8 @@ from llama_stack_messages_provider.translate.web_search import (
     result_block,
     wants_search,
 )
-from tests.support.wire import Json
+from tests.support.laws import assert_well_formed, fold
+from tests.support.wire import Json, call, chat_chunks, chat_completion, completion_usage
 from tests.translate.helpers import assistant, text, tool, tool_result, tool_use, user
 
 TOOL: Json = {"type": "web_search_20250305", "name": "web_search"}
@@ -541,3 +545,60 @@ def events_of(blocks: list[Json]) -> list[Json]:
             events.append({"type": "content_block_delta", "index": index, "delta": delta})
         events.append({"type": "content_block_stop", "index": index})
     return events
+
+
+# --- the laws of streams, over rounds ---
+
+
+SAID = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
+CALLS = st.lists(st.sampled_from(["web_search", "look"]), max_size=3)
+ROUNDS = st.lists(
+    st.tuples(SAID, SAID, CALLS, st.sampled_from(["tool_calls", "stop", "length"])), min_size=1, max_size=4
+)
+RESTORE = {"web_search": {"type": "server_tool_use", "name": "web_search"}}
+
+
+def restored(name: str) -> Json:
+    return RESTORE.get(name, {"name": name})
+
+
+def answers(message: Rounds, stop: Any) -> list[Json]:
+    return [refusal or found(OTTERS, ident=call["id"]) for call, refusal in message.due(stop)]
+
+
+@given(ROUNDS, st.integers(1, 4), st.booleans())
+def test_rounds_keep_the_laws_of_streams(turns: list[Any], most: int, with_ids: bool) -> None:
+    streamed, whole, usage = rounds(most=most), rounds(most=most), None
+    translator, events, stop = StreamTranslator("msg_1", "m", restore=restored), [], None
+    for said, thought, names, finish in turns:
+        given = [f"call_{n}" if with_ids else None for n in range(len(names))]
+        calls = [{**call(name, {"query": "otters"}), "id": ident} for name, ident in zip(names, given, strict=True)]
+        answer = {"tool_calls": calls, "finish_reason": finish, "reasoning_content": thought}
+        answer["usage"] = completion_usage()
+        if not (said or calls):
+            said = "Hm."
+        made = [event for chunk in chat_chunks(said, **answer) for event in translator.feed(chunk)]
+        reason = translator.stop.reason
+        made += translator.end_round()
+        streamed.read(made)
+        results = answers(streamed, reason)
+        events += [*made, *(event for block in results for event in translator.insert(block))]
+        stop = streamed.end(reason, results)
+
+        one = to_message(
+            chat_completion(said, **answer), message_id="msg_1", model="m", restore=restored, round_number=whole.count
+        )
+        usage = added_usage(usage, one["usage"]) if usage else one["usage"]
+        whole.take(one["content"])
+        assert whole.end(one["stop_reason"], answers(whole, one["stop_reason"])) == stop
+        if stop:
+            break
+        streamed.go_on(0)
+        translator.next_round()
+    events += translator.close(Stop(stop or "pause_turn"), streamed.counted(translator.usage))
+    assert_well_formed(events)
+    folded = fold(events)
+    assert folded["content"] == streamed.content == whole.content
+    assert folded["usage"]["output_tokens"] == (usage or {})["output_tokens"]
+    ids = [block["id"] for block in folded["content"] if block["type"] == "server_tool_use"]
+    assert len(ids) == len(set(ids))
