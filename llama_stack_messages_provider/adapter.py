@@ -17,11 +17,33 @@ from llama_stack_api import Api
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 
-from llama_stack_messages_provider.api.answer import EventStream, JSONAnswer
-from llama_stack_messages_provider.api.base import describe
-from llama_stack_messages_provider.api.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
-from llama_stack_messages_provider.api.ids import new_request_id
-from llama_stack_messages_provider.api.models import (
+from llama_stack_messages_provider.adaptation.refusals import translation_helps
+from llama_stack_messages_provider.batches.database import BackendError, find_backend
+from llama_stack_messages_provider.batches.identity import Identity, current_identity
+from llama_stack_messages_provider.batches.service import BatchService
+from llama_stack_messages_provider.config import MessagesConfig, TranslationConfig
+from llama_stack_messages_provider.documents.fetch import DocumentFetcher, FetchLimits, allowing
+from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
+from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.middleware import install_middleware
+from llama_stack_messages_provider.http.request_ids import new_request_id
+from llama_stack_messages_provider.http.streaming import EventStream, JSONBody
+from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
+from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.native.request import native_body
+from llama_stack_messages_provider.rewriting.signatures import Signer
+from llama_stack_messages_provider.routing.models import ModelResolver
+from llama_stack_messages_provider.routing.plan import Plan, Planner
+from llama_stack_messages_provider.routing.probe import Prober
+from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
+from llama_stack_messages_provider.translated import TranslatedRoute
+from llama_stack_messages_provider.translation.request import Translation, TranslationOptions
+from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
+from llama_stack_messages_provider.upstream.messages import NativeMessages, NativeMissingError, renamed
+from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+from llama_stack_messages_provider.upstream.token_counts import Count, TokenCounter
+from llama_stack_messages_provider.wire.base import describe
+from llama_stack_messages_provider.wire.models import (
     CountTokensRequest,
     CreateBatchRequest,
     CreateMessageRequest,
@@ -31,29 +53,7 @@ from llama_stack_messages_provider.api.models import (
     MessageBatchPage,
     MessageTokensCount,
 )
-from llama_stack_messages_provider.api.protocol import Exchange
-from llama_stack_messages_provider.batches.database import BackendError, find_backend
-from llama_stack_messages_provider.batches.identity import Identity, current_identity
-from llama_stack_messages_provider.batches.service import BatchService
-from llama_stack_messages_provider.config import MessagesConfig, TranslationConfig
-from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, allowing
-from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
-from llama_stack_messages_provider.plan import Plan, Planner
-from llama_stack_messages_provider.resolve import ModelResolver
-from llama_stack_messages_provider.seam import install_seam
-from llama_stack_messages_provider.sse import encode
-from llama_stack_messages_provider.start import Start
-from llama_stack_messages_provider.tokens import Count, TokenCounter
-from llama_stack_messages_provider.translate.healing import translation_helps
-from llama_stack_messages_provider.translate.native import native_body
-from llama_stack_messages_provider.translate.request import Translation, TranslationOptions
-from llama_stack_messages_provider.translate.signatures import Signer
-from llama_stack_messages_provider.translated import TranslatedRoute
-from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
-from llama_stack_messages_provider.upstream.native import NativeMessages, NativeMissingError, renamed
-from llama_stack_messages_provider.upstream.probe import Prober
-from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
-from llama_stack_messages_provider.web_search import WebSearch
+from llama_stack_messages_provider.wire.sse import encode
 
 __all__ = ["MessagesAdapter"]
 
@@ -144,7 +144,7 @@ class MessagesAdapter:
         gc.collect()
         gc.freeze()
         if app is not None:
-            install_seam(
+            install_middleware(
                 app,
                 max_body_bytes=self._config.limits.body_bytes,
                 max_batch_bytes=self._config.batches.max_bytes,
@@ -216,7 +216,7 @@ class MessagesAdapter:
             )
         sign = Signer(self._key, plan.target.identifier)
         body = renamed(answer, exchange.request["model"], plan.capability.engine, sign)
-        return JSONAnswer(body, headers=_answer_headers(exchange, way))
+        return JSONBody(body, headers=_answer_headers(exchange, way))
 
     async def _translated_answer(self, exchange: Exchange, way: Way) -> Response:
         exchange = await self._readable(exchange)
@@ -225,7 +225,7 @@ class MessagesAdapter:
         with metrics:
             message = await self._translated.complete(way.plan, exchange.request, translation, _message_id())
         metrics.output_tokens(message["usage"]["output_tokens"])
-        return JSONAnswer(message, headers=_answer_headers(exchange, way))
+        return JSONBody(message, headers=_answer_headers(exchange, way))
 
     async def _readable(self, exchange: Exchange, kind: Any = CreateMessageRequest) -> Exchange:
         """The exchange with a request that can be translated: validated, and its documents in it."""
@@ -252,7 +252,7 @@ class MessagesAdapter:
         )
 
     def _streamed(self, exchange: Exchange, way: Way) -> EventStream:
-        start = Start(_message_id(), exchange.request["model"], exchange.request_id)
+        start = LateMessageStart(_message_id(), exchange.request["model"], exchange.request_id)
         return EventStream(
             self._events(exchange, way, start),
             lambda: _answer_headers(exchange, way),
@@ -260,7 +260,7 @@ class MessagesAdapter:
             ping_after=self._config.ping.after_seconds,
         )
 
-    async def _events(self, exchange: Exchange, way: Way, start: Start) -> AsyncGenerator[bytes]:
+    async def _events(self, exchange: Exchange, way: Way, start: LateMessageStart) -> AsyncGenerator[bytes]:
         """The events of a message, and a failure among them as an `error` event: an end is never invented.
 
         Raises:
@@ -291,7 +291,7 @@ class MessagesAdapter:
             error = exc if isinstance(exc, MessagesError) else ApiError()
             yield encode(error.body(start.request_id))
 
-    async def _source(self, exchange: Exchange, way: Way, start: Start) -> AsyncGenerator[bytes]:
+    async def _source(self, exchange: Exchange, way: Way, start: LateMessageStart) -> AsyncGenerator[bytes]:
         """The events by the planned route."""
         if way.plan.route == "native":
             return self._native_events(exchange, way.plan, start)
@@ -299,7 +299,7 @@ class MessagesAdapter:
         translation = await self._translate(exchange, way)
         return self._translated.stream(way.plan, exchange.request, translation, start.message_id, start)
 
-    def _native_events(self, exchange: Exchange, plan: Plan, start: Start) -> AsyncGenerator[bytes]:
+    def _native_events(self, exchange: Exchange, plan: Plan, start: LateMessageStart) -> AsyncGenerator[bytes]:
         assert plan.endpoint is not None
         return self._native.stream(
             plan.endpoint,
@@ -315,7 +315,7 @@ class MessagesAdapter:
         """`POST /v1/messages/count_tokens`."""
         way, count = await self._count(exchange)
         headers = {**_answer_headers(exchange, way), "x-messages-count-source": count.source}
-        return JSONAnswer({"input_tokens": count.tokens}, headers=headers)
+        return JSONBody({"input_tokens": count.tokens}, headers=headers)
 
     async def _count(self, exchange: Exchange) -> tuple[Way, Count]:
         request = exchange.request
@@ -366,7 +366,7 @@ class MessagesAdapter:
     async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
         """`POST /v1/messages/batches`: the body is read as it comes."""
         kept = _forwarded(headers) | ({_STRICT_HEADER: "true"} if _wants_strict(headers) else {})
-        return JSONAnswer(await self._need_batches().create(body, current_identity(), kept))
+        return JSONBody(await self._need_batches().create(body, current_identity(), kept))
 
     # --- in the same process ---
 

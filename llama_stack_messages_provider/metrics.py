@@ -11,8 +11,8 @@ from llama_stack.telemetry.inference_metrics import (
 )
 from opentelemetry import metrics
 
-from llama_stack_messages_provider.api.models import CreateMessageRequest
-from llama_stack_messages_provider.resolve import Target
+from llama_stack_messages_provider.upstream.target import Target
+from llama_stack_messages_provider.wire.models import CreateMessageRequest
 
 __all__ = ["InferenceMetrics", "count_dropped"]
 

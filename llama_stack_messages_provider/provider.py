@@ -6,17 +6,29 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from llama_stack_api import Api, ExternalApiSpec, InlineProviderSpec, ProviderSpec
 
-from llama_stack_messages_provider.api.spec import messages_provider_spec
-
 if TYPE_CHECKING:
     from llama_stack_messages_provider.config import MessagesConfig
 
-__all__ = ["get_provider_impl", "get_provider_spec", "llama_cpp_provider_spec"]
+__all__ = ["get_provider_impl", "get_provider_spec", "llama_cpp_provider_spec", "messages_provider_spec"]
 
 
 def get_provider_spec() -> list[ProviderSpec]:
     """Every provider in this package; Llama Stack picks by `provider_type`."""
     return [messages_provider_spec(), llama_cpp_provider_spec()]
+
+
+def messages_provider_spec() -> InlineProviderSpec:
+    """`inline::messages`: needs the inference API of the same stack, and searches with its tool runtime if any."""
+    return InlineProviderSpec(
+        # `Api.messages` raises AttributeError even once the API is loaded; `add` returns the member again.
+        api=Api.add("messages"),
+        provider_type="inline::messages",
+        module="llama_stack_messages_provider.provider",
+        config_class="llama_stack_messages_provider.config.MessagesConfig",
+        api_dependencies=[Api.inference],
+        optional_api_dependencies=[Api.tool_runtime],
+        description="The Anthropic Messages API, native where the upstream has it and translated elsewhere.",
+    )
 
 
 def llama_cpp_provider_spec() -> InlineProviderSpec:

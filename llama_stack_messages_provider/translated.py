@@ -6,22 +6,22 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from llama_stack_messages_provider.api.errors import InvalidRequestError, MessagesError, UpstreamError
-from llama_stack_messages_provider.plan import Plan
-from llama_stack_messages_provider.sse import encode_all
-from llama_stack_messages_provider.start import Start
-from llama_stack_messages_provider.translate.errors import understood
-from llama_stack_messages_provider.translate.healing import remedy_for
-from llama_stack_messages_provider.translate.reasons import Stop, added_usage
-from llama_stack_messages_provider.translate.remedies import Anew, Limited, NoImages, Remedy, SystemFirst
-from llama_stack_messages_provider.translate.request import Translation, TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.translate.response import to_message
-from llama_stack_messages_provider.translate.rounds import Rounds
-from llama_stack_messages_provider.translate.signatures import Signer
-from llama_stack_messages_provider.translate.sources import has_pdfs
-from llama_stack_messages_provider.translate.stream import StreamTranslator
+from llama_stack_messages_provider.adaptation.changes import Anew, Limited, NoImages, Remedy, SystemFirst
+from llama_stack_messages_provider.adaptation.refusals import remedy_for
+from llama_stack_messages_provider.adaptation.upstream_errors import understood
+from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
+from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.rewriting.document_refs import has_pdfs
+from llama_stack_messages_provider.rewriting.signatures import Signer
+from llama_stack_messages_provider.routing.plan import Plan
+from llama_stack_messages_provider.server_tools.loop import Rounds
+from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
+from llama_stack_messages_provider.translation.reasons import Stop, added_usage
+from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
+from llama_stack_messages_provider.translation.response import to_message
+from llama_stack_messages_provider.translation.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
-from llama_stack_messages_provider.web_search import WebSearch
+from llama_stack_messages_provider.wire.sse import encode_all
 
 __all__ = ["TranslatedRoute"]
 
@@ -132,7 +132,7 @@ class TranslatedRoute:
         request: Mapping[str, Any],
         translation: Translation,
         message_id: str,
-        start: Start,
+        start: LateMessageStart,
     ) -> AsyncGenerator[bytes]:
         """The events of a streamed message, each piece ending at an event's end.
 
@@ -151,7 +151,7 @@ class TranslatedRoute:
         request: Mapping[str, Any],
         translation: Translation,
         translator: StreamTranslator,
-        start: Start,
+        start: LateMessageStart,
         rounds: Rounds | None = None,
     ) -> AsyncGenerator[bytes]:
         """The events of one completion, and those of the message's end unless other rounds may follow."""
@@ -176,7 +176,12 @@ class TranslatedRoute:
             await chunks.aclose()
 
     async def _events_of_rounds(
-        self, plan: Plan, translation: Translation, translator: StreamTranslator, start: Start, rounds: Rounds
+        self,
+        plan: Plan,
+        translation: Translation,
+        translator: StreamTranslator,
+        start: LateMessageStart,
+        rounds: Rounds,
     ) -> AsyncGenerator[bytes]:
         """The events of a message in which searches are run."""
         current = translation

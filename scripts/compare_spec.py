@@ -21,7 +21,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from llama_stack_messages_provider.api.routes import create_router
+from llama_stack_messages_provider.http.routes import create_router
 
 type Json = dict[str, Any]
 

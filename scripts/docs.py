@@ -14,8 +14,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from llama_stack_messages_provider.api_support import feature_table
 from llama_stack_messages_provider.config import MessagesConfig
-from llama_stack_messages_provider.policy import feature_table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -24,8 +24,8 @@ from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
-from llama_stack_messages_provider.api.base import WireModel, literal_values
-from llama_stack_messages_provider.api.models import CountTokensRequest, CreateMessageRequest
+from llama_stack_messages_provider.wire.base import WireModel, literal_values
+from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
 
 __all__ = [
     "count_requests",

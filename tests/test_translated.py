@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from llama_stack_messages_provider.plan import Plan
-from llama_stack_messages_provider.resolve import Target
-from llama_stack_messages_provider.translate.request import TranslationOptions
-from llama_stack_messages_provider.translate.sources import has_pdfs
+from llama_stack_messages_provider.rewriting.document_refs import has_pdfs
+from llama_stack_messages_provider.routing.plan import Plan
+from llama_stack_messages_provider.routing.probe import Capability
 from llama_stack_messages_provider.translated import TranslatedRoute
-from llama_stack_messages_provider.upstream.probe import Capability
+from llama_stack_messages_provider.translation.request import TranslationOptions
+from llama_stack_messages_provider.upstream.target import Target
 from tests.fidelity.documents import pdf
-from tests.translate.helpers import assistant, text, tool_result, tool_use, user
+from tests.translation.helpers import assistant, text, tool_result, tool_use, user
 
 type Json = dict[str, Any]
 

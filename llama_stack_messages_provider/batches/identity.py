@@ -16,7 +16,7 @@ from llama_stack.core.request_headers import (
     get_authenticated_user,
 )
 
-from llama_stack_messages_provider.api.errors import InvalidRequestError
+from llama_stack_messages_provider.errors import InvalidRequestError
 
 __all__ = [
     "AccessRule",

@@ -12,9 +12,9 @@ from typing import Any
 import ijson  # type: ignore[import-untyped]
 import orjson
 
-from llama_stack_messages_provider.api.errors import InvalidRequestError, RequestTooLargeError
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.store import NewRequest
+from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
 
 __all__ = ["Intake", "read_requests"]
 

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import orjson
 from llama_stack.log import get_logger
 
-from llama_stack_messages_provider.api.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.batches.claims import Lease, Outcome
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.identity import Identity, acting_as
 from llama_stack_messages_provider.batches.lifecycle import RequestState, retry_delay
+from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 
 __all__ = ["Runner", "run_lease"]
 

@@ -9,12 +9,6 @@ from typing import Any
 from llama_stack.core.task import create_detached_background_task
 from llama_stack.log import get_logger
 
-from llama_stack_messages_provider.api.errors import (
-    ApiError,
-    InvalidRequestError,
-    NotFoundError,
-    PermissionDeniedError,
-)
 from llama_stack_messages_provider.batches.claims import Claims
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, engine_of
@@ -34,6 +28,12 @@ from llama_stack_messages_provider.batches.store import BatchStore, NewRequest
 from llama_stack_messages_provider.batches.sweep import Sweep
 from llama_stack_messages_provider.batches.wire import message_batch, message_batch_page, result_line
 from llama_stack_messages_provider.batches.worker import Worker
+from llama_stack_messages_provider.errors import (
+    ApiError,
+    InvalidRequestError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 
 __all__ = ["BatchService"]
 

@@ -17,11 +17,11 @@ import orjson
 from sqlalchemy import ColumnElement, case, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from llama_stack_messages_provider.api.errors import error_body
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState, sources
 from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
+from llama_stack_messages_provider.errors import error_body
 
 __all__ = ["CHUNK", "Sweep"]
 

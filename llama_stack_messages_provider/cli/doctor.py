@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from llama_stack_messages_provider.adapter import MessagesAdapter
-    from llama_stack_messages_provider.plan import Plan
-    from llama_stack_messages_provider.resolve import Target
-    from llama_stack_messages_provider.tokens import TokenCounter
+    from llama_stack_messages_provider.routing.plan import Plan
+    from llama_stack_messages_provider.upstream.target import Target
+    from llama_stack_messages_provider.upstream.token_counts import TokenCounter
 
 __all__ = ["Finding", "add_command"]
 
@@ -116,8 +116,8 @@ def _run_config(config: str) -> Any:
 
 
 async def _findings(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> list[Finding]:
-    from llama_stack_messages_provider.tokens import TokenCounter
     from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+    from llama_stack_messages_provider.upstream.token_counts import TokenCounter
 
     sessions = Sessions()
     counter = TokenCounter(sessions, Limits(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
@@ -132,7 +132,7 @@ async def _targets(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> 
     """Every LLM, and every provider of the kind that serves them that lists none: it may be down."""
     from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
 
-    from llama_stack_messages_provider.resolve import Target
+    from llama_stack_messages_provider.upstream.target import Target
 
     targets = [await adapter.resolver.target_of(model) for model in await adapter.resolver.all_llms()]
     known = {target.provider_id for target in targets}
@@ -142,8 +142,8 @@ async def _targets(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> 
 
 
 async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: "Target") -> Finding:
-    from llama_stack_messages_provider.api.errors import InvalidRequestError, MessagesError
-    from llama_stack_messages_provider.translate.gaps import GAPS, REPAIRED
+    from llama_stack_messages_provider.engines.features import GAPS, REPAIRED
+    from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 
     try:
         plan = await adapter.planner.plan_for(target, {})
@@ -169,7 +169,7 @@ async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: 
 
 
 async def _searcher(adapter: "MessagesAdapter", plan: "Plan") -> Literal["upstream", "stack"] | None:
-    from llama_stack_messages_provider.translate.gaps import GAPS
+    from llama_stack_messages_provider.engines.features import GAPS
 
     search = await adapter.planner.plan_for(plan.target, {"tools": [{"type": "web_search_20250305"}]})
     if search.searches and search.route == "translation":

@@ -17,15 +17,13 @@ from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 from pydantic import BaseModel, ValidationError
 
-from llama_stack_messages_provider.api.errors import (
+from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, not_understood
+from llama_stack_messages_provider.errors import (
     InvalidRequestError,
     MessagesError,
     UpstreamError,
     UpstreamTimeoutError,
 )
-from llama_stack_messages_provider.resolve import Target
-from llama_stack_messages_provider.sse import ServerSentEvent, SSEDecoder
-from llama_stack_messages_provider.translate.errors import from_event, from_status, not_understood
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, wire_is_faithful
 from llama_stack_messages_provider.upstream.sessions import (
     Answer,
@@ -39,6 +37,8 @@ from llama_stack_messages_provider.upstream.sessions import (
     refusal,
     stopped,
 )
+from llama_stack_messages_provider.upstream.target import Target
+from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["ChatCompletions", "ChunkStream"]
 

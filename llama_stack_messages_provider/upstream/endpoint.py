@@ -8,7 +8,7 @@ from llama_stack.providers.utils.inference.http_client import _build_ssl_context
 from llama_stack.providers.utils.inference.model_registry import NetworkConfig, TimeoutConfig
 from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
 
-from llama_stack_messages_provider.api.errors import UpstreamError
+from llama_stack_messages_provider.errors import UpstreamError
 
 __all__ = ["Endpoint", "Endpoints", "wire_is_faithful"]
 

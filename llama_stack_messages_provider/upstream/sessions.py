@@ -15,8 +15,8 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
-from llama_stack_messages_provider.api.errors import MessagesError, UpstreamError, UpstreamTimeoutError
-from llama_stack_messages_provider.translate.errors import from_status
+from llama_stack_messages_provider.adaptation.upstream_errors import from_status
+from llama_stack_messages_provider.errors import MessagesError, UpstreamError, UpstreamTimeoutError
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
 __all__ = [

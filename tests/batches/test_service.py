@@ -13,17 +13,17 @@ from llama_stack.core.datatypes import User
 from llama_stack.core.request_headers import RequestProviderDataContext, get_authenticated_user
 from sqlalchemy import func, select
 
-from llama_stack_messages_provider.api.errors import (
+from llama_stack_messages_provider.batches import Identity
+from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
+from llama_stack_messages_provider.batches.identity import Action
+from llama_stack_messages_provider.batches.tables import batches, requests, results
+from llama_stack_messages_provider.errors import (
     InvalidRequestError,
     MessagesError,
     NotFoundError,
     PermissionDeniedError,
     RequestTooLargeError,
 )
-from llama_stack_messages_provider.batches import Identity
-from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
-from llama_stack_messages_provider.batches.identity import Action
-from llama_stack_messages_provider.batches.tables import batches, requests, results
 from tests.batches.helpers import Json, Make, body_of, create, ended, in_pieces, message, params, read
 
 ALICE, BOB = Identity("alice", {"teams": ["red"]}), Identity("bob", {"teams": ["red"]})

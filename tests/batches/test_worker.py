@@ -9,7 +9,13 @@ from email.utils import format_datetime
 import pytest
 from sqlalchemy import text, update
 
-from llama_stack_messages_provider.api.errors import (
+from llama_stack_messages_provider.batches import BatchesConfig, Identity
+from llama_stack_messages_provider.batches.claims import Lease
+from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
+from llama_stack_messages_provider.batches.lifecycle import RequestState
+from llama_stack_messages_provider.batches.runner import judge
+from llama_stack_messages_provider.batches.tables import workers
+from llama_stack_messages_provider.errors import (
     ApiError,
     InvalidRequestError,
     MessagesError,
@@ -19,12 +25,6 @@ from llama_stack_messages_provider.api.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
-from llama_stack_messages_provider.batches import BatchesConfig, Identity
-from llama_stack_messages_provider.batches.claims import Lease
-from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
-from llama_stack_messages_provider.batches.lifecycle import RequestState
-from llama_stack_messages_provider.batches.runner import judge
-from llama_stack_messages_provider.batches.tables import workers
 from tests.batches.helpers import Json, Make, create, ended, message, read
 
 

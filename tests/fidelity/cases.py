@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_stack_messages_provider.policy import Kind
+from llama_stack_messages_provider.api_support import Kind
 from tests.support.upstream import (
     RecordedRequest,
     Reply,

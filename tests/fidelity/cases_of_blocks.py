@@ -166,10 +166,10 @@ BLOCKS = [
         result(
             {
                 "type": "browser_state",
-                "tabs": [{"tab_id": "t1", "title": "Start", "url": "https://o.test", "active": True}],
+                "tabs": [{"tab_id": "t1", "title": "LateMessageStart", "url": "https://o.test", "active": True}],
             }
         ),
-        {"messages": [ANY, ANY, {"role": "tool", "content": Has("t1", "Start", "https://o.test")}]},
+        {"messages": [ANY, ANY, {"role": "tool", "content": Has("t1", "LateMessageStart", "https://o.test")}]},
     ),
     Case(
         "block",

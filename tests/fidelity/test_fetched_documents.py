@@ -9,8 +9,14 @@ from typing import Any
 import anthropic
 import pytest
 
-from llama_stack_messages_provider.api.errors import InvalidRequestError
-from llama_stack_messages_provider.documents import DocumentFetcher, FetchLimits, addresses_of, allowing, is_public
+from llama_stack_messages_provider.documents.fetch import (
+    DocumentFetcher,
+    FetchLimits,
+    addresses_of,
+    allowing,
+    is_public,
+)
+from llama_stack_messages_provider.errors import InvalidRequestError
 from tests.conftest import Fleet
 from tests.fidelity.documents import pdf
 from tests.fidelity.matching import Has, differences

@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from llama_stack_messages_provider.policy import POLICIES
+from llama_stack_messages_provider.api_support import POLICIES
 from tests.conftest import ROOT, Fleet
 from tests.fidelity.cases import HELLO, Case, Json
 from tests.fidelity.cases_of_answers import ANSWER_CASES

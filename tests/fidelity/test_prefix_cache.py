@@ -8,10 +8,10 @@ import anthropic
 import orjson
 import pytest
 
-from llama_stack_messages_provider.api.models import CreateMessageRequest
-from llama_stack_messages_provider.translate.dialects import DIALECTS
-from llama_stack_messages_provider.translate.native import native_body
-from llama_stack_messages_provider.translate.request import TranslationOptions, to_chat_completion
+from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.native.request import native_body
+from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
+from llama_stack_messages_provider.wire.models import CreateMessageRequest
 from tests.fidelity.cases import Json
 from tests.fidelity.claude_code import SHAPES
 from tests.support.wire import text_block

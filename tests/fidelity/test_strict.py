@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 import pytest
 
-from llama_stack_messages_provider.policy import POLICIES, Kind
+from llama_stack_messages_provider.api_support import POLICIES, Kind
 from tests.conftest import Fleet
 from tests.fidelity.cases import CALL, HELLO, LOOK, Json
 from tests.support.personalities import anthropic
 from tests.support.stack import Stack, openai_provider
 from tests.support.upstream import ScriptedUpstream
-from tests.test_policy import BLOCK_FIELDS, BLOCKS, PARAMETERS, SETTINGS, TOOLS
-from tests.test_policy import HELLO as MINIMAL
+from tests.test_api_support import BLOCK_FIELDS, BLOCKS, PARAMETERS, SETTINGS, TOOLS
+from tests.test_api_support import HELLO as MINIMAL
 
 STRICT = {"x-messages-strict": "true"}
 EXAMPLES: Mapping[Kind, Mapping[str, Json]] = {

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from llama_stack_messages_provider.translate.gaps import GAPS
-from llama_stack_messages_provider.translate.web_search import Hit, result_block
+from llama_stack_messages_provider.engines.features import GAPS
+from llama_stack_messages_provider.server_tools.web_search import Hit, result_block
 from tests.conftest import Fleet
 from tests.live.raw import Answer, post
 from tests.support import personalities

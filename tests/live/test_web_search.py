@@ -10,7 +10,7 @@ import anthropic
 import httpx
 import pytest
 
-from llama_stack_messages_provider.translate.web_search import Hit, result_block
+from llama_stack_messages_provider.server_tools.web_search import Hit, result_block
 from tests.fidelity.claude_code import SEARCHES, headers
 from tests.live.raw import RawClient, complaints, post
 from tests.support import personalities, sse

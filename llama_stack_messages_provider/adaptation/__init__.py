@@ -1,0 +1,1 @@
+"""What an upstream refused, and what is changed."""

@@ -1,0 +1,1 @@
+"""Documents given by URL, and PDFs."""

@@ -1,0 +1,214 @@
+"""Documents given by URL, fetched before their request is translated; only where `translation.fetch_urls` is on.
+
+A server that fetches what strangers name can be sent to where only it can reach. So a name is resolved first, each of
+its addresses must belong to the public internet or to a network that is configured, and the connection goes to those
+very addresses: a second look-up might say something else. Redirects are followed one by one under the same rules, and
+no proxy is asked.
+
+Source: https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forgery_Prevention_Cheat_Sheet.html
+"""
+
+import asyncio
+import base64
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.rewriting.document_refs import document_urls, with_documents
+
+__all__ = ["DocumentFetcher", "FetchLimits", "addresses_of", "allowing", "is_public"]
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+Allowed = Callable[[str], bool]
+Network = IPv4Network | IPv6Network
+
+_MOST_REDIRECTS = 3
+_MOST_DOCUMENTS = 20
+_AT_ONCE = 4
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PDF = "application/pdf"
+_PDF_HEAD = b"%PDF-"
+_TEXTS = ("text/", "application/json", "application/xml", "application/yaml")
+# What comes packed may have any size once it is unpacked: it is asked for plain.
+_HEADERS = {"accept": f"{_PDF}, text/*;q=0.9", "accept-encoding": "identity"}
+
+# Global to Python and yet not the internet: IPv4 in IPv6's clothes, protocol assignments, a cloud's own services.
+_NOT_PUBLIC = tuple(map(ip_network, ("::/96", "64:ff9b::/96", "2002::/16", "192.0.0.0/24", "168.63.129.16/32")))
+
+
+@dataclass(frozen=True, slots=True)
+class FetchLimits:
+    """What a document may cost.
+
+    Args:
+        seconds: Until its last byte, redirects included.
+        size: Its bytes.
+    """
+
+    seconds: float
+    size: int
+
+
+class DocumentFetcher:
+    """Fetches the documents of requests.
+
+    Args:
+        limits: What a document may cost.
+        resolve: Gives the addresses of a host and port.
+        allowed: Whether an address may be connected to.
+    """
+
+    def __init__(self, limits: FetchLimits, resolve: Resolve | None = None, allowed: Allowed | None = None) -> None:
+        self._limits = limits
+        self._resolve = resolve or addresses_of
+        self._allowed = allowed or is_public
+
+    async def fetched(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A validated request with all its documents in it.
+
+        Raises:
+            InvalidRequestError: One of them cannot be had, with its path and the reason.
+        """
+        urls = document_urls(request)
+        if not urls:
+            return request
+        if len(urls) > _MOST_DOCUMENTS:
+            raise InvalidRequestError(f"messages: at most {_MOST_DOCUMENTS} documents are fetched for one request")
+        turn = asyncio.Semaphore(_AT_ONCE)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {url: group.create_task(self._source(url, path, turn)) for url, path in urls.items()}
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return with_documents(request, {url: task.result() for url, task in tasks.items()})
+
+    async def _source(self, url: str, path: str, turn: asyncio.Semaphore) -> dict[str, Any]:
+        async with turn:
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    return await self._fetch(URL(url))
+            except TimeoutError:
+                reason = f"it took longer than {self._limits.seconds:g} s"
+            except (aiohttp.ClientError, OSError):
+                reason = "its server could not be reached"
+            except ValueError as exc:
+                reason = str(exc)
+        raise InvalidRequestError(f"{path}: the document could not be fetched: {reason}")
+
+    async def _fetch(self, url: URL) -> dict[str, Any]:
+        for _ in range(_MOST_REDIRECTS + 1):
+            resolver = _Pinned(await self._addresses(url))
+            connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
+            async with (
+                aiohttp.ClientSession(
+                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+                ) as session,
+                session.get(url, headers=_HEADERS, allow_redirects=False) as response,
+            ):
+                if response.status not in _REDIRECTS or "location" not in response.headers:
+                    return await self._read(response)
+                url = url.join(URL(response.headers["location"]))
+        raise ValueError(f"it was redirected more than {_MOST_REDIRECTS} times")
+
+    async def _addresses(self, url: URL) -> Sequence[str]:
+        """Where a URL may be fetched from.
+
+        Raises:
+            ValueError: Nowhere.
+        """
+        if url.scheme not in {"http", "https"} or not url.host or url.port is None:
+            raise ValueError("only http and https URLs are fetched")
+        addresses = await self._resolve(url.host, url.port)
+        # One that is not allowed tells what kind of name it is.
+        if not addresses or not all(map(self._allowed, addresses)):
+            raise ValueError("its address is not one that documents are fetched from")
+        return addresses
+
+    async def _read(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        if response.status != 200:
+            raise ValueError(f"the server answered with status {response.status}")
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise ValueError("the server sends it compressed")
+        body = bytearray()
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) > self._limits.size:
+                raise ValueError(f"it is larger than {self._limits.size} bytes")
+        return _source_of(bytes(body), response.content_type, response.charset)
+
+
+class _Pinned(AbstractResolver):
+    """Knows the addresses that were looked at, and asks nobody."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [
+            {
+                "hostname": host,
+                "host": address,
+                "port": port,
+                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
+                "proto": 0,
+                "flags": socket.AI_NUMERICHOST,
+            }
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        return None
+
+
+async def addresses_of(host: str, port: int) -> Sequence[str]:
+    """The addresses that the system's resolver gives for a host."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet: not private, loopback, link-local, or a cloud's metadata."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        if ip.is_site_local:
+            return False
+    return ip.is_global and not ip.is_multicast and not any(ip in network for network in _NOT_PUBLIC)
+
+
+def allowing(networks: Sequence[Network]) -> Allowed:
+    """Whether an address may be connected to: one of the public internet, or of these networks."""
+
+    def allowed(address: str) -> bool:
+        ip = ip_address(address)
+        plain = ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+        return is_public(address) or any(plain in network for network in networks)
+
+    return allowed
+
+
+def _source_of(body: bytes, content_type: str, charset: str | None) -> dict[str, Any]:
+    """The source that a document's bytes make.
+
+    Raises:
+        ValueError: It is neither a PDF nor text.
+    """
+    if content_type == _PDF or body.startswith(_PDF_HEAD):
+        return {"type": "base64", "media_type": _PDF, "data": base64.b64encode(body).decode()}
+    if not content_type.startswith(_TEXTS):
+        raise ValueError(f"it is neither a PDF nor text, but {content_type}")
+    try:
+        text = body.decode(charset or "utf-8", errors="replace")
+    except LookupError:
+        text = body.decode(errors="replace")
+    return {"type": "text", "media_type": "text/plain", "data": text}

@@ -1,0 +1,1 @@
+"""The routes, the middleware around the host's, and the streaming of answers."""

@@ -1,0 +1,270 @@
+"""The routes. Each is declared with its types, for the OpenAPI schema and the in-process client, and answered from the
+raw request: bodies are parsed here, so that every error has Anthropic's shape and a native body stays bytes.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from traceback import format_exception
+from typing import TYPE_CHECKING, Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.routing import APIRoute
+from llama_stack.log import get_logger
+from starlette.requests import ClientDisconnect
+
+from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.openapi import Cursor, documented
+from llama_stack_messages_provider.http.request_ids import new_request_id
+from llama_stack_messages_provider.http.streaming import EventStream, JSONBody, while_connected
+from llama_stack_messages_provider.wire.models import (
+    CountTokensRequest,
+    CreateBatchRequest,
+    CreateMessageRequest,
+    DeletedMessageBatch,
+    Message,
+    MessageBatch,
+    MessageBatchIndividualResponse,
+    MessageBatchPage,
+    MessageTokensCount,
+)
+
+if TYPE_CHECKING:
+    from llama_stack_messages_provider.api import Messages
+
+__all__ = ["create_router"]
+
+logger = get_logger(name=__name__, category="providers")
+
+Handler = Callable[[Request, str], Awaitable[Response]]
+
+# Anthropic's SDKs append `/v1/messages` to their base URL, which may end in `/v1` already.
+_PREFIXES = ("/v1", "/v1/v1")
+_CLIENT_CLOSED_REQUEST = 499
+
+
+def create_router(impl: "Messages") -> APIRouter:
+    """The routes of the Messages API.
+
+    Args:
+        impl: What answers them.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # The host tries its hundred routes in their order, a twentieth of a request for whoever comes last.
+        app.router.routes.sort(key=lambda route: getattr(route, "original_router", None) is not router)
+        await impl.start(app)
+        try:
+            yield
+        finally:
+            await impl.stop()
+
+    router = APIRouter(lifespan=lifespan)
+    for prefix in _PREFIXES:
+        _add_messages(router, impl, prefix, published=prefix == _PREFIXES[0])
+        _add_batches(router, impl, prefix, published=prefix == _PREFIXES[0])
+    return router
+
+
+def _add_messages(router: APIRouter, impl: "Messages", prefix: str, *, published: bool) -> None:
+    async def create_message(params: Annotated[CreateMessageRequest, Body(...)]) -> Any:
+        """Create a message. The answer is a message, or server-sent events if `stream` is true."""
+        return _plain(await impl.create_message(params))
+
+    async def count_message_tokens(params: Annotated[CountTokensRequest, Body(...)]) -> Any:
+        """Count the input tokens of a message without creating it."""
+        return _plain(await impl.count_message_tokens(params))
+
+    async def serve_message(request: Request, request_id: str) -> Response:
+        exchange = await _exchange(request, request_id)
+        return await while_connected(request.receive, impl.serve_message(exchange))
+
+    async def serve_count(request: Request, request_id: str) -> Response:
+        exchange = await _exchange(request, request_id)
+        return await while_connected(request.receive, impl.serve_count(exchange))
+
+    add = _Adder(router, prefix, published)
+    add("POST", "/messages", create_message, serve_message, Message)
+    add("POST", "/messages/count_tokens", count_message_tokens, serve_count, MessageTokensCount)
+
+
+def _add_batches(router: APIRouter, impl: "Messages", prefix: str, *, published: bool) -> None:
+    async def create_message_batch(params: Annotated[CreateBatchRequest, Body(...)]) -> Any:
+        """Create a batch of messages, which runs in the background."""
+        return _plain(await impl.create_message_batch(params))
+
+    async def retrieve_message_batch(message_batch_id: str) -> Any:
+        """The state of a batch."""
+        return _plain(await impl.retrieve_message_batch(message_batch_id))
+
+    async def list_message_batches(
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+        after_id: Cursor = None,
+        before_id: Cursor = None,
+    ) -> Any:
+        """List batches, newest first."""
+        return _plain(await impl.list_message_batches(limit=limit, after_id=after_id, before_id=before_id))
+
+    async def cancel_message_batch(message_batch_id: str) -> Any:
+        """Cancel a batch."""
+        return _plain(await impl.cancel_message_batch(message_batch_id))
+
+    async def delete_message_batch(message_batch_id: str) -> Any:
+        """Delete a batch that has ended."""
+        return _plain(await impl.delete_message_batch(message_batch_id))
+
+    async def message_batch_results(message_batch_id: str) -> Any:
+        """The results of a batch that has ended, as JSON lines."""
+        # The in-process client reads a body that is there.
+        response = await impl.message_batch_results(message_batch_id)
+        if not isinstance(response, StreamingResponse):
+            return response
+        lines = [line if isinstance(line, bytes) else str(line).encode() async for line in response.body_iterator]
+        return Response(b"".join(lines), media_type=response.media_type)
+
+    async def serve_create(request: Request, request_id: str) -> Response:
+        return await impl.serve_batch(request.stream(), request.headers)
+
+    add, one = _Adder(router, prefix, published), "/messages/batches/{message_batch_id}"
+    add("POST", "/messages/batches", create_message_batch, serve_create, MessageBatch)
+    add("GET", "/messages/batches", list_message_batches, _listed(impl), MessageBatchPage)
+    add("GET", one, retrieve_message_batch, _with_progress(impl), MessageBatch)
+    add("POST", f"{one}/cancel", cancel_message_batch, _of_one(impl.cancel_message_batch), MessageBatch)
+    add("DELETE", one, delete_message_batch, _of_one(impl.delete_message_batch), DeletedMessageBatch)
+    results = _of_one(impl.message_batch_results)
+    add("GET", f"{one}/results", message_batch_results, results, MessageBatchIndividualResponse, lines=True)
+
+
+def _of_one(call: Callable[[str], Awaitable[Any]]) -> Handler:
+    async def serve(request: Request, request_id: str) -> Response:
+        return _answered(await call(request.path_params["message_batch_id"]))
+
+    return serve
+
+
+def _with_progress(impl: "Messages") -> Handler:
+    async def serve(request: Request, request_id: str) -> Response:
+        batch_id = request.path_params["message_batch_id"]
+        response = _answered(await impl.retrieve_message_batch(batch_id))
+        done, total = await impl.message_batch_progress(batch_id)
+        response.headers["x-messages-batch-progress"] = f"{done}/{total}"
+        return response
+
+    return serve
+
+
+def _listed(impl: "Messages") -> Handler:
+    async def serve(request: Request, request_id: str) -> Response:
+        query = request.query_params
+        try:
+            limit = int(query.get("limit", "20"))
+        except ValueError:
+            raise InvalidRequestError("limit: Input should be a valid integer") from None
+        page = await impl.list_message_batches(limit, query.get("after_id"), query.get("before_id"))
+        return _answered(page)
+
+    return serve
+
+
+def _answered(result: Any) -> Response:
+    return result if isinstance(result, Response) else JSONBody(result.wire())
+
+
+def _plain(result: Any) -> Any:
+    """What the in-process client takes: it would write out every field of a model, absent ones too."""
+    return result if isinstance(result, Response) else result.wire()
+
+
+class _Adder:
+    """Adds routes under a prefix; what is declared and what answers are two functions."""
+
+    def __init__(self, router: APIRouter, prefix: str, published: bool) -> None:
+        self._router = router
+        self._prefix = prefix
+        self._published = published
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        declared: Callable[..., Any],
+        handler: Handler,
+        answer: type,
+        *,
+        lines: bool = False,
+    ) -> None:
+        declared.__annotations__["return"] = Any
+        declared._handler = handler  # type: ignore[attr-defined]
+        self._router.add_api_route(
+            self._prefix + path,
+            declared,
+            methods=[method],
+            response_model=None,
+            include_in_schema=self._published,
+            route_class_override=_MessagesRoute,
+            **documented(answer, lines=lines),
+        )
+
+
+class _MessagesRoute(APIRoute):
+    """Answers with the endpoint's own handler, and with Anthropic's errors."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler: Handler = self.endpoint._handler  # type: ignore[attr-defined]
+
+        async def handle(request: Request) -> Response:
+            request_id = _request_id(request)
+
+            def refused(exc: Exception) -> Response:
+                error = _error_of(exc, request_id, request.url.path)
+                return JSONBody(error.body(request_id), error.status, {**error.headers, "request-id": request_id})
+
+            try:
+                response = await handler(request, request_id)
+            except ClientDisconnect:
+                response = Response(status_code=_CLIENT_CLOSED_REQUEST)
+            except Exception as exc:
+                response = refused(exc)
+            if isinstance(response, EventStream):
+                response.refused = refused
+            else:
+                response.headers["request-id"] = request_id
+            return response
+
+        return handle
+
+
+def _error_of(exc: Exception, request_id: str, path: str) -> MessagesError:
+    if isinstance(exc, MessagesError):
+        if exc.status >= 500:
+            logger.warning("Messages request failed", request_id=request_id, path=path, error=exc.message)
+        return exc
+    # orjson reads 1024 levels and writes 254; Python's own stack ends between the two.
+    if isinstance(exc, RecursionError) or str(exc) == "Recursion limit reached":
+        return InvalidRequestError("The request body is nested too deeply")
+    # The host's JSON log leaves a traceback out unless it is text.
+    logger.error("Messages request failed", request_id=request_id, path=path, trace="".join(format_exception(exc)))
+    return ApiError()
+
+
+def _request_id(request: Request) -> str:
+    state = request.scope.get("state") or {}
+    return state.get("request_id") or new_request_id()
+
+
+async def _exchange(request: Request, request_id: str) -> Exchange:
+    body = await request.body()
+    return Exchange(request_id, body, _json_object(body), request.headers)
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidRequestError(f"The request body is not valid JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError("The request body is not a JSON object")
+    return value

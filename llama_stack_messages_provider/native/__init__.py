@@ -1,0 +1,1 @@
+"""Requests, relay and repair of the native route: pure."""

@@ -1,0 +1,1 @@
+"""Passes from a Messages request to a plainer one: pure."""

@@ -1,0 +1,1 @@
+"""Which model, what its upstream can do, and by which route."""

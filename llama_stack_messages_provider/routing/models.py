@@ -1,0 +1,134 @@
+"""A client's model name to a model of this stack.
+
+Exact identifier, then configured alias, then the one registered LLM whose `provider_resource_id` it is, then the
+host's `provider_id/model` form with its access check. Nobody learns of a model that they may not use.
+"""
+
+import difflib
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from llama_stack.core.access_control.access_control import is_action_allowed
+from llama_stack.core.access_control.datatypes import Action
+from llama_stack.core.datatypes import ModelWithOwner
+from llama_stack.core.request_headers import get_authenticated_user
+from llama_stack_api import ModelType
+
+from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
+from llama_stack_messages_provider.upstream.target import Target
+
+__all__ = ["ModelResolver"]
+
+_MATCHES = 3
+# Characters of a client's name that are told and compared: the time that comparing takes grows with its square.
+_SHOWN = 200
+# Access decisions remembered, each of one model and one user.
+_DECISIONS = 4096
+
+
+class ModelResolver:
+    """Resolves names against the stack's routing table, with the access of the current user.
+
+    Args:
+        routing_table: The models' routing table.
+        aliases: Glob patterns and the names they stand for, first match wins.
+    """
+
+    def __init__(self, routing_table: Any, aliases: Mapping[str, str]) -> None:
+        self._table = routing_table
+        self._aliases = aliases
+        self._decisions: dict[tuple[str, str | None], tuple[Any, bool]] = {}
+
+    async def resolve(self, name: str) -> Target:
+        """The target for a name.
+
+        Raises:
+            NotFoundError: There is no such model for this user; close matches are named.
+            InvalidRequestError: The name is not that of an LLM, or stands for several.
+        """
+        if target := await self._registered(name):
+            return target
+        alias = next((to for pattern, to in self._aliases.items() if fnmatchcase(name, pattern)), None)
+        wanted = alias or name
+        if target := (await self._registered(wanted) if alias else None):
+            return target
+        if target := await self._bare(wanted) or await self._fallback(wanted):
+            return target
+        raise NotFoundError(f"model: {await self._not_found(name, alias)}")
+
+    async def all_llms(self) -> list[Any]:
+        """The registered LLMs that the current user may use."""
+        models = (await self._table.list_models()).data
+        return [m for m in models if m.model_type == ModelType.llm and self._readable(m)]
+
+    async def target_of(self, model: Any) -> Target:
+        """The target of a registered model."""
+        return self._target(model, self._table.impls_by_provider_id[model.provider_id])
+
+    async def _registered(self, identifier: str) -> Target | None:
+        registry = self._table.dist_registry
+        model = registry.get_cached("model", identifier) or await registry.get("model", identifier)
+        if (
+            model is None
+            or model.provider_id not in self._table.impls_by_provider_id
+            or not self._known_readable(model)
+        ):
+            return None
+        if model.model_type != ModelType.llm:
+            raise InvalidRequestError(f"model: {identifier} is a model for {model.model_type.value}, not an LLM")
+        return await self.target_of(model)
+
+    async def _bare(self, name: str) -> Target | None:
+        models = [m for m in await self.all_llms() if m.provider_resource_id == name]
+        if len(models) > 1:
+            names = ", ".join(sorted(m.identifier for m in models))
+            raise InvalidRequestError(f"model: {name} stands for several models, name one of them: {names}")
+        return await self.target_of(models[0]) if models else None
+
+    async def _fallback(self, name: str) -> Target | None:
+        provider_id, _, upstream_model = name.partition("/")
+        provider = self._table.impls_by_provider_id.get(provider_id)
+        if provider is None or not upstream_model:
+            return None
+        if await self._table.dist_registry.get("model", name):
+            return None  # registered, and not for this user: the host's check below would find nobody who owns it
+        model = ModelWithOwner(
+            identifier=name,
+            provider_id=provider_id,
+            provider_resource_id=upstream_model,
+            model_type=ModelType.llm,
+            metadata={},
+        )
+        return self._target(model, provider) if self._readable(model) else None
+
+    def _readable(self, model: Any) -> bool:
+        if not isinstance(model, ModelWithOwner):  # listed with the user's own credentials, checked there
+            return True
+        return is_action_allowed(self._table.policy, Action.READ, model, get_authenticated_user())  # type: ignore[arg-type]
+
+    def _known_readable(self, model: Any) -> bool:
+        """As `_readable`, of a registered model, from memory where it was asked before."""
+        user = get_authenticated_user()
+        # The host makes several debug lines of each check, written or not: a twentieth of a request. Its policy stays
+        # as it is while it runs, and a model that is registered anew is another object.
+        key = (model.identifier, user.model_dump_json() if user else None)
+        known = self._decisions.get(key)
+        if known is None or known[0] is not model:
+            if len(self._decisions) >= _DECISIONS:
+                self._decisions.clear()
+            known = self._decisions[key] = (model, self._readable(model))
+        return known[1]
+
+    def _target(self, model: Any, provider: Any) -> Target:
+        return Target(model.identifier, model.provider_id, provider, model.provider_resource_id, model.metadata or {})
+
+    async def _not_found(self, name: str, alias: str | None) -> str:
+        text = f"there is no model {name[:_SHOWN]}" + (f" (an alias of {alias})" if alias else "")
+        if len(name) > _SHOWN:
+            return text
+        models = await self.all_llms()
+        known = {m.identifier: m.identifier for m in models} | {m.provider_resource_id: m.identifier for m in models}
+        close = difflib.get_close_matches(alias or name, known, n=_MATCHES, cutoff=0.5)
+        names = list(dict.fromkeys(known[match] for match in close))
+        return f"{text}; did you mean {' or '.join(names)}?" if names else text

@@ -1,0 +1,128 @@
+"""How a request goes: which model, by which route, and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.engines.chat import Dialect, dialect_of
+from llama_stack_messages_provider.engines.features import features_of, gaps_of
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.routing.models import ModelResolver
+from llama_stack_messages_provider.routing.probe import Capability, Prober
+from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
+from llama_stack_messages_provider.server_tools.web_search import wants_search
+from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
+from llama_stack_messages_provider.upstream.target import Target
+
+__all__ = ["Plan", "Planner"]
+
+_SEARCHED = {"web_search": "run by the stack's tool runtime"}
+_UNREACHABLE = Capability("no", False, "unknown", "the provider has no upstream that can be reached directly")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The way of one request.
+
+    Args:
+        target: The model.
+        route: `native` or `translation`.
+        reason: Why this route, for people.
+        endpoint: The upstream, where it can be reached directly.
+        capability: What it can do.
+        gaps: What the request needs and the native endpoint lacks.
+        files: Whether its upstream is configured to take `file` parts.
+        searches: Whether its web searches are run here, if it is translated.
+    """
+
+    target: Target
+    route: Literal["native", "translation"]
+    reason: str
+    endpoint: Endpoint | None
+    capability: Capability
+    gaps: Mapping[str, str]
+    files: bool = False
+    searches: bool = False
+
+    @property
+    def dialect(self) -> Dialect:
+        """How chat completions are worded for this upstream."""
+        base = self.endpoint.api_base if self.endpoint else None
+        dialect = dialect_of(self.capability.engine, self.target.provider_type, base)
+        return replace(dialect, files=True) if self.files else dialect
+
+
+class Planner:
+    """Makes plans.
+
+    Args:
+        config: Modes and aliases.
+        resolver: Finds models.
+        prober: Knows upstreams.
+        search: Knows whether the stack can search the web.
+    """
+
+    def __init__(self, config: MessagesConfig, resolver: ModelResolver, prober: Prober, search: WebSearch) -> None:
+        self._config = config
+        self._resolver = resolver
+        self._prober = prober
+        self._search = search
+        self._endpoints = Endpoints()
+
+    async def plan(self, request: Mapping[str, Any]) -> Plan:
+        """The plan for a request.
+
+        Raises:
+            NotFoundError: There is no such model.
+            InvalidRequestError: The configuration wants the native route, and there is none.
+        """
+        return await self.plan_for(await self._resolver.resolve(request["model"]), request)
+
+    async def plan_for(self, target: Target, request: Mapping[str, Any]) -> Plan:
+        """The plan for a request to a target."""
+        endpoint = self._endpoints.of(target.provider)
+        capability = await self._capability(target, endpoint)
+        mode = self._mode(target)
+        searches = self._search.exists and wants_search(request) and await self._search.available()
+        gaps: dict[str, str] = {}
+        if capability.native and mode == "auto":
+            gaps = gaps_of(capability.engine, features_of(request))
+            if searches and capability.engine != "anthropic":  # whose own servers search
+                gaps |= _SEARCHED
+        route, reason = _decide(mode, capability, gaps)
+        files = target.provider_id in self._config.translation.file_parts
+        return Plan(target, route, reason, endpoint, capability, gaps, files, searches)
+
+    def may_translate(self, target: Target) -> bool:
+        """Whether the configuration leaves the translated route open."""
+        return self._mode(target) != "native"
+
+    def forget(self, plan: Plan, reason: str) -> None:
+        """The native endpoint turned out to be missing."""
+        if plan.endpoint is not None:
+            self._prober.forget(plan.target.provider_id, plan.endpoint, plan.target.upstream_model, reason)
+
+    def _mode(self, target: Target) -> str:
+        return self._config.routes.get(target.provider_id, self._config.route)
+
+    async def _capability(self, target: Target, endpoint: Endpoint | None) -> Capability:
+        if endpoint is None:
+            return _UNREACHABLE
+        return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
+
+
+def _decide(mode: str, capability: Capability, gaps: Mapping[str, str]) -> tuple[Literal["native", "translation"], str]:
+    if mode == "translation":
+        return "translation", "configured"
+    if mode == "native":
+        if capability.messages == "no":
+            raise InvalidRequestError(
+                f"model: its provider is configured for the native route, but {capability.reason}"
+            )
+        return "native", "configured"
+    if not capability.native:
+        return "translation", capability.reason
+    if gaps:
+        return "translation", "; ".join(f"{name} is {what}" for name, what in gaps.items())
+    return "native", capability.reason

@@ -1,0 +1,1 @@
+"""The tools that the server runs, and the loop that runs them."""

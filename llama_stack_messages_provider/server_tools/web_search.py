@@ -1,0 +1,321 @@
+"""Anthropic's web search for models that know nothing of it: a function that is offered, and what it found.
+
+A search stands in a message as a `server_tool_use` block and a `web_search_tool_result` block. A later turn brings
+both back, so that what was found travels in the result's `encrypted_content`, as it does with Anthropic.
+
+Source: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool
+"""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import unescape
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.rewriting.documents import encodable
+from llama_stack_messages_provider.rewriting.encrypted_content import sealed
+from llama_stack_messages_provider.wire.base import describe
+from llama_stack_messages_provider.wire.tools import WebSearchTool20260318
+
+__all__ = [
+    "Domain",
+    "Hit",
+    "SearchTool",
+    "error_block",
+    "failure_of",
+    "hits_of",
+    "is_search_tool",
+    "result_block",
+    "wants_search",
+]
+
+_KIND = "web_search_"
+_MOST_SITES = 8
+# Bounds on what a client may have compared with each page: names have 253 characters at the most.
+_MOST_DOMAINS, _MOST_DOMAIN = 500, 500
+_MOST_QUERY = 1000
+_DOMAIN = re.compile(
+    r"(?:https?://)?(?P<host>(?:[^\s/*?#\[\]@:.]{1,63}\.)*[^\s/*?#\[\]@:.]{1,63})\.?(?::\d+)?(?P<path>/[^\s?#]*)?"
+)
+_URL = re.compile(r"https?://[^\s<>\"')\]]+")
+_EMPHASIS = re.compile(r"</?(?:b|strong|em|i)>")
+# What search services call the same thing, best first.
+_URLS = ("url", "link", "href")
+_TITLES = ("title", "name", "question")
+_TEXTS = ("content", "raw_content", "text", "snippet", "description", "long_desc", "answer")
+_AGES = ("page_age", "age", "published_date", "date")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A page that was found. `text` is what the search service tells of it."""
+
+    url: str
+    title: str
+    text: str = ""
+    page_age: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain with its subdomains, or the part of it under a path, in which `*` stands for anything."""
+
+    host: str
+    path: str
+
+    @classmethod
+    def of(cls, text: str) -> "Domain | None":
+        """The domain that a client wrote, such as `example.com` or `example.com/blog/*/2026`; None if it is none."""
+        found = _DOMAIN.fullmatch(text) if len(text) <= _MOST_DOMAIN else None
+        return cls(_host(found["host"]), (found["path"] or "").rstrip("/")) if found else None
+
+    def has(self, url: str) -> bool:
+        """Whether an address is of the domain."""
+        try:
+            parts = urlsplit(url)
+            host = _host(parts.hostname or "")
+        except ValueError:
+            return False
+        return (host == self.host or host.endswith(f".{self.host}")) and self._is_above(f"{parts.path}/")
+
+    def _is_above(self, path: str) -> bool:
+        first, *others = f"{self.path}/".split("*")
+        if not path.startswith(first):
+            return False
+        place = len(first)
+        for piece in others:  # the first place of each leaves the most for those after it
+            place = path.find(piece, place) + len(piece)
+            if place < len(piece):
+                return False
+        return True
+
+
+def _host(name: str) -> str:
+    """A host's name as the domain name system writes it."""
+    name = name.rstrip(".").lower()
+    try:
+        return name.encode("idna").decode()
+    except UnicodeError:
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTool:
+    """A request's `web_search_*` tool.
+
+    Args:
+        max_uses: Searches in one message; None is any number.
+        allowed_domains: Only pages of these.
+        blocked_domains: No page of these.
+        location: Where the user is, in words.
+        strict: Whether calls are to keep to the schema.
+    """
+
+    max_uses: int | None = None
+    allowed_domains: tuple[Domain, ...] = ()
+    blocked_domains: tuple[Domain, ...] = ()
+    location: str = ""
+    strict: bool = False
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], path: str) -> "SearchTool":
+        """The tool that a request defines at `path`.
+
+        Raises:
+            InvalidRequestError: A field is not as Anthropic documents it.
+        """
+        try:  # a version that is not known yet has not been looked at
+            tool = WebSearchTool20260318.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
+        except ValidationError as exc:
+            raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
+        if tool.allowed_domains and tool.blocked_domains:
+            raise InvalidRequestError(f"{path}: only one of allowed_domains and blocked_domains can be used")
+        where = tool.user_location
+        places = (where.city, where.region, where.country) if where else ()
+        return cls(
+            tool.max_uses,
+            _domains(tool.allowed_domains, f"{path}.allowed_domains"),
+            _domains(tool.blocked_domains, f"{path}.blocked_domains"),
+            ", ".join(filter(None, places)),
+            tool.strict is True,
+        )
+
+    @property
+    def function(self) -> dict[str, Any]:
+        """The OpenAI function that is offered to the model."""
+        text = "Searches the web and returns pages with their titles, addresses and text."
+        if self.location:
+            text += f" The user is in {self.location}."
+        query = {"type": "string", "description": "What to search for."}
+        parameters = {
+            "type": "object",
+            "properties": {"query": query},
+            "required": ["query"],
+            "additionalProperties": False,
+        }
+        function: dict[str, Any] = {"name": "web_search", "description": text, "parameters": parameters}
+        return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
+
+    def asked(self, query: str) -> str:
+        """The query that a search service gets: with the domains in the words that most of them know."""
+        if not 0 < len(self.allowed_domains) <= _MOST_SITES:
+            return query
+        sites = (f"site:{domain.host}{domain.path.partition('*')[0]}" for domain in self.allowed_domains)
+        return f"{query} {' OR '.join(sites)}"
+
+    def takes(self, hit: Hit) -> bool:
+        """Whether a page is of a domain that the client wants."""
+        if self.allowed_domains and not any(domain.has(hit.url) for domain in self.allowed_domains):
+            return False
+        return not any(domain.has(hit.url) for domain in self.blocked_domains)
+
+
+def _domains(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
+    if given and len(given) > _MOST_DOMAINS:
+        raise InvalidRequestError(f"{path}: at most {_MOST_DOMAINS} domains can be named")
+    domains = []
+    for index, text in enumerate(given or ()):
+        if (domain := Domain.of(text)) is None:
+            raise InvalidRequestError(f"{path}.{index}: not a domain, such as example.com or example.com/blog/*")
+        domains.append(domain)
+    return tuple(domains)
+
+
+def is_search_tool(tool: Any) -> bool:
+    """Whether a tool is Anthropic's web search, of any version."""
+    kind = tool.get("type") if isinstance(tool, Mapping) else None
+    return isinstance(kind, str) and kind.startswith(_KIND) and "input_schema" not in tool
+
+
+def wants_search(request: Mapping[str, Any]) -> bool:
+    """Whether a request, valid or not, has Anthropic's web search among its tools, or adds it on the way."""
+    tools, messages = request.get("tools"), request.get("messages")
+    if isinstance(tools, list) and any(map(is_search_tool, tools)):
+        return True
+    return isinstance(messages, list) and any(_adds_search(message) for message in messages)
+
+
+def _adds_search(message: Any) -> bool:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    blocks = content if isinstance(content, list) else ()
+    added = (block.get("tool") for block in blocks if _is_addition(block))
+    return any(isinstance(tool, Mapping) and is_search_tool(tool.get("definition")) for tool in added)
+
+
+def _is_addition(block: Any) -> bool:
+    return isinstance(block, Mapping) and block.get("type") == "tool_addition"
+
+
+def failure_of(block: Mapping[str, Any]) -> str | None:
+    """Why the search of a `server_tool_use` block cannot be made: an error code of Anthropic's, or None."""
+    query = block["input"].get("query")
+    if not isinstance(query, str) or not query.strip():
+        return "invalid_tool_input"
+    return "query_too_long" if len(query) > _MOST_QUERY else None
+
+
+def hits_of(text: str) -> list[Hit]:
+    """The pages in what a search tool answered: JSON of any nesting, an object on each line, or plain text."""
+    try:
+        values = [json.loads(text)]
+        says_something = any(map(_says_something, values))
+    except ValueError:
+        values = list(_lines(text))
+        says_something = bool(text.strip())
+    hits = [hit for value in values for hit in _hits(value)]
+    if not hits and says_something:
+        text = encodable(text.strip())
+        found = _URL.search(text)
+        hits = [Hit(found[0] if found else "", "Search results", text)]
+    return list({(hit.url, hit.title): hit for hit in hits}.values())
+
+
+def result_block(tool_use_id: str, hits: Sequence[Hit], *, most_characters: int) -> dict[str, Any]:
+    """The block that answers a search.
+
+    Args:
+        tool_use_id: Id of its `server_tool_use` block.
+        hits: The pages.
+        most_characters: Text of one page that is kept.
+    """
+    content = [
+        {
+            "type": "web_search_result",
+            "url": hit.url,
+            "title": hit.title,
+            "encrypted_content": sealed(hit.text[:most_characters]),
+            "page_age": hit.page_age,
+        }
+        for hit in hits
+    ]
+    return _block(tool_use_id, content)
+
+
+def error_block(tool_use_id: str, error_code: str) -> dict[str, Any]:
+    """The block that says why a search failed; the codes are `anthropic.types.WebSearchToolResultErrorCode`."""
+    return _block(tool_use_id, {"type": "web_search_tool_result_error", "error_code": error_code})
+
+
+def _block(tool_use_id: str, content: Any) -> dict[str, Any]:
+    caller = {"type": "direct"}
+    return {"type": "web_search_tool_result", "tool_use_id": tool_use_id, "content": content, "caller": caller}
+
+
+def _lines(text: str) -> Iterator[Any]:
+    for line in text.splitlines():
+        if line.startswith(("{", "[")):
+            yield from _value(line)
+
+
+def _value(line: str) -> Iterator[Any]:
+    # Llama Stack's Brave provider writes Python's notation.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for read in (json.loads, ast.literal_eval):
+            try:
+                yield read(line)
+                return
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+                continue
+
+
+def _says_something(value: Any) -> bool:
+    """Whether an answer without pages has any words, the question aside."""
+    if isinstance(value, Mapping):
+        return any(_says_something(each) for name, each in value.items() if name != "query")
+    return any(map(_says_something, value)) if isinstance(value, list) else isinstance(value, str) and bool(value)
+
+
+def _hits(value: Any) -> Iterator[Hit]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _hits(each)
+    elif isinstance(value, Mapping):
+        if url := encodable(_first(value, _URLS)):
+            title, age = _clean(_first(value, _TITLES)), encodable(_first(value, _AGES))
+            yield Hit(url, title or url, _page_text(value), age or None)
+        else:
+            yield from _hits(list(value.values()))
+
+
+def _page_text(value: Mapping[str, Any]) -> str:
+    more = value.get("extra_snippets")
+    snippets = [_clean(text) for text in more if isinstance(text, str)] if isinstance(more, list) else []
+    return "\n".join(filter(None, [_clean(_first(value, _TEXTS)), *snippets]))
+
+
+def _first(value: Mapping[str, Any], names: Sequence[str]) -> str:
+    texts = (text for name in names if isinstance(text := value.get(name), str) and text)
+    return next(texts, "")
+
+
+def _clean(text: str) -> str:
+    """Text without HTML's marks of emphasis and entities, which some services leave in it."""
+    return encodable(unescape(_EMPHASIS.sub("", text)))

@@ -1,0 +1,261 @@
+"""A Messages request to the parameters of an OpenAI chat completion; one small function a field.
+
+The input is the JSON of a request that `api.models.CreateMessageRequest` has accepted.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.engines.chat import Dialect
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.rewriting.attribution import without_attribution
+from llama_stack_messages_provider.rewriting.server_threads import check_thread
+from llama_stack_messages_provider.translation.conversation import Conversation
+from llama_stack_messages_provider.translation.thinking import EFFORTS, reasoning_params, shows_thinking, unheard
+from llama_stack_messages_provider.translation.tools import ToolPlan, tool_plan
+
+__all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
+
+# Carried by a function below, or without effect on a model's answer.
+_CARRIED = frozenset(
+    {
+        "model",
+        "messages",
+        "max_tokens",
+        "system",
+        "stop_sequences",
+        "stream",
+        "temperature",
+        "top_p",
+        "top_k",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "output_format",
+        "metadata",
+        # Upstreams cache prefixes by themselves; a marker must never change the prompt.
+        "cache_control",
+        "betas",
+        "service_tier",
+        "user_profile_id",
+        "workspace_id",
+    }
+)
+
+_CARRIED_FIELDS = {
+    "output_config": frozenset({"effort", "format"}),
+    "metadata": frozenset({"user_id"}),
+    "thinking": frozenset({"type", "budget_tokens", "display", "block_binding"}),
+}
+_NOTHING: tuple[Any, ...] = (None, [], {})
+# What Claude Code's `context_management` asks for, and what happens anyway.
+_KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
+_MAX_USER = 64
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationOptions:
+    """What the configuration says about translations.
+
+    Args:
+        strict: Refuse what would be dropped.
+        tool_error_marker: Put before a tool result whose `is_error` is true.
+        merge_system: Move system turns of mid-conversation to the head, for templates that take no others.
+        searches: Whether web searches are run here.
+    """
+
+    strict: bool = False
+    tool_error_marker: str = "[tool error] "
+    merge_system: bool = False
+    searches: bool = False
+
+
+@dataclass(slots=True)
+class Translation:
+    """A chat completion to send, and what is needed to translate its answer.
+
+    Args:
+        params: The parameters, plain JSON, in a stable order.
+        dropped: Paths of what does not reach the model.
+        plan: The tools that were offered.
+        stop_sequences: What the client asked to stop at.
+        max_tokens: The output limit that is sent, in tokens.
+        show_thinking: Whether the client wants to read the thinking.
+        strict: Whether what would be dropped is refused.
+    """
+
+    params: dict[str, Any]
+    plan: ToolPlan
+    dropped: list[str] = field(default_factory=list)
+    stop_sequences: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    show_thinking: bool = True
+    strict: bool = False
+
+    def lose(self, names: Iterable[str]) -> None:
+        """Name what was lost on the way."""
+        self.dropped += [name for name in names if name not in self.dropped]
+
+
+def to_chat_completion(
+    request: Mapping[str, Any], *, model: str, dialect: Dialect, options: TranslationOptions
+) -> Translation:
+    """The chat completion that stands for a request.
+
+    Args:
+        request: The request's JSON, validated.
+        model: The upstream's name of the model.
+        dialect: The upstream's row.
+        options: The configuration.
+
+    Raises:
+        InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
+    """
+    check_thread(request, strict=options.strict)
+    losses = DroppedFields(strict=options.strict)
+    plan = tool_plan(request, losses, searches=options.searches)
+    params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options)}
+    if max_tokens := _max_tokens(request):
+        params[dialect.max_tokens] = max_tokens
+    params |= _sampling(request, dialect, losses)
+    params |= _tools(plan)
+    params |= _reasoning(request, dialect, losses)
+    params |= _response_format(request, dialect, losses)
+    params |= _user(request)
+    params |= _stream(request, dialect)
+    if params["messages"][-1]["role"] == "assistant":
+        params |= dialect.prefill
+    _drop_the_rest(request, losses)
+    return Translation(
+        params,
+        plan,
+        dropped=losses.names,
+        stop_sequences=tuple(params.get("stop", ())),
+        max_tokens=max_tokens,
+        show_thinking=shows_thinking(request.get("thinking")),
+        strict=options.strict,
+    )
+
+
+def _messages(
+    request: Mapping[str, Any], plan: ToolPlan, dialect: Dialect, losses: DroppedFields, options: TranslationOptions
+) -> list[dict[str, Any]]:
+    conversation = Conversation(dialect, losses, plan, options.tool_error_marker)
+    given = request.get("system")
+    if system := without_attribution(given):
+        conversation.prompt(system, "system", offset=len(given) - len(system) if isinstance(given, list) else 0)
+    turns = list(_turns(request["messages"]))
+    if options.merge_system:
+        turns.sort(key=lambda turn: turn[1] != "system")
+    for path, role, content in turns:
+        getattr(conversation, role)(content, path)
+    if messages := conversation.close("messages"):
+        return messages
+    raise InvalidRequestError("messages: at least one message must have content")
+
+
+def _turns(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
+    """Path, role and content of what the model is shown."""
+    last_user = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    for i, message in enumerate(messages):
+        # https://platform.claude.com/docs/en/api/messages: such a system message holds until the next user message.
+        cleared = message["role"] == "system" and message.get("clear_at") == "next_user_message"
+        if not (cleared and i < last_user):
+            yield f"messages.{i}.content", message["role"], message.get("content")
+
+
+def _max_tokens(request: Mapping[str, Any]) -> int | None:
+    """The output limit; 0, which asks Anthropic for a warm cache alone, is one token elsewhere."""
+    max_tokens = request.get("max_tokens")
+    return None if max_tokens is None else max(1, max_tokens)
+
+
+def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
+    params = {name: request[name] for name in ("temperature", "top_p") if request.get(name) is not None}
+    if (top_k := request.get("top_k")) is not None:
+        if dialect.top_k:
+            params["top_k"] = top_k
+        else:
+            losses.drop("top_k", f"{dialect.name} has no top_k")
+    if stop := [sequence for sequence in request.get("stop_sequences") or () if sequence]:
+        params["stop"] = stop[: dialect.max_stops]
+        if len(params["stop"]) < len(stop):
+            losses.drop(f"stop_sequences.{dialect.max_stops}", f"{dialect.name} takes {dialect.max_stops}")
+        params |= dialect.tell_stop
+    return params
+
+
+def _reasoning(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
+    thinking, effort = request.get("thinking"), _effort(request)
+    if unheard(thinking, dialect):
+        losses.drop("thinking", f"{dialect.name} has nothing like it")
+    if effort is not None and not (dialect.effort and effort in EFFORTS):
+        losses.drop("output_config.effort", f"{dialect.name} has no effort {effort}")
+        effort = None
+    return reasoning_params(thinking, effort, dialect)
+
+
+def _effort(request: Mapping[str, Any]) -> str | None:
+    """The effort of this answer: the one that a system message set last, else the request's."""
+    systems = (message for message in request["messages"] if message["role"] == "system")
+    efforts = [(holder.get("output_config") or {}).get("effort") for holder in (request, *systems)]
+    return next((effort for effort in reversed(efforts) if effort), None)
+
+
+def _tools(plan: ToolPlan) -> dict[str, Any]:
+    params: dict[str, Any] = {}
+    if plan.functions:
+        params["tools"] = plan.functions
+    if plan.choice is not None:
+        params["tool_choice"] = plan.choice
+    if plan.parallel is not None:
+        params["parallel_tool_calls"] = plan.parallel
+    return params
+
+
+def _response_format(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
+    form = (request.get("output_config") or {}).get("format") or request.get("output_format")
+    if not form:
+        return {}
+    if not isinstance(form.get("schema"), dict):  # the older spelling is not validated
+        raise InvalidRequestError("output_format.schema: Input should be an object")
+    if not dialect.schemas:
+        losses.drop("output_config.format", f"{dialect.name} takes no schema")
+        return {}
+    # Strict, as Anthropic guarantees the schema; where an upstream refuses it so, it is sent again without.
+    schema = {"name": "answer", "schema": form["schema"], "strict": True}
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+def _user(request: Mapping[str, Any]) -> dict[str, Any]:
+    user_id = (request.get("metadata") or {}).get("user_id")
+    if not user_id:
+        return {}
+    # Claude Code's ids are longer than OpenAI takes; they are opaque, so that a digest tells users apart as well.
+    return {"user": user_id if len(user_id) <= _MAX_USER else hashlib.sha256(user_id.encode()).hexdigest()}
+
+
+def _stream(request: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    if not request.get("stream"):
+        return {}
+    options = {"include_usage": True, **dialect.stream_options}
+    return {"stream": True, "stream_options": options, **dialect.tell_prompt}
+
+
+def _drop_the_rest(request: Mapping[str, Any], losses: DroppedFields) -> None:
+    for name, value in request.items():
+        if name not in _CARRIED and value not in _NOTHING and not _keeps_all(value):
+            losses.drop(name, "the inference API has nothing like it")
+    for holder, carried in _CARRIED_FIELDS.items():
+        for name, value in (request.get(holder) or {}).items():
+            if name not in carried and value not in _NOTHING:
+                losses.drop(f"{holder}.{name}", "the inference API has nothing like it")
+
+
+def _keeps_all(context_management: Any) -> bool:
+    edits = context_management.get("edits") if isinstance(context_management, Mapping) else None
+    return isinstance(edits, list) and all(edit == _KEEP_ALL for edit in edits)

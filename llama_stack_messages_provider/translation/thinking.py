@@ -1,0 +1,66 @@
+"""`thinking` and `output_config.effort` as the upstream's reasoning controls."""
+
+from typing import Any
+
+from llama_stack_messages_provider.engines.chat import Dialect
+
+__all__ = ["EFFORTS", "reasoning_params", "shows_thinking", "unheard"]
+
+# Budgets in tokens, up to which an effort is asked for where an engine takes no budget.
+_EFFORT_BY_BUDGET = ((4096, "low"), (16384, "medium"))
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+_ON = frozenset({"enabled", "adaptive"})
+_OFF = frozenset({"disabled", "between_tools"})
+
+
+def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialect: Dialect) -> dict[str, Any]:
+    """The parameters that make an engine think as the client asked.
+
+    Args:
+        thinking: The request's `thinking`, as JSON; absent or of an unknown type means that the engine decides.
+            `between_tools` is off too: it asks for progress notes, which no engine has.
+        effort: The request's `output_config.effort`, one of `EFFORTS`.
+        dialect: The engine's row.
+    """
+    kind = (thinking or {}).get("type")
+    if kind in _OFF:
+        return _switch(dialect, on=False)
+    params = _switch(dialect, on=True) if kind in _ON else {}
+    budget = (thinking or {}).get("budget_tokens") if kind == "enabled" else None
+    if dialect.budget and budget is not None:
+        params[dialect.budget] = budget
+    wanted = effort or (_effort_of(budget) if budget is not None else None)
+    if wanted and dialect.effort:
+        params["reasoning_effort"] = _known_effort(wanted, dialect)
+    return params
+
+
+def unheard(thinking: dict[str, Any] | None, dialect: Dialect) -> bool:
+    """Whether an engine cannot be told what `thinking` asks for."""
+    kind = (thinking or {}).get("type")
+    return kind is not None and (kind not in _ON | _OFF or not (dialect.switch or dialect.effort or kind in _OFF))
+
+
+def shows_thinking(thinking: dict[str, Any] | None) -> bool:
+    """Whether thinking text is shown: `display: omitted` leaves only the signature."""
+    return (thinking or {}).get("display") != "omitted"
+
+
+def _switch(dialect: Dialect, *, on: bool) -> dict[str, Any]:
+    if dialect.switch == "template":
+        # Templates differ in the variable's name; an unknown one has no effect.
+        return {"chat_template_kwargs": {"enable_thinking": on, "thinking": on}}
+    if dialect.switch == "effort_none" and not on:
+        return {"reasoning_effort": "none"}
+    return {}
+
+
+def _effort_of(budget: int) -> str:
+    return next((effort for limit, effort in _EFFORT_BY_BUDGET if budget <= limit), "high")
+
+
+def _known_effort(wanted: str, dialect: Dialect) -> str:
+    rank = EFFORTS.index(wanted)
+    weaker = [effort for effort in dialect.efforts if EFFORTS.index(effort) <= rank]
+    return weaker[-1] if weaker else dialect.efforts[0]

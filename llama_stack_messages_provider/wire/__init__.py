@@ -1,0 +1,1 @@
+"""Anthropic's dialect as data: requests, blocks, tools, events, server-sent events."""

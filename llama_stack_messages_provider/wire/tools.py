@@ -1,0 +1,436 @@
+"""Tools of requests: the client's own, client tools of documented schema, server tools, toolsets.
+
+Source: the `anthropic` SDK's `tool_*_param` types, beta ones included.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from llama_stack_messages_provider.wire.base import (
+    ByField,
+    JsonObject,
+    Omittable,
+    UnknownType,
+    WireModel,
+    known,
+    published,
+)
+from llama_stack_messages_provider.wire.blocks import CacheControlEphemeral
+from llama_stack_messages_provider.wire.citations import CitationsConfigParam
+
+__all__ = [
+    "AdvisorTool20260301",
+    "AllowedCaller",
+    "BrowserToolset20260801",
+    "ClientToolParam",
+    "CodeExecutionTool20250522",
+    "CodeExecutionTool20250825",
+    "CodeExecutionTool20260120",
+    "CodeExecutionTool20260521",
+    "ComputerToolset20260801",
+    "ComputerUseToolParam",
+    "InputSchema",
+    "MCPToolConfig",
+    "MCPToolset",
+    "MemoryTool20250818",
+    "ServerToolParam",
+    "Tool",
+    "ToolBash20241022",
+    "ToolBash20250124",
+    "ToolChoice",
+    "ToolChoiceAny",
+    "ToolChoiceAuto",
+    "ToolChoiceNone",
+    "ToolChoiceTool",
+    "ToolComputerUse20241022",
+    "ToolComputerUse20250124",
+    "ToolComputerUse20251124",
+    "ToolSearchToolBm25",
+    "ToolSearchToolRegex",
+    "ToolTextEditor20241022",
+    "ToolTextEditor20250124",
+    "ToolTextEditor20250429",
+    "ToolTextEditor20250728",
+    "ToolUnionParam",
+    "ToolsetMemberConfig",
+    "ToolsetParam",
+    "UnknownTool",
+    "UserLocation",
+    "WebFetchTool20250910",
+    "WebFetchTool20260209",
+    "WebFetchTool20260309",
+    "WebFetchTool20260318",
+    "WebFetchURLSource",
+    "WebFetchURLSourceTool",
+    "WebFetchURLSources",
+    "WebSearchTool20250305",
+    "WebSearchTool20260209",
+    "WebSearchTool20260318",
+]
+
+AllowedCaller = Annotated[
+    str,
+    known("direct", "code_execution_20250825", "code_execution_20260120", "code_execution_20260521"),
+]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _ToolOptions(WireModel):
+    cache_control: CacheControlEphemeral | None = None
+    """Cache the tools up to and including this one."""
+
+
+class _NamedToolOptions(_ToolOptions):
+    allowed_callers: Omittable[list[AllowedCaller]] = None
+    """Who may call the tool: the model itself, or code that a server tool runs."""
+    defer_loading: Omittable[bool] = None
+    """Keep the tool out of the prompt until a tool search finds it."""
+    strict: Omittable[bool] = None
+    """Constrain names and inputs to the schema."""
+
+
+def _object_schema(schema: JsonObject) -> JsonObject:
+    if schema.get("type", "object") != "object":
+        raise PydanticCustomError("literal_error", "type should be 'object'")
+    return schema
+
+
+InputSchema = Annotated[
+    JsonObject,
+    AfterValidator(_object_schema),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {
+                "type": {"const": "object", "type": "string"},
+                "properties": {"anyOf": [{"type": "object", "additionalProperties": True}, {"type": "null"}]},
+                "required": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}]},
+            },
+            "required": ["type"],
+            "additionalProperties": True,
+        }
+    ),
+]
+"""A JSON schema (draft 2020-12) of an object, kept key by key as the client wrote it."""
+
+
+class Tool(_NamedToolOptions):
+    """A tool of the client's own."""
+
+    type: Literal["custom"] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern="^[a-zA-Z0-9_-]{1,128}$")]
+    description: Omittable[str] = None
+    input_schema: InputSchema
+    eager_input_streaming: bool | None = None
+    """Stream the input as it is generated, not buffered."""
+    input_examples: Omittable[list[JsonObject]] = None
+
+
+class ClientToolParam(_NamedToolOptions):
+    """A tool whose schema Anthropic's models know and that the client executes."""
+
+    type: str
+    name: str
+    input_examples: Omittable[list[JsonObject]] = None
+
+
+class ToolBash20241022(ClientToolParam):
+    type: Literal["bash_20241022"]
+    name: Literal["bash"]
+
+
+class ToolBash20250124(ClientToolParam):
+    type: Literal["bash_20250124"]
+    name: Literal["bash"]
+
+
+class ToolTextEditor20241022(ClientToolParam):
+    type: Literal["text_editor_20241022"]
+    name: Literal["str_replace_editor"]
+
+
+class ToolTextEditor20250124(ClientToolParam):
+    type: Literal["text_editor_20250124"]
+    name: Literal["str_replace_editor"]
+
+
+class ToolTextEditor20250429(ClientToolParam):
+    type: Literal["text_editor_20250429"]
+    name: Literal["str_replace_based_edit_tool"]
+
+
+class ToolTextEditor20250728(ClientToolParam):
+    type: Literal["text_editor_20250728"]
+    name: Literal["str_replace_based_edit_tool"]
+    max_characters: Annotated[int, Field(ge=1)] | None = None
+    """How much of a viewed file is shown."""
+
+
+class MemoryTool20250818(ClientToolParam):
+    type: Literal["memory_20250818"]
+    name: Literal["memory"]
+
+
+class ComputerUseToolParam(ClientToolParam):
+    name: Literal["computer"]
+    display_width_px: Annotated[int, Field(ge=1)]
+    display_height_px: Annotated[int, Field(ge=1)]
+    display_number: Annotated[int, Field(ge=0)] | None = None
+    """The X11 display."""
+
+
+class ToolComputerUse20241022(ComputerUseToolParam):
+    type: Literal["computer_20241022"]
+
+
+class ToolComputerUse20250124(ComputerUseToolParam):
+    type: Literal["computer_20250124"]
+
+
+class ToolComputerUse20251124(ComputerUseToolParam):
+    type: Literal["computer_20251124"]
+    enable_zoom: Omittable[bool] = None
+
+
+class ToolsetMemberConfig(WireModel):
+    enabled: bool | None = None
+    defer_loading: bool | None = None
+
+
+class ToolsetParam(_ToolOptions):
+    """A family of client tools declared by one entry; its calls carry `toolset_name`."""
+
+    type: str
+    configs: dict[str, ToolsetMemberConfig | None] | None = None
+    """Overrides, keyed by member name."""
+
+
+class BrowserToolset20260801(ToolsetParam):
+    type: Literal["browser_toolset_20260801"]
+
+
+class ComputerToolset20260801(ToolsetParam):
+    type: Literal["computer_toolset_20260801"]
+
+
+class ServerToolParam(_NamedToolOptions):
+    """A tool that Anthropic's servers execute."""
+
+    type: str
+    name: str
+
+
+class CodeExecutionTool20250522(ServerToolParam):
+    type: Literal["code_execution_20250522"]
+    name: Literal["code_execution"]
+
+
+class CodeExecutionTool20250825(ServerToolParam):
+    type: Literal["code_execution_20250825"]
+    name: Literal["code_execution"]
+
+
+class CodeExecutionTool20260120(ServerToolParam):
+    type: Literal["code_execution_20260120"]
+    name: Literal["code_execution"]
+
+
+class CodeExecutionTool20260521(ServerToolParam):
+    type: Literal["code_execution_20260521"]
+    name: Literal["code_execution"]
+
+
+class UserLocation(WireModel):
+    type: Annotated[str, published(const="approximate")]
+    city: Annotated[str, published(minLength=1, maxLength=255)] | None = None
+    country: Annotated[str, published(minLength=2, maxLength=2)] | None = None
+    """ISO 3166-1 alpha-2."""
+    region: Annotated[str, published(minLength=1, maxLength=255)] | None = None
+    timezone: Annotated[str, published(minLength=1, maxLength=255)] | None = None
+    """IANA name."""
+
+
+class _WebTool(ServerToolParam):
+    allowed_domains: list[str] | None = None
+    """Nothing but these; not together with `blocked_domains`."""
+    blocked_domains: list[str] | None = None
+    max_uses: Positive | None = None
+    """Per request."""
+
+
+class _WebSearchTool(_WebTool):
+    name: Literal["web_search"]
+    user_location: UserLocation | None = None
+
+
+class WebSearchTool20250305(_WebSearchTool):
+    type: Literal["web_search_20250305"]
+
+
+class WebSearchTool20260209(_WebSearchTool):
+    type: Literal["web_search_20260209"]
+
+
+class WebSearchTool20260318(_WebSearchTool):
+    type: Literal["web_search_20260318"]
+    response_inclusion: Omittable[Annotated[str, known("full", "excluded")]] = None
+
+
+class WebFetchURLSourceTool(WireModel):
+    type: Annotated[str, published(const="tool_reference")]
+    name: str
+
+
+class WebFetchURLSource(WireModel):
+    type: Annotated[str, known("all", "none", "only", "except")]
+    """Which of them count."""
+    tools: Omittable[list[WebFetchURLSourceTool]] = None
+    """The tools that `only` and `except` mean."""
+
+
+class WebFetchURLSources(WireModel):
+    """Where the URLs that may be fetched come from."""
+
+    client_tool_results: Omittable[WebFetchURLSource] = None
+    """Results of which of the client's tools."""
+    server_tool_results: Omittable[WebFetchURLSource] = None
+    """Results of which of the server tools."""
+    user_input: Omittable[WebFetchURLSource] = None
+    """Messages of the user: all or none."""
+
+
+class _WebFetchTool(_WebTool):
+    name: Literal["web_fetch"]
+    citations: CitationsConfigParam | None = None
+    max_content_tokens: Positive | None = None
+    """How much of a page enters the context, in tokens, roughly."""
+    url_sources: WebFetchURLSources | None = None
+
+
+class WebFetchTool20250910(_WebFetchTool):
+    type: Literal["web_fetch_20250910"]
+
+
+class WebFetchTool20260209(_WebFetchTool):
+    type: Literal["web_fetch_20260209"]
+
+
+class WebFetchTool20260309(_WebFetchTool):
+    type: Literal["web_fetch_20260309"]
+    use_cache: Omittable[bool] = None
+
+
+class WebFetchTool20260318(_WebFetchTool):
+    type: Literal["web_fetch_20260318"]
+    use_cache: Omittable[bool] = None
+    response_inclusion: Omittable[Annotated[str, known("full", "excluded")]] = None
+
+
+class ToolSearchToolBm25(ServerToolParam):
+    type: Literal["tool_search_tool_bm25_20251119", "tool_search_tool_bm25"]
+    name: Literal["tool_search_tool_bm25"]
+
+
+class ToolSearchToolRegex(ServerToolParam):
+    type: Literal["tool_search_tool_regex_20251119", "tool_search_tool_regex"]
+    name: Literal["tool_search_tool_regex"]
+
+
+class AdvisorTool20260301(ServerToolParam):
+    type: Literal["advisor_20260301"]
+    name: Literal["advisor"]
+    model: str
+    caching: CacheControlEphemeral | None = None
+    max_tokens: Positive | None = None
+    max_uses: Positive | None = None
+
+
+class MCPToolConfig(WireModel):
+    enabled: Omittable[bool] = None
+    defer_loading: Omittable[bool] = None
+
+
+class MCPToolset(_ToolOptions):
+    """All tools of one of the request's `mcp_servers`."""
+
+    type: Literal["mcp_toolset"]
+    mcp_server_name: str
+    configs: dict[str, MCPToolConfig] | None = None
+    default_config: Omittable[MCPToolConfig] = None
+    tools: list[dict[str, Any]] | None = None
+
+
+class UnknownTool(UnknownType):
+    """A tool of a type that this version does not know."""
+
+
+ToolUnionParam = Annotated[
+    Tool
+    | ToolBash20241022
+    | ToolBash20250124
+    | ToolTextEditor20241022
+    | ToolTextEditor20250124
+    | ToolTextEditor20250429
+    | ToolTextEditor20250728
+    | MemoryTool20250818
+    | ToolComputerUse20241022
+    | ToolComputerUse20250124
+    | ToolComputerUse20251124
+    | BrowserToolset20260801
+    | ComputerToolset20260801
+    | CodeExecutionTool20250522
+    | CodeExecutionTool20250825
+    | CodeExecutionTool20260120
+    | CodeExecutionTool20260521
+    | WebSearchTool20250305
+    | WebSearchTool20260209
+    | WebSearchTool20260318
+    | WebFetchTool20250910
+    | WebFetchTool20260209
+    | WebFetchTool20260309
+    | WebFetchTool20260318
+    | ToolSearchToolBm25
+    | ToolSearchToolRegex
+    | AdvisorTool20260301
+    | MCPToolset
+    | UnknownTool,
+    ByField(absent="custom"),
+]
+"""Every tool that a request may offer; one without a type is the client's own."""
+
+
+class ToolChoiceAuto(WireModel):
+    """The model decides."""
+
+    type: Literal["auto"]
+    disable_parallel_tool_use: Omittable[bool] = None
+    """At most one call."""
+
+
+class ToolChoiceAny(WireModel):
+    """The model must call a tool."""
+
+    type: Literal["any"]
+    disable_parallel_tool_use: Omittable[bool] = None
+    """Exactly one call."""
+
+
+class ToolChoiceTool(WireModel):
+    """The model must call this tool."""
+
+    type: Literal["tool"]
+    name: str
+    disable_parallel_tool_use: Omittable[bool] = None
+    """Exactly one call."""
+
+
+class ToolChoiceNone(WireModel):
+    """The model may not call a tool."""
+
+    type: Literal["none"]
+
+
+ToolChoice = Annotated[ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool | ToolChoiceNone, ByField()]
+"""Closed: a choice that is not understood cannot be honoured, and a guess would change what happens."""
