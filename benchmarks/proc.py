@@ -22,7 +22,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def reset_peak(pid: int) -> None:
-    """LateMessageStart a new peak: https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html"""
+    """Start a new peak: https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html"""
     for member in family(pid):
         Path(f"/proc/{member}/clear_refs").write_text("5")
 

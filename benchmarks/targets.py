@@ -106,7 +106,7 @@ def stack_config(folder: Path, port: int, upstream: str) -> Json:
 
 
 def launch_stack(folder: Path, port: int, config: Json) -> Launch:
-    """LateMessageStart a host without its inference store's writes."""
+    """Start a host without its inference store's writes."""
     path = str(write_config(folder, config))
     command = [sys.executable, "-m", "benchmarks.stack_server", "stack", "run", path, "--port", str(port)]
     return Launch(command, {"LLAMA_STACK_LOG_FORMAT": "json", "PYTHONPATH": str(ROOT)}, "/v1/health")
@@ -279,7 +279,7 @@ class Server:
 
 
 def start_upstream(dialect: Dialect, core: int) -> Server:
-    """LateMessageStart an upstream."""
+    """Start an upstream."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.upstream", "--port", str(port), "--dialect", dialect]
     launch = Launch(command, {"PYTHONPATH": str(ROOT)}, "/health")

@@ -160,7 +160,7 @@ def fleet(_fleet: Fleet) -> Iterator[Fleet]:
 
 @pytest.fixture
 def scripted_stack(tmp_path: Path) -> Iterator[Callable[..., Stack]]:
-    """LateMessageStart a server for this test: arguments as of `run_config`, and `env`."""
+    """Start a server for this test: arguments as of `run_config`, and `env`."""
     with ExitStack() as opened:
 
         def start(*, env: dict[str, str | None] | None = None, **config: Any) -> Stack:

@@ -57,7 +57,7 @@ def choose_model(config: LlamaCppConfig) -> tuple[Path, str]:
 
 
 def start_server(config: LlamaCppConfig) -> tuple[subprocess.Popen[str], str, str]:
-    """LateMessageStart the child process and wait until it listens: the process, its address, the model's alias.
+    """Start the child process and wait until it listens: the process, its address, the model's alias.
 
     Raises:
         EmbeddedModelError: `xllamacpp` or the model is missing, or llama.cpp cannot load the file.

@@ -256,7 +256,7 @@ class Stack:
         return found
 
     def start(self, *, wait: bool = True) -> None:
-        """LateMessageStart the server on the same port and storage.
+        """Start the server on the same port and storage.
 
         Args:
             wait: Whether to return only when it answers.
