@@ -5,7 +5,7 @@ PORT ?= 8321
 CONFIG ?= run.yaml
 ARGS ?=
 
-.PHONY: run test check lint bench setup
+.PHONY: run test check lint bench hostile setup
 
 run:
 	@scripts/setup run
@@ -27,6 +27,10 @@ lint:
 bench:
 	@scripts/setup dev
 	.venv/bin/python -m benchmarks $(ARGS)
+
+hostile:
+	@scripts/setup dev
+	.venv/bin/python -m benchmarks.hostile $(ARGS)
 
 setup:
 	@scripts/setup dev

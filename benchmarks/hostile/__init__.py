@@ -1,0 +1,1 @@
+"""Hostile inputs by name, sent to a real server while another client asks small questions beside them."""
