@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
+from typing import Any
 
 import orjson
 
