@@ -5,7 +5,7 @@ PORT ?= 8321
 CONFIG ?= run.yaml
 ARGS ?=
 
-.PHONY: run test check lint bench hostile setup
+.PHONY: run test check lint bench hostile soak setup
 
 run:
 	@scripts/setup run
@@ -31,6 +31,10 @@ bench:
 hostile:
 	@scripts/setup dev
 	.venv/bin/python -m benchmarks.hostile $(ARGS)
+
+soak:
+	@scripts/setup soak
+	.venv/bin/python -m benchmarks.soak $(ARGS)
 
 setup:
 	@scripts/setup dev

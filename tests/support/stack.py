@@ -205,6 +205,7 @@ class Stack:
         env: More environment variables; a value of None removes one.
         cwd: Working directory, for configurations with relative paths; `folder` by default.
         port: Port to serve on; a free one by default.
+        module: What runs `llama`; one that measures may wrap it.
     """
 
     def __init__(
@@ -215,6 +216,7 @@ class Stack:
         env: Mapping[str, str | None] | None = None,
         cwd: Path | None = None,
         port: int | None = None,
+        module: str = "llama_stack.cli.llama",
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
@@ -224,6 +226,7 @@ class Stack:
         self._file = config if isinstance(config, Path) else folder / f"run-{self.port}.yaml"
         if not isinstance(config, Path):
             self._file.write_text(yaml.safe_dump(config, sort_keys=False))
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -264,7 +267,7 @@ class Stack:
         Raises:
             AssertionError: It does not answer within `START_SECONDS`, or ended; carries the end of its log.
         """
-        command = [sys.executable, "-m", "llama_stack.cli.llama", "stack", "run", str(self._file)]
+        command = [sys.executable, "-m", self._module, "stack", "run", str(self._file)]
         with self.log_file.open("ab") as log:
             self._process = self._spawn([*command, "--port", str(self.port)], log)
         if wait:
