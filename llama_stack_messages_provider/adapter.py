@@ -342,7 +342,7 @@ class MessagesAdapter:
         self, plan: Plan, prompt: Mapping[str, Any], *, strict: bool
     ) -> tuple[Translation, Count]:
         translation = await self._translated.translated(plan, prompt, strict=strict)
-        engine, infer = plan.dialect.name, partial(self._translated.infer, plan)
+        engine, infer = plan.engine, partial(self._translated.infer, plan)
         try:
             return translation, await self._counter.count(translation.params, plan.endpoint, engine, infer)
         except InvalidRequestError as exc:

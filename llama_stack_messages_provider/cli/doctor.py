@@ -142,7 +142,7 @@ async def _targets(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> 
 
 
 async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: "Target") -> Finding:
-    from llama_stack_messages_provider.engines.features import GAPS, REPAIRED
+    from llama_stack_messages_provider.engines import ENGINES
     from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 
     try:
@@ -152,6 +152,7 @@ async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: 
     except MessagesError as exc:
         return Finding(target.identifier, "dead", reason=exc.message)
     capability, native = plan.capability, plan.route == "native"
+    profile = ENGINES[capability.engine].native
     state = _state(plan)
     if state not in ("ok", "keyless"):
         return Finding(target.identifier, state, capability.engine, reason=capability.reason)
@@ -162,20 +163,20 @@ async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: 
         plan.route,
         plan.reason,
         await _count_method(counter, plan),
-        GAPS[capability.engine] if native and plan.reason != "configured" else {},
-        REPAIRED.get(capability.engine) if native else None,
+        profile.gaps if native and plan.reason != "configured" else {},
+        profile.repaired if native else None,
         await _searcher(adapter, plan),
     )
 
 
 async def _searcher(adapter: "MessagesAdapter", plan: "Plan") -> Literal["upstream", "stack"] | None:
-    from llama_stack_messages_provider.engines.features import GAPS
+    from llama_stack_messages_provider.engines import ENGINES
 
     search = await adapter.planner.plan_for(plan.target, {"tools": [{"type": "web_search_20250305"}]})
     if search.searches and search.route == "translation":
         return "stack"
-    engine = search.capability.engine
-    knows = engine != "unknown" and "web_search" not in GAPS[engine]
+    engine = ENGINES[search.capability.engine]
+    knows = engine is not ENGINES.generic and "web_search" not in engine.native.gaps
     return "upstream" if knows and search.route == "native" else None
 
 
@@ -195,7 +196,7 @@ async def _count_method(counter: "TokenCounter", plan: "Plan") -> str:
         return "native"
     if plan.endpoint is not None:
         word = {"model": plan.target.upstream_model, "messages": [{"role": "user", "content": "a"}]}
-        if await counter.by_tokenizer(word, plan.endpoint, plan.dialect.name) is not None:
+        if await counter.by_tokenizer(word, plan.endpoint, plan.engine) is not None:
             return "tokenizer"
     return "inference"
 

@@ -1,115 +1,14 @@
-"""What native endpoints lack: one table, read from the engines' sources, that decides which requests they get.
-
-A request that needs something in an engine's row is translated instead, where it can be carried.
-
-Sources: vLLM 0.32 `entrypoints/anthropic`, SGLang 0.5.23 `entrypoints/anthropic`, llama.cpp `tools/server`,
-Ollama `docs/api/anthropic-compatibility`.
-"""
+"""What a request needs of a native endpoint, in the words of the engines' profiles."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
-__all__ = ["BLIND_TO_ERRORS", "GAPS", "PATCHES", "REPAIRED", "Engine", "features_of", "gaps_of"]
-
-Engine = Literal["vllm", "sglang", "llama.cpp", "ollama", "anthropic", "unknown"]
-
-_REFUSED = "refused with 400"
-_DROPPED = "dropped in silence"
-_IGNORED = "ignored"
-
-GAPS: dict[Engine, dict[str, str]] = {
-    "vllm": {
-        "document": _REFUSED,
-        "search_result": _REFUSED,
-        "client_tool": _REFUSED,
-        "server_tool": _REFUSED,
-        "web_search": _REFUSED,
-        "server_tool_history": _REFUSED,
-        "container_upload": _REFUSED,
-        "unknown_block": _REFUSED,
-    },
-    "sglang": {
-        "document": _REFUSED,
-        "redacted_thinking": _REFUSED,
-        "client_tool": _DROPPED,
-        "server_tool": _DROPPED,
-        "web_search": _DROPPED,
-        "server_tool_history": _REFUSED,
-        "container_upload": _REFUSED,
-        "tool_change": _REFUSED,
-        "unknown_block": _REFUSED,
-        "stop_sequences": "not told apart from the end of the turn",
-    },
-    "llama.cpp": {
-        "document": _DROPPED,
-        "search_result": _DROPPED,
-        "tool_reference": _DROPPED,
-        "container_upload": _DROPPED,
-        "tool_change": _DROPPED,
-        "unknown_block": _DROPPED,
-        "system_turn": "refused by strict chat templates",
-        "client_tool": "offered without a schema",
-        "server_tool": "offered without a schema",
-        "web_search": "offered without a schema",
-        "server_tool_history": _DROPPED,
-        "forced_tool": "the tool's name is lost",
-        "no_tool": _IGNORED,
-        "no_parallel_tools": _IGNORED,
-        "thinking_off": _IGNORED,
-        "effort": _IGNORED,
-        "structured_output": _IGNORED,
-    },
-    "ollama": {
-        "document": _DROPPED,
-        "search_result": _DROPPED,
-        "tool_reference": _DROPPED,
-        "container_upload": _DROPPED,
-        "tool_change": _DROPPED,
-        "unknown_block": _DROPPED,
-        "image_url": _REFUSED,
-        "client_tool": "offered without a schema",
-        "server_tool": "offered without a schema",
-        "forced_tool": _IGNORED,
-        "any_tool": _IGNORED,
-        "no_tool": _IGNORED,
-        "no_parallel_tools": _IGNORED,
-        "structured_output": _IGNORED,
-    },
-    "anthropic": {},
-    "unknown": {},
-}
-
-# Engines whose native streams and messages are parsed and mended; those of all others are relayed as bytes.
-REPAIRED: dict[Engine, str] = {
-    "llama.cpp": "blocks overlap, skeletons lack fields, signatures are empty, stop_sequence is reported as end_turn",
-    "sglang": "thinking has no signature",
-    "ollama": "thinking has no signature, errors come without an event",
-    "unknown": "nobody knows what it breaks",
-}
-
-# What an engine always gets wrong in bytes that are relayed, and what is right; quotes are escaped in a model's text.
-PATCHES: dict[Engine, tuple[tuple[bytes, bytes], ...]] = {
-    "vllm": (
-        (
-            b'"content_block":{"type":"thinking","thinking":""}',
-            b'"content_block":{"type":"thinking","thinking":"","signature":""}',
-        ),
-    ),
-}
-
-# Engines that do not show `is_error` to their model: a marker is written into the result instead.
-BLIND_TO_ERRORS: frozenset[Engine] = frozenset({"vllm", "sglang", "llama.cpp", "ollama"})
+__all__ = ["features_of"]
 
 _CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
 # Blocks that every native endpoint takes; images and results are looked into.
 _KNOWN_BLOCKS = frozenset({"text", "tool_use", "thinking"})
 _FEATURE_BLOCKS = frozenset({"document", "search_result", "tool_reference", "redacted_thinking", "container_upload"})
-
-
-def gaps_of(engine: Engine, features: frozenset[str]) -> dict[str, str]:
-    """The features that an engine's native endpoint lacks, and what happens to them there."""
-    row = GAPS[engine]
-    return {name: row[name] for name in sorted(features) if name in row}
 
 
 def features_of(request: Mapping[str, Any]) -> frozenset[str]:

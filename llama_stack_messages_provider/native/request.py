@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.engines.features import BLIND_TO_ERRORS, Engine, features_of
+from llama_stack_messages_provider.engines import ENGINES, NativeProfile
+from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.rewriting import encrypted_content as sealed
 from llama_stack_messages_provider.rewriting import signatures
 from llama_stack_messages_provider.rewriting.attribution import MARK, without_attribution
@@ -21,7 +22,7 @@ _ATTRIBUTION = MARK.encode()
 _SIGNED, _SEALED = f'"{signatures.PREFIX}'.encode(), f'"{sealed.MARK}'.encode()
 
 
-def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: Engine, error_marker: str) -> bytes:
+def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: str, error_marker: str) -> bytes:
     """The body for a native upstream: the client's bytes with the model's name exchanged.
 
     Rewritten, and then serialised anew, only where the engine needs it: the attribution line of Claude Code, thinking
@@ -31,9 +32,10 @@ def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: E
     Raises:
         NotFoundError: The request goes on with a thread, and the engine keeps none.
     """
-    if engine != "anthropic":
+    profile = ENGINES[engine].native
+    if not profile.first_party:
         check_thread(request)
-    changed = _rewritten(raw, request, engine, error_marker)
+    changed = _rewritten(raw, request, profile, error_marker)
     if changed is None:
         return with_model(raw, request, model)
     return orjson.dumps({**changed, "model": model})
@@ -53,9 +55,11 @@ def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
     return orjson.dumps({**request, "model": model})
 
 
-def _rewritten(raw: bytes, request: Mapping[str, Any], engine: Engine, error_marker: str) -> dict[str, Any] | None:
+def _rewritten(
+    raw: bytes, request: Mapping[str, Any], profile: NativeProfile, error_marker: str
+) -> dict[str, Any] | None:
     changed: dict[str, Any] | None = None
-    if engine == "anthropic":
+    if profile.first_party:
         if _SIGNED in raw:
             changed = _without_our_thinking(request)
         if _SEALED in raw:
@@ -63,7 +67,7 @@ def _rewritten(raw: bytes, request: Mapping[str, Any], engine: Engine, error_mar
         return changed
     if _ATTRIBUTION in raw and (system := without_attribution(request.get("system"))) is not request.get("system"):
         changed = {**request, "system": system}
-    if engine in BLIND_TO_ERRORS and b'"is_error"' in raw and "is_error" in features_of(request):
+    if profile.ignores_is_error and b'"is_error"' in raw and "is_error" in features_of(request):
         changed = _with_blocks(changed or request, lambda blocks: _marked(blocks, error_marker))
     return changed
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from llama_stack_messages_provider.config import MessagesConfig
-from llama_stack_messages_provider.engines.chat import Dialect, dialect_of
-from llama_stack_messages_provider.engines.features import features_of, gaps_of
+from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
+from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
@@ -46,11 +46,16 @@ class Plan:
     searches: bool = False
 
     @property
-    def dialect(self) -> Dialect:
-        """How chat completions are worded for this upstream."""
+    def engine(self) -> Engine:
+        """The upstream's engine: the one that answered, or the one of its address."""
         base = self.endpoint.api_base if self.endpoint else None
-        dialect = dialect_of(self.capability.engine, self.target.provider_type, base)
-        return replace(dialect, files=True) if self.files else dialect
+        return ENGINES.chosen(self.capability.engine, self.target.provider_type, base)
+
+    @property
+    def dialect(self) -> ChatWording:
+        """How chat completions are worded for this upstream."""
+        wording = self.engine.chat
+        return replace(wording, files=True) if self.files else wording
 
 
 class Planner:
@@ -87,8 +92,9 @@ class Planner:
         searches = self._search.exists and wants_search(request) and await self._search.available()
         gaps: dict[str, str] = {}
         if capability.native and mode == "auto":
-            gaps = gaps_of(capability.engine, features_of(request))
-            if searches and capability.engine != "anthropic":  # whose own servers search
+            native = ENGINES[capability.engine].native
+            gaps = {name: native.gaps[name] for name in sorted(features_of(request)) if name in native.gaps}
+            if searches and not native.first_party:
                 gaps |= _SEARCHED
         route, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts

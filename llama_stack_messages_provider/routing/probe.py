@@ -14,23 +14,15 @@ from typing import Any, Literal
 import orjson
 
 from llama_stack_messages_provider.adaptation.upstream_errors import is_envelope
-from llama_stack_messages_provider.engines.features import Engine
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions
 
-__all__ = ["Capability", "Prober", "engine_of", "speaks_messages"]
+__all__ = ["Capability", "Prober", "speaks_messages"]
 
 Verdict = Literal["yes", "no", "unknown"]
 
-_OWNERS: dict[str, Engine] = {
-    "vllm": "vllm",
-    "sglang": "sglang",
-    "llamacpp": "llama.cpp",
-    "library": "ollama",
-    "ollama": "ollama",
-    "anthropic": "anthropic",
-}
 _SAID: dict[Verdict, str] = {
     "yes": "the upstream speaks Messages",
     "no": "the upstream does not speak Messages",
@@ -47,16 +39,18 @@ class Capability:
     Args:
         messages: Whether it serves `/v1/messages`; `unknown` if it could not be asked.
         count_tokens: Whether it serves `/v1/messages/count_tokens`.
-        engine: The software behind it.
+        engine: The name of the software behind it.
         reason: How the verdict came about, for people.
         status: The status that the probe got; 0 if it got none.
+        window: The context window in tokens, where the upstream tells it.
     """
 
     messages: Verdict
     count_tokens: bool
-    engine: Engine
+    engine: str
     reason: str
     status: int = 0
+    window: int | None = None
 
     @property
     def native(self) -> bool:
@@ -81,18 +75,6 @@ def speaks_messages(status: int, body: Any) -> Verdict:
         return "yes"
     # Who is asking, or that it is not well just now, says nothing about what is there.
     return "unknown" if status in {401, 403, 429} or status >= 500 else "no"
-
-
-def engine_of(server: str, models: Any) -> Engine:
-    """The engine, from the `server` header and the list of models."""
-    if server == "llama.cpp":
-        return "llama.cpp"
-    data = models.get("data") if isinstance(models, dict) else None
-    if not isinstance(data, list) or not data or not isinstance(data[0], dict):
-        return "unknown"
-    if data[0].get("type") == "model" and "display_name" in data[0]:
-        return "anthropic"
-    return _OWNERS.get(str(data[0].get("owned_by")), "unknown")
 
 
 def _names_model(error: Mapping[str, Any]) -> bool:
@@ -168,11 +150,13 @@ class Prober:
             )
         except MessagesError as exc:
             return Capability("unknown", False, "unknown", exc.message)
-        engine = engine_of(models.headers.get("server", ""), models.json())
+        listed = models.json()
+        engine = ENGINES.answering(models.headers.get("server", ""), listed)
         verdict = speaks_messages(refused.status, refused.json())
         counts = counted.status == 200 and _is_count(counted.json())
         reason = f"{_SAID[verdict]} (an invalid request was answered with {refused.status})"
-        return Capability(verdict, counts and verdict == "yes", engine, reason, refused.status)
+        window = ENGINES.window(engine, listed, model)
+        return Capability(verdict, counts and verdict == "yes", engine.name, reason, refused.status, window)
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Answer:
         url, headers = f"{endpoint.root}{path}", {"anthropic-version": "2023-06-01"}

@@ -25,8 +25,8 @@ def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialec
     """
     kind = (thinking or {}).get("type")
     if kind in _OFF:
-        return _switch(dialect, on=False)
-    params = _switch(dialect, on=True) if kind in _ON else {}
+        return dict(dialect.thinking_off)
+    params = dict(dialect.thinking_on) if kind in _ON else {}
     budget = (thinking or {}).get("budget_tokens") if kind == "enabled" else None
     if dialect.budget and budget is not None:
         params[dialect.budget] = budget
@@ -39,21 +39,13 @@ def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialec
 def unheard(thinking: dict[str, Any] | None, dialect: Dialect) -> bool:
     """Whether an engine cannot be told what `thinking` asks for."""
     kind = (thinking or {}).get("type")
-    return kind is not None and (kind not in _ON | _OFF or not (dialect.switch or dialect.effort or kind in _OFF))
+    deaf = not (dialect.thinking_on or dialect.thinking_off or dialect.effort)
+    return kind is not None and (kind not in _ON | _OFF or (deaf and kind not in _OFF))
 
 
 def shows_thinking(thinking: dict[str, Any] | None) -> bool:
     """Whether thinking text is shown: `display: omitted` leaves only the signature."""
     return (thinking or {}).get("display") != "omitted"
-
-
-def _switch(dialect: Dialect, *, on: bool) -> dict[str, Any]:
-    if dialect.switch == "template":
-        # Templates differ in the variable's name; an unknown one has no effect.
-        return {"chat_template_kwargs": {"enable_thinking": on, "thinking": on}}
-    if dialect.switch == "effort_none" and not on:
-        return {"reasoning_effort": "none"}
-    return {}
 
 
 def _effort_of(budget: int) -> str:

@@ -8,7 +8,7 @@ import orjson
 from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.adaptation.upstream_errors import from_event, is_envelope, not_understood, understood
-from llama_stack_messages_provider.engines.features import PATCHES, REPAIRED, Engine
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.native.relay import Relay
@@ -75,7 +75,7 @@ class NativeMessages:
         body: bytes,
         headers: Mapping[str, str],
         *,
-        engine: Engine,
+        engine: str,
         client_model: str,
         sign: Signer,
         start: LateMessageStart,
@@ -93,7 +93,7 @@ class NativeMessages:
             raise _refusal(Answer(response.status, response.headers, await _whole(response, self._limits)))
         if not response.content_type.startswith("text/event-stream"):
             raise not_understood(await _whole(response, self._limits), "a stream of events")
-        way = _Repaired if engine in REPAIRED else _Relayed
+        way = _Repaired if ENGINES[engine].native.repaired else _Relayed
         events = way(engine, client_model, sign, start)
         try:
             with Body(response, self._limits) as answer:
@@ -124,8 +124,8 @@ class _Relayed:
         over: Whether the message has come to its end, or to its error.
     """
 
-    def __init__(self, engine: Engine, client_model: str, sign: Signer, start: LateMessageStart) -> None:
-        patches = PATCHES.get(engine, ())
+    def __init__(self, engine: str, client_model: str, sign: Signer, start: LateMessageStart) -> None:
+        patches = ENGINES[engine].native.patches
         self._relay = Relay(client_model, ping=PING, patches=patches, request_id=start.request_id)
         self.over = False
 
@@ -156,7 +156,7 @@ class _Relayed:
 class _Repaired:
     """Events, parsed and mended; as `_Relayed` otherwise."""
 
-    def __init__(self, engine: Engine, client_model: str, sign: Signer, start: LateMessageStart) -> None:
+    def __init__(self, engine: str, client_model: str, sign: Signer, start: LateMessageStart) -> None:
         self._decoder = SSEDecoder()
         self._repair = StreamRepair(sign, message_id=start.message_id, model=client_model, request_id=start.request_id)
         self.over = False
@@ -185,12 +185,12 @@ def _first_error(piece: bytes) -> MessagesError:
     return from_event(parsed(SSEDecoder().decode(piece)[-1].data))
 
 
-def renamed(answer: Answer, client_model: str, engine: Engine, sign: Signer) -> bytes:
+def renamed(answer: Answer, client_model: str, engine: str, sign: Signer) -> bytes:
     """A whole message with the client's name of the model, mended where the engine's are broken."""
     message = answer.json()
     if not isinstance(message, dict) or message.get("type") != "message":
         raise not_understood(answer.body, "a message")
-    if engine in REPAIRED or "stop_sequence" not in message:  # vLLM leaves out what is null
+    if ENGINES[engine].native.repaired or "stop_sequence" not in message:  # vLLM leaves out what is null
         with understood(message, "a message"):
             return orjson.dumps(repair_message(message, sign, model=client_model))
     return with_model(answer.body, message, client_model)

@@ -7,12 +7,13 @@ from typing import Any, Literal
 
 import orjson
 
+from llama_stack_messages_provider.engines import Engine
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.translation.reasons import usage_of
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
 
-__all__ = ["Count", "TokenCounter", "tokenizer_of"]
+__all__ = ["Count", "TokenCounter"]
 
 Source = Literal["native", "tokenizer", "inference", "estimate"]
 
@@ -45,7 +46,7 @@ class TokenCounter:
         self,
         params: dict[str, Any],
         endpoint: Endpoint | None,
-        engine: str,
+        engine: Engine,
         infer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
     ) -> Count:
         """The upstream's tokenizer, else a one-token inference, else an estimate that errs high.
@@ -53,7 +54,7 @@ class TokenCounter:
         Args:
             params: The chat completion's parameters, without a limit and not streamed.
             endpoint: Where the upstream is, if it can be reached directly.
-            engine: The software behind it.
+            engine: What is behind it.
             infer: Runs a chat completion.
         """
         if endpoint is not None and not _has_images(params):
@@ -70,10 +71,18 @@ class TokenCounter:
         tokens = usage["input_tokens"] + usage["cache_read_input_tokens"]
         return Count(tokens, "inference") if tokens else Count(estimated(params), "estimate")
 
-    async def by_tokenizer(self, params: dict[str, Any], endpoint: Endpoint, engine: str) -> int | None:
+    async def by_tokenizer(self, params: dict[str, Any], endpoint: Endpoint, engine: Engine) -> int | None:
         """What the upstream's tokenizer counts; None if it has none, or none that answers."""
-        tokenizer = tokenizer_of(engine)
-        return await tokenizer(self._post, endpoint, params) if tokenizer is not None else None
+        if engine.tokenizer is None:
+            return None
+        answer: Any = None
+        try:
+            for step in engine.tokenizer.steps:
+                answer = await self._post(endpoint, step.path, step.request(params, answer))
+            tokens = engine.tokenizer.count(answer)
+        except (KeyError, TypeError):  # no such endpoint, or another one
+            return None
+        return tokens if type(tokens) is int else None
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Any:
         url = f"{endpoint.root}{path}"
@@ -82,37 +91,6 @@ class TokenCounter:
         except MessagesError:
             return None
         return answer.json() if answer.status == 200 else None
-
-
-Post = Callable[[Endpoint, str, dict[str, Any]], Awaitable[Any]]
-Tokenizer = Callable[[Post, Endpoint, dict[str, Any]], Awaitable[int | None]]
-
-
-def tokenizer_of(engine: str) -> Tokenizer | None:
-    """How an engine's tokenizer is asked; None if it has none."""
-    return _TOKENIZERS.get(engine)
-
-
-async def _llama_cpp(post: Post, endpoint: Endpoint, params: dict[str, Any]) -> int | None:
-    # https://github.com/ggml-org/llama.cpp/tree/master/tools/server (POST /apply-template, POST /tokenize)
-    wanted = ("messages", "tools", "tool_choice", "chat_template_kwargs", "response_format")
-    templated = await post(endpoint, "/apply-template", {k: params[k] for k in wanted if k in params})
-    if not isinstance(templated, dict) or not isinstance(templated.get("prompt"), str):
-        return None
-    body = {"content": templated["prompt"], "add_special": True, "parse_special": True}
-    tokens = await post(endpoint, "/tokenize", body)
-    return len(tokens["tokens"]) if isinstance(tokens, dict) and isinstance(tokens.get("tokens"), list) else None
-
-
-async def _vllm(post: Post, endpoint: Endpoint, params: dict[str, Any]) -> int | None:
-    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server (Tokenizer API)
-    wanted = ("model", "messages", "tools", "chat_template_kwargs", "continue_final_message", "add_generation_prompt")
-    answer = await post(endpoint, "/tokenize", {k: params[k] for k in wanted if k in params})
-    count = answer.get("count") if isinstance(answer, dict) else None
-    return count if type(count) is int else None
-
-
-_TOKENIZERS: dict[str, Tokenizer] = {"llama.cpp": _llama_cpp, "vllm": _vllm}
 
 
 def _has_images(params: dict[str, Any]) -> bool:

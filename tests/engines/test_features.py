@@ -1,21 +1,13 @@
 """What a request needs of a native endpoint, and which engines lack it."""
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.engines.chat import DIALECTS
-from llama_stack_messages_provider.engines.features import (
-    BLIND_TO_ERRORS,
-    GAPS,
-    PATCHES,
-    REPAIRED,
-    Engine,
-    features_of,
-    gaps_of,
-)
+from llama_stack_messages_provider.engines import ENGINES
+from llama_stack_messages_provider.engines.features import features_of
 from tests.strategies import create_requests, json_values
 from tests.translation.helpers import assistant, image, text, tool, tool_result, tool_use, user
 
@@ -77,27 +69,10 @@ def test_features_are_found(given: Json, features: set[str]) -> None:
     assert features_of(given) == features
 
 
-def test_the_table_knows_only_features_that_are_looked_for() -> None:
+def test_the_profiles_know_only_features_that_are_looked_for() -> None:
     found = {name for _, _, features in FEATURES for name in features}
 
-    assert {name for row in GAPS.values() for name in row} <= found
-
-
-def test_every_engine_has_a_row_everywhere() -> None:
-    engines = set(get_args(Engine))
-
-    assert set(GAPS) == engines
-    assert engines <= set(DIALECTS)
-    assert set(REPAIRED) | set(PATCHES) | BLIND_TO_ERRORS <= engines
-
-
-def test_a_gap_comes_with_its_reason() -> None:
-    needed = features_of(request(user(DOCUMENT), tool_choice={"type": "none"}))
-
-    assert gaps_of("vllm", needed) == {"document": "refused with 400"}
-    assert gaps_of("ollama", needed) == {"document": "dropped in silence", "no_tool": "ignored"}
-    assert gaps_of("anthropic", needed) == {}
-    assert gaps_of("unknown", needed) == {}
+    assert {name for engine in ENGINES.values() for name in engine.native.gaps} <= found
 
 
 @given(create_requests())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from llama_stack_messages_provider.engines.features import GAPS
+from llama_stack_messages_provider.engines import ENGINES as KNOWN
 from llama_stack_messages_provider.server_tools.web_search import Hit, result_block
 from tests.conftest import Fleet
 from tests.live.raw import Answer, post
@@ -116,7 +116,7 @@ def test_a_request_that_the_engine_can_take_goes_to_it(fleet: Fleet, name: str) 
 def test_a_request_for_what_the_engine_lacks_is_translated_and_any_other_is_not(
     fleet: Fleet, name: str, feature: str
 ) -> None:
-    lacking = feature in GAPS[ENGINES[name]]  # type: ignore[index]
+    lacking = feature in KNOWN[ENGINES[name]].native.gaps
     for request in FEATURES[feature]:
         for stream in (False, True):
             answer, paths = sent(fleet, name, request, stream=stream)
@@ -126,12 +126,12 @@ def test_a_request_for_what_the_engine_lacks_is_translated_and_any_other_is_not(
 
 
 def test_every_gap_of_the_table_is_tried() -> None:
-    assert {feature for row in GAPS.values() for feature in row} <= set(FEATURES)
+    assert {feature for engine in KNOWN.values() for feature in engine.native.gaps} <= set(FEATURES)
 
 
 @each_engine
 def test_what_is_carried_by_neither_route_is_named(fleet: Fleet, name: str) -> None:
-    if "unknown_block" not in GAPS[ENGINES[name]]:  # type: ignore[index]
+    if "unknown_block" not in KNOWN[ENGINES[name]].native.gaps:
         return
     answer, _ = sent(fleet, name, FEATURES["unknown_block"][0])
     assert answer.headers["x-messages-dropped"] == "messages.0.content.1"

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletionToolChoiceOptionParam, ChatCompletio
 from pydantic import TypeAdapter, ValidationError
 
 from llama_stack_messages_provider.api_support import POLICIES
-from llama_stack_messages_provider.engines.chat import DIALECTS, dialect_of
+from llama_stack_messages_provider.engines.chat import DIALECTS
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
@@ -258,28 +258,6 @@ def test_nothing_else_is_a_prefill(last: Json) -> None:
     translation = translated(user("Count."), last, dialect="vllm")
 
     assert "continue_final_message" not in translation.params
-
-
-# --- dialects ---
-
-
-@pytest.mark.parametrize(
-    ("engine", "provider_type", "base_url", "name"),
-    [
-        ("vllm", "remote::openai", None, "vllm"),
-        ("unknown", "remote::vllm", "http://h:1/v1", "vllm"),
-        ("unknown", "remote::ollama", None, "ollama"),
-        ("unknown", "inline::llama-cpp", None, "llama.cpp"),
-        ("unknown", "remote::openai", "https://api.openai.com/v1", "openai"),
-        ("unknown", "remote::openai", "https://api.openai.com.evil.test/v1", "unknown"),
-        ("unknown", "remote::openai", "http://127.0.0.1:9/v1", "unknown"),
-        ("unknown", "remote::groq", None, "unknown"),
-    ],
-)
-def test_the_probed_engine_decides_then_the_provider(
-    engine: str, provider_type: str, base_url: str | None, name: str
-) -> None:
-    assert dialect_of(engine, provider_type, base_url).name == name
 
 
 # --- what Claude Code sends ---

@@ -1,0 +1,145 @@
+"""What is known of an engine: the software, or the service, that runs models behind an OpenAI-style address."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from llama_stack_messages_provider.engines.refusals import Words
+
+__all__ = ["ChatWording", "Engine", "NativeProfile", "Recognition", "Tokenizer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """How an engine is told from others; what answers counts for more than where it is.
+
+    Args:
+        servers: Values of the `server` header.
+        owners: Values of `owned_by` in its list of models.
+        listed: Whether an entry of its list of models is unmistakable.
+        hosts: Hosts of base URLs, and the ends of them behind a dot.
+        provider_types: Llama Stack's provider types that are for it alone.
+    """
+
+    servers: frozenset[str] = frozenset()
+    owners: frozenset[str] = frozenset()
+    listed: Callable[[Mapping[str, Any]], bool] | None = None
+    hosts: frozenset[str] = frozenset()
+    provider_types: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ChatWording:
+    """How chat completions are worded for an engine.
+
+    Args:
+        name: The engine's.
+        top_k: It takes `top_k`.
+        effort: It takes `reasoning_effort`.
+        efforts: The efforts it is asked for, weakest first; a stronger one becomes the last. Llama Stack's inference
+            API takes no `max`, so that none of these may be it.
+        thinking_on: Parameters that make it think.
+        thinking_off: Parameters that keep it from thinking.
+        budget: The parameter that limits thinking tokens, if it has one.
+        reasoning: The field of an assistant message that replays its thinking, if it takes one.
+        prefill: Parameters that make it continue a trailing assistant message.
+        stream_options: What is asked for beside `include_usage`.
+        tell_prompt: Parameters that make a stream begin with the prompt's tokens.
+        max_tokens: The name of its output limit.
+        max_stops: The number of stop sequences it takes; None if there is no limit.
+        tell_stop: Parameters that make it tell which stop sequence it met.
+        schemas: It takes a JSON schema for its answer.
+        files: It takes `file` parts.
+        images: It takes images; whether its model does, only a refusal tells.
+    """
+
+    name: str = "unknown"
+    top_k: bool = True
+    effort: bool = True
+    efforts: tuple[str, ...] = ("low", "medium", "high")
+    thinking_on: Mapping[str, Any] = field(default_factory=dict)
+    thinking_off: Mapping[str, Any] = field(default_factory=lambda: {"reasoning_effort": "none"})
+    budget: str | None = None
+    reasoning: str | None = None
+    prefill: Mapping[str, Any] = field(default_factory=dict)
+    stream_options: Mapping[str, Any] = field(default_factory=dict)
+    tell_prompt: Mapping[str, Any] = field(default_factory=dict)
+    max_tokens: str = "max_tokens"
+    max_stops: int | None = None
+    tell_stop: Mapping[str, Any] = field(default_factory=dict)
+    schemas: bool = True
+    files: bool = False
+    images: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class NativeProfile:
+    """What an engine's own Messages endpoint is like.
+
+    Args:
+        gaps: Features (`features_of`) that it lacks, and what happens to them there.
+        repaired: What it breaks in its answers, which are parsed and repaired; None where bytes are relayed.
+        patches: What it always gets wrong in bytes that are relayed, and what is right; quotes are escaped in a
+            model's text.
+        ignores_is_error: It does not show `is_error` to its model: a marker is written into the result instead.
+        first_party: It is Anthropic's own API, which searches the web, keeps threads, and takes no signature and no
+            encrypted content but its own.
+    """
+
+    gaps: Mapping[str, str] = field(default_factory=dict)
+    repaired: str | None = None
+    patches: tuple[tuple[bytes, bytes], ...] = ()
+    ignores_is_error: bool = False
+    first_party: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request to a tokenizer.
+
+    Args:
+        path: Where it goes, below the upstream's root.
+        request: The body, from the chat completion's parameters and the answer before it.
+    """
+
+    path: str
+    request: Callable[[Mapping[str, Any], Any], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenizer:
+    """How an engine counts a prompt's tokens without generating any: requests in their order.
+
+    Args:
+        steps: The requests. An answer that the next one cannot be made of (`KeyError`, `TypeError`) ends the count.
+        count: The tokens, from the last answer; a `KeyError` or `TypeError` where there are none.
+    """
+
+    steps: tuple[Step, ...]
+    count: Callable[[Any], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """Everything that is known of an engine.
+
+    Args:
+        name: Its name, as `doctor` prints it.
+        recognition: How it is recognised.
+        chat: How chat completions are worded for it.
+        native: What its Messages endpoint is like, where it has one.
+        tokenizer: How it counts tokens.
+        window: Where an entry of its list of models says the context window, as dotted paths.
+        refusals: Its words.
+    """
+
+    name: str
+    recognition: Recognition = Recognition()
+    chat: ChatWording = ChatWording()
+    native: NativeProfile = NativeProfile()
+    tokenizer: Tokenizer | None = None
+    window: tuple[str, ...] = ()
+    refusals: tuple[Words, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chat", replace(self.chat, name=self.name))

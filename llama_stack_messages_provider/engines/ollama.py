@@ -1,0 +1,54 @@
+"""Ollama.
+
+Sources: `docs/api/anthropic-compatibility`, `docs/api/openai-compatibility` at fb30760.
+"""
+
+from llama_stack_messages_provider.engines.engine import ChatWording, Engine, NativeProfile, Recognition
+from llama_stack_messages_provider.engines.refusals import Kind, Words
+
+_DROPPED = "dropped in silence"
+_IGNORED = "ignored"
+
+ENGINE = Engine(
+    "ollama",
+    Recognition(owners=frozenset({"library", "ollama"}), provider_types=frozenset({"remote::ollama"})),
+    ChatWording(top_k=False, reasoning="reasoning"),
+    NativeProfile(
+        gaps={
+            "document": _DROPPED,
+            "search_result": _DROPPED,
+            "tool_reference": _DROPPED,
+            "container_upload": _DROPPED,
+            "tool_change": _DROPPED,
+            "unknown_block": _DROPPED,
+            "image_url": "refused with 400",
+            "client_tool": "offered without a schema",
+            "server_tool": "offered without a schema",
+            "forced_tool": _IGNORED,
+            "any_tool": _IGNORED,
+            "no_tool": _IGNORED,
+            "no_parallel_tools": _IGNORED,
+            "structured_output": _IGNORED,
+        },
+        repaired="thinking has no signature, errors come without an event",
+        ignores_is_error=True,
+    ),
+    refusals=(
+        Words(
+            Kind.PROMPT_TOO_LONG,
+            r"prompt too long; exceeded max context length",
+            "prompt too long; exceeded max context length by 1200 tokens",
+        ),
+        Words(
+            Kind.PROMPT_TOO_LONG,
+            r"the input length exceeds the context length",
+            "the input length exceeds the context length",
+        ),
+        Words(
+            Kind.PARAMETER_UNKNOWN,
+            r"\"[^\"]{1,200}\" does not support thinking",
+            '"llama3.2:3b" does not support thinking',
+            parameter="reasoning_effort",
+        ),
+    ),
+)

@@ -1,0 +1,34 @@
+"""Volcengine's Ark, home of the Doubao models.
+
+Sources: https://www.volcengine.com/docs/82379; refusals as reported in yiliqi78/TOKENICODE#3,
+danielmiessler/LifeOS#657.
+"""
+
+from llama_stack_messages_provider.engines.engine import ChatWording, Engine, Recognition
+from llama_stack_messages_provider.engines.refusals import Kind, Words
+
+ENGINE = Engine(
+    "volcengine",
+    Recognition(hosts=frozenset({"volces.com"})),
+    ChatWording(
+        top_k=False,
+        effort=False,
+        thinking_on={"thinking": {"type": "enabled"}},
+        thinking_off={"thinking": {"type": "disabled"}},
+        reasoning="reasoning_content",
+    ),
+    refusals=(
+        Words(
+            Kind.OUTPUT_LIMIT,
+            r"parameter max_(completion_)?tokens specified in the request is not valid: integer above maximum value, "
+            r"expected a value <= (?P<limit>\d+)",
+            "The parameter max_tokens specified in the request is not valid: integer above maximum value, expected a "
+            "value <= 8192, but got 64000 instead. Request id: 1",
+        ),
+        Words(
+            Kind.VALUE_BAD,
+            r"the parameter (?P<parameter>temperature|top_p|stop|user) specified in the request is not valid",
+            "The parameter top_p specified in the request is not valid: expected a value <= 1. Request id: 1",
+        ),
+    ),
+)
