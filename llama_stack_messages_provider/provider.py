@@ -40,10 +40,10 @@ def llama_cpp_provider_spec() -> InlineProviderSpec:
 
 async def get_provider_impl(config: "MessagesConfig", deps: dict[Api, Any], policy: list[Any]) -> Any:
     """The Messages adapter over the stack's inference API; `policy` decides who may use which model."""
-    from llama_stack_messages_provider.adapter import MessagesAdapter
+    from llama_stack_messages_provider.composition import compose
 
     _register_routes()
-    return MessagesAdapter(config, deps, policy)
+    return compose(config, deps, policy)
 
 
 def _register_routes() -> None:

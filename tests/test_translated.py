@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.rewriting.document_refs import has_pdfs
-from llama_stack_messages_provider.routing.plan import Plan
+from llama_stack_messages_provider.routing.plan import TranslationPlan
 from llama_stack_messages_provider.routing.probe import Capability
-from llama_stack_messages_provider.translated import TranslatedRoute
+from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.translation.request import TranslationOptions
 from llama_stack_messages_provider.upstream.target import Target
 from tests.fidelity.documents import pdf
@@ -17,7 +18,7 @@ from tests.translation.helpers import assistant, text, tool_result, tool_use, us
 
 type Json = dict[str, Any]
 
-PLAN = Plan(Target("p/m", "p", None, "m", {}), "translation", "", None, Capability("no", False, "unknown", ""), {})
+PLAN = TranslationPlan(Target("p/m", "p", None, "m", {}), "", Capability("no", False, "unknown", ""), None)
 HUNDRED_PAGES = base64.b64encode(pdf(["otters swim " * 300] * 100)).decode()
 
 
@@ -61,8 +62,10 @@ def test_what_is_no_pdf_is_not(turn: Json) -> None:
 
 
 async def test_the_loop_goes_on_while_a_long_pdf_is_read() -> None:
-    route: Any = TranslatedRoute(None, b"key", TranslationOptions(), "auto", None)  # type: ignore[arg-type]
-    reading = asyncio.create_task(route.translated(PLAN, request(user(pdf_block(HUNDRED_PAGES))), strict=False))
+    route: Any = TranslatedRoute(None, None, b"key", TranslationOptions(), "auto", None)  # type: ignore[arg-type]
+    reading = asyncio.create_task(
+        route._translated(request(user(pdf_block(HUNDRED_PAGES))), RouteState(PLAN, {}, strict=False))
+    )
     turns = 0
     while not reading.done():
         await asyncio.sleep(0)
@@ -72,8 +75,8 @@ async def test_the_loop_goes_on_while_a_long_pdf_is_read() -> None:
 
 
 async def test_a_request_without_pdfs_is_translated_at_once() -> None:
-    route: Any = TranslatedRoute(None, b"key", TranslationOptions(), "auto", None)  # type: ignore[arg-type]
-    coroutine = route.translated(PLAN, request(user("Hi")), strict=False)
+    route: Any = TranslatedRoute(None, None, b"key", TranslationOptions(), "auto", None)  # type: ignore[arg-type]
+    coroutine = route._translated(request(user("Hi")), RouteState(PLAN, {}, strict=False))
     with pytest.raises(StopIteration) as end:  # without a step of the loop
         coroutine.send(None)
     assert end.value.value.params["messages"] == [user("Hi")]

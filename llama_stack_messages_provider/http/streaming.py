@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext, suppress
+from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
@@ -136,8 +136,6 @@ class EventStream(StreamingResponse):
         self._piece = b""
         self._begun = False
         self._speaking: asyncio.Task[None] | None = None
-        self.during: AbstractContextManager[None] = nullcontext()
-        """Entered while the stream is sent."""
         self.refused: Callable[[Exception], Response] = _unexpected
         """Makes the answer of a stream that failed before it began."""
 
@@ -153,7 +151,7 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
-        with self.during, suppress(ClientDisconnect, OSError):
+        with suppress(ClientDisconnect, OSError):
             # In a task of its own: each event would otherwise wake all coroutines that the host has put around us.
             direct = scope.get("state", {}).get(Direct.KEY)
             sending = asyncio.Task(self._send_all(send, direct), loop=asyncio.get_running_loop(), eager_start=True)

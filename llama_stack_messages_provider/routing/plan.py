@@ -1,8 +1,8 @@
-"""How a request goes: which model, by which route, and why."""
+"""How a request goes: which model, by which route, and why. It is decided once, before anything is sent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
@@ -15,33 +15,30 @@ from llama_stack_messages_provider.server_tools.web_search import wants_search
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.target import Target
 
-__all__ = ["Plan", "Planner"]
+__all__ = ["NativePlan", "Plan", "Planner", "TranslationPlan"]
 
 _SEARCHED = {"web_search": "run by the stack's tool runtime"}
 _UNREACHABLE = Capability("no", False, "unknown", "the provider has no upstream that can be reached directly")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The way of one request.
+class _Plan:
+    """The decisions of both routes.
 
     Args:
         target: The model.
-        route: `native` or `translation`.
         reason: Why this route, for people.
+        capability: What its upstream can do.
         endpoint: The upstream, where it can be reached directly.
-        capability: What it can do.
-        gaps: What the request needs and the native endpoint lacks.
         files: Whether its upstream is configured to take `file` parts.
         searches: Whether its web searches are run here, if it is translated.
     """
 
+    route: ClassVar[Literal["native", "translation"]]
     target: Target
-    route: Literal["native", "translation"]
     reason: str
-    endpoint: Endpoint | None
     capability: Capability
-    gaps: Mapping[str, str]
+    endpoint: Endpoint | None
     files: bool = False
     searches: bool = False
 
@@ -56,6 +53,28 @@ class Plan:
         """How chat completions are worded for this upstream."""
         wording = self.engine.chat
         return replace(wording, files=True) if self.files else wording
+
+
+@dataclass(frozen=True, slots=True)
+class NativePlan(_Plan):
+    """The request goes to the upstream's own Messages endpoint."""
+
+    route = "native"
+    endpoint: Endpoint
+
+    def translated(self, reason: str) -> "TranslationPlan":
+        """The other way for the same request."""
+        return TranslationPlan(self.target, reason, self.capability, self.endpoint, self.files, self.searches)
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationPlan(_Plan):
+    """The request goes to the inference API, as a chat completion."""
+
+    route = "translation"
+
+
+type Plan = NativePlan | TranslationPlan
 
 
 class Planner:
@@ -92,22 +111,23 @@ class Planner:
         searches = self._search.exists and wants_search(request) and await self._search.available()
         gaps: dict[str, str] = {}
         if capability.native and mode == "auto":
-            native = ENGINES[capability.engine].native
-            gaps = {name: native.gaps[name] for name in sorted(features_of(request)) if name in native.gaps}
-            if searches and not native.first_party:
+            profile = ENGINES[capability.engine].native
+            gaps = {name: profile.gaps[name] for name in sorted(features_of(request)) if name in profile.gaps}
+            if searches and not profile.first_party:
                 gaps |= _SEARCHED
-        route, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts
-        return Plan(target, route, reason, endpoint, capability, gaps, files, searches)
+        native, reason = _decide(mode, capability, gaps)
+        if native and endpoint is not None:
+            return NativePlan(target, reason, capability, endpoint, files, searches)
+        return TranslationPlan(target, reason, capability, endpoint, files, searches)
 
     def may_translate(self, target: Target) -> bool:
         """Whether the configuration leaves the translated route open."""
         return self._mode(target) != "native"
 
-    def forget(self, plan: Plan, reason: str) -> None:
+    def forget(self, plan: NativePlan, reason: str) -> None:
         """The native endpoint turned out to be missing."""
-        if plan.endpoint is not None:
-            self._prober.forget(plan.target.provider_id, plan.endpoint, plan.target.upstream_model, reason)
+        self._prober.forget(plan.target.provider_id, plan.endpoint, plan.target.upstream_model, reason)
 
     def _mode(self, target: Target) -> str:
         return self._config.routes.get(target.provider_id, self._config.route)
@@ -118,17 +138,18 @@ class Planner:
         return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
 
 
-def _decide(mode: str, capability: Capability, gaps: Mapping[str, str]) -> tuple[Literal["native", "translation"], str]:
+def _decide(mode: str, capability: Capability, gaps: Mapping[str, str]) -> tuple[bool, str]:
+    """Whether a request goes natively, and why."""
     if mode == "translation":
-        return "translation", "configured"
+        return False, "configured"
     if mode == "native":
         if capability.messages == "no":
             raise InvalidRequestError(
                 f"model: its provider is configured for the native route, but {capability.reason}"
             )
-        return "native", "configured"
+        return True, "configured"
     if not capability.native:
-        return "translation", capability.reason
+        return False, capability.reason
     if gaps:
-        return "translation", "; ".join(f"{name} is {what}" for name, what in gaps.items())
-    return "native", capability.reason
+        return False, "; ".join(f"{name} is {what}" for name, what in gaps.items())
+    return True, capability.reason

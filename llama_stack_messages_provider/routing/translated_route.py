@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from llama_stack_messages_provider.adaptation.changes import Anew, Limited, NoImages, Remedy, SystemFirst
@@ -13,7 +14,7 @@ from llama_stack_messages_provider.errors import InvalidRequestError, MessagesEr
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.document_refs import has_pdfs
 from llama_stack_messages_provider.rewriting.signatures import Signer
-from llama_stack_messages_provider.routing.plan import Plan
+from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.server_tools.loop import Rounds
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.translation.reasons import Stop, added_usage
@@ -21,6 +22,7 @@ from llama_stack_messages_provider.translation.request import Translation, Trans
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
+from llama_stack_messages_provider.upstream.token_counts import Count, TokenCounter
 from llama_stack_messages_provider.wire.sse import encode_all
 
 __all__ = ["TranslatedRoute"]
@@ -33,6 +35,7 @@ class TranslatedRoute:
 
     Args:
         completions: The inference API.
+        counter: Counts the tokens of chat completions.
         key: Signs thinking blocks.
         options: The configured options of translations.
         merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
@@ -42,75 +45,128 @@ class TranslatedRoute:
     def __init__(
         self,
         completions: ChatCompletions,
+        counter: TokenCounter,
         key: bytes,
         options: TranslationOptions,
         merge_system: str,
         search: WebSearch,
     ) -> None:
         self._completions = completions
+        self._counter = counter
         self._key = key
         self._options = options
         self._merge_system = merge_system
         self._search = search
         self._remedies: dict[str, list[Remedy]] = {}
 
-    def translate(self, plan: Plan, request: Mapping[str, Any], *, strict: bool) -> Translation:
-        """The chat completion for a request, with what its model is known to refuse left out.
+    async def complete(self, request: Mapping[str, Any], state: RouteState, message_id: str) -> dict[str, Any]:
+        """The whole message.
+
+        Args:
+            request: The request's JSON, validated.
+            state: The way that it goes, which is a translation; takes the names of what is dropped.
+            message_id: Id of the message, `msg_...`.
 
         Raises:
             InvalidRequestError: It cannot be translated, or not without loss in strict mode.
+            MessagesError: The upstream's failure.
         """
+        translation = await self._translated(request, state)
+        search = translation.plan.search
+        if search is None:
+            return await self._turn(request, translation, state, message_id)
+        rounds, usage = Rounds(request, search, self._search.rounds), None
+        while True:
+            message = await self._turn(rounds.request, translation, state, message_id, rounds.count)
+            usage = added_usage(usage, message["usage"]) if usage else message["usage"]
+            rounds.take(message["content"])
+            results = await self._search.results(rounds, message["stop_reason"])
+            if reason := rounds.end(message["stop_reason"], results):
+                return {**message, "content": rounds.content, "stop_reason": reason, "usage": rounds.counted(usage)}
+            rounds.go_on(usage["output_tokens"])
+            translation = await self._translated(rounds.request, state)
+
+    async def stream(
+        self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
+    ) -> AsyncGenerator[bytes]:
+        """The events of a streamed message, each piece ending at an event's end; otherwise as `complete`.
+
+        Raises:
+            InvalidRequestError, MessagesError: As `complete`, before or between pieces.
+        """
+        translation = await self._translated(request, state)
+        translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
+        search = translation.plan.search
+        if search is None:
+            events = self._events(request, translation, state, translator, start)
+        else:
+            rounds = Rounds(request, search, self._search.rounds)
+            events = self._events_of_rounds(translation, state, translator, start, rounds)
+        async with aclosing(events):
+            async for piece in events:
+                yield piece
+
+    async def count(self, request: Mapping[str, Any], state: RouteState) -> Count:
+        """The number of a request's input tokens: exactly what would be sent is counted. Raises as `complete` does."""
+        translation = await self._translated(request, state)
+        plan = state.plan
+        infer = partial(self._completions.complete, plan.target, plan.endpoint)
+        return await self._attempt(
+            request,
+            translation,
+            state,
+            lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer),
+        )
+
+    # --- the translation ---
+
+    async def _translated(self, request: Mapping[str, Any], state: RouteState) -> Translation:
+        """The chat completion for a request; in a thread where PDFs are to be read: a long one takes a second."""
+        if has_pdfs(request):
+            translation = await asyncio.to_thread(self._translate, request, state)
+        else:
+            translation = self._translate(request, state)
+        state.drop(translation.dropped)
+        return translation
+
+    def _translate(self, request: Mapping[str, Any], state: RouteState) -> Translation:
+        """The chat completion, with what its model is known to refuse left out."""
+        plan = state.plan
         learned = self._remedies.get(plan.target.identifier, ())
         merge = self._merge_system == "merge" or any(isinstance(r, SystemFirst) for r in learned)
-        options = TranslationOptions(strict, self._options.tool_error_marker, merge, plan.searches)
+        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, plan.searches)
         dialect = replace(plan.dialect, images=False) if any(isinstance(r, NoImages) for r in learned) else plan.dialect
         translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)
         for remedy in learned:
             _apply(remedy, translation)
         return translation
 
-    async def translated(self, plan: Plan, request: Mapping[str, Any], *, strict: bool) -> Translation:
-        """As `translate`, in a thread where PDFs are to be read: a long one takes a second."""
-        if has_pdfs(request):
-            return await asyncio.to_thread(self.translate, plan, request, strict=strict)
-        return self.translate(plan, request, strict=strict)
+    def _back(self, state: RouteState, translation: Translation) -> dict[str, Any]:
+        """What the answer is translated with."""
+        return {
+            "sign": Signer(self._key, state.plan.target.identifier),
+            "stop_sequences": translation.stop_sequences,
+            "max_tokens": translation.max_tokens,
+            "restore": translation.plan.restored,
+            "show_thinking": translation.show_thinking,
+        }
 
-    async def complete(
-        self, plan: Plan, request: Mapping[str, Any], translation: Translation, message_id: str
-    ) -> dict[str, Any]:
-        """The whole message.
-
-        Raises:
-            MessagesError: The upstream's failure.
-        """
-        search = translation.plan.search
-        if search is None:
-            return await self._turn(plan, request, translation, message_id)
-        rounds, usage = Rounds(request, search, self._search.rounds), None
-        current = translation
-        while True:
-            message = await self._turn(plan, rounds.request, current, message_id, rounds.count)
-            translation.lose(current.dropped)
-            usage = added_usage(usage, message["usage"]) if usage else message["usage"]
-            rounds.take(message["content"])
-            results = await self._search.results(rounds, message["stop_reason"])
-            if reason := rounds.end(message["stop_reason"], results):
-                return {**message, "content": rounds.content, "stop_reason": reason, "usage": rounds.counted(usage)}
-            current = await self._next(plan, rounds, current, usage)
+    # --- one completion ---
 
     async def _turn(
         self,
-        plan: Plan,
         request: Mapping[str, Any],
         translation: Translation,
+        state: RouteState,
         message_id: str,
         round_number: int = 0,
     ) -> dict[str, Any]:
         """The message of one completion."""
-        completion = await self._remedied(
-            plan,
+        plan = state.plan
+        completion = await self._attempt(
             request,
             translation,
+            state,
             lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
         )
         with understood(completion, "a chat completion"):
@@ -119,43 +175,20 @@ class TranslatedRoute:
                 message_id=message_id,
                 model=request["model"],
                 round_number=round_number,
-                **self._back(plan, translation),
+                **self._back(state, translation),
             )
-
-    async def infer(self, plan: Plan, params: dict[str, Any]) -> dict[str, Any]:
-        """A chat completion as it is."""
-        return await self._completions.complete(plan.target, plan.endpoint, params)
-
-    def stream(
-        self,
-        plan: Plan,
-        request: Mapping[str, Any],
-        translation: Translation,
-        message_id: str,
-        start: LateMessageStart,
-    ) -> AsyncGenerator[bytes]:
-        """The events of a streamed message, each piece ending at an event's end.
-
-        Raises:
-            MessagesError: The upstream's failure, before or between pieces.
-        """
-        translator = StreamTranslator(message_id, request["model"], **self._back(plan, translation))
-        if translation.plan.search is None:
-            return self._events(plan, request, translation, translator, start)
-        rounds = Rounds(request, translation.plan.search, self._search.rounds)
-        return self._events_of_rounds(plan, translation, translator, start, rounds)
 
     async def _events(
         self,
-        plan: Plan,
         request: Mapping[str, Any],
         translation: Translation,
+        state: RouteState,
         translator: StreamTranslator,
         start: LateMessageStart,
         rounds: Rounds | None = None,
     ) -> AsyncGenerator[bytes]:
         """The events of one completion, and those of the message's end unless other rounds may follow."""
-        chunks, first = await self._opened(plan, request, translation)
+        chunks, first = await self._opened(request, translation, state)
         batch: list[dict[str, Any]] | None = first
         translator.started = translator.started or start.sent
         translator.max_tokens = translation.max_tokens  # a remedy may have changed it
@@ -177,20 +210,18 @@ class TranslatedRoute:
 
     async def _events_of_rounds(
         self,
-        plan: Plan,
         translation: Translation,
+        state: RouteState,
         translator: StreamTranslator,
         start: LateMessageStart,
         rounds: Rounds,
     ) -> AsyncGenerator[bytes]:
         """The events of a message in which searches are run."""
-        current = translation
         while True:
-            events = self._events(plan, rounds.request, current, translator, start, rounds)
+            events = self._events(rounds.request, translation, state, translator, start, rounds)
             async with aclosing(events):
                 async for piece in events:
                     yield piece
-            translation.lose(current.dropped)
             with understood(None, "a chat completion"):
                 stop = translator.stop
             results = await self._search.results(rounds, stop.reason)
@@ -200,20 +231,15 @@ class TranslatedRoute:
                 stop = stop if stop.reason == reason else Stop(reason)
                 yield encode_all(translator.close(stop, rounds.counted(translator.usage)))
                 return
-            current = await self._next(plan, rounds, current, translator.usage)
+            rounds.go_on(translator.usage["output_tokens"])
+            translation = await self._translated(rounds.request, state)
             translator.next_round()
 
-    async def _next(
-        self, plan: Plan, rounds: Rounds, translation: Translation, usage: Mapping[str, Any]
-    ) -> Translation:
-        """The translation of the next round's request."""
-        rounds.go_on(usage["output_tokens"])
-        return await self.translated(plan, rounds.request, strict=translation.strict)
-
     async def _opened(
-        self, plan: Plan, request: Mapping[str, Any], translation: Translation
+        self, request: Mapping[str, Any], translation: Translation, state: RouteState
     ) -> tuple[ChunkStream, list[dict[str, Any]]]:
         """A stream of chunks with its first batch."""
+        plan = state.plan
 
         async def begin() -> tuple[ChunkStream, list[dict[str, Any]]]:
             chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
@@ -223,55 +249,46 @@ class TranslatedRoute:
                 await chunks.aclose()
                 raise
 
-        return await self._remedied(plan, request, translation, begin)
+        return await self._attempt(request, translation, state, begin)
 
-    async def _remedied[T](
+    # --- adaptation ---
+
+    async def _attempt[T](
         self,
-        plan: Plan,
         request: Mapping[str, Any],
         translation: Translation,
-        attempt: Callable[[], Awaitable[T]],
+        state: RouteState,
+        send: Callable[[], Awaitable[T]],
     ) -> T:
-        """What an attempt gives, after as many remedies of the translation as it takes."""
+        """What sending the translation gives, after as many changes of it as it takes: messages, streams and counts
+        all pass here.
+        """
         for _ in range(_MAX_REMEDIES):
             try:
-                return await attempt()
+                return await send()
             except InvalidRequestError as exc:
-                await self._remedy(exc, plan, request, translation)
-        return await attempt()
+                await self._remedy(exc, request, translation, state)
+                state.drop(translation.dropped)
+        return await send()
 
-    def _back(self, plan: Plan, translation: Translation) -> dict[str, Any]:
-        return {
-            "sign": Signer(self._key, plan.target.identifier),
-            "stop_sequences": translation.stop_sequences,
-            "max_tokens": translation.max_tokens,
-            "restore": translation.plan.restored,
-            "show_thinking": translation.show_thinking,
-        }
-
-    def learn(self, refusal: MessagesError, plan: Plan, params: Mapping[str, Any], *, strict: bool) -> Remedy:
-        """The change that a refusal asks for, which is remembered for its model.
+    async def _remedy(
+        self, refusal: MessagesError, request: Mapping[str, Any], translation: Translation, state: RouteState
+    ) -> None:
+        """Change the translation so that the upstream takes it, and remember how.
 
         Raises:
             MessagesError: The refusal, where nothing can be done about it.
         """
-        remedy = remedy_for(refusal.message, params)
-        if remedy is None or (strict and remedy.lost(params)):
+        remedy = remedy_for(refusal.message, translation.params)
+        if remedy is None or (state.strict and remedy.lost(translation.params)):
             raise refusal
         if isinstance(remedy, SystemFirst) and self._merge_system == "keep":
             raise refusal
-        learned = self._remedies.setdefault(plan.target.identifier, [])
+        learned = self._remedies.setdefault(state.plan.target.identifier, [])
         if remedy.lasts and remedy not in learned:
             learned.append(remedy)
-        return remedy
-
-    async def _remedy(
-        self, refusal: MessagesError, plan: Plan, request: Mapping[str, Any], translation: Translation
-    ) -> None:
-        """Change the translation so that the upstream takes it."""
-        remedy = self.learn(refusal, plan, translation.params, strict=translation.strict)
         if isinstance(remedy, Anew):
-            anew = await self.translated(plan, request, strict=translation.strict)
+            anew = await self._translated(request, state)
             translation.params, translation.dropped = anew.params, anew.dropped
         else:
             _apply(remedy, translation)

@@ -1,0 +1,84 @@
+"""The composition root: the one place that knows which part gets which."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llama_stack.log import get_logger
+from llama_stack_api import Api
+
+from llama_stack_messages_provider.adapter import MessagesAdapter
+from llama_stack_messages_provider.batches.config import BatchesConfig
+from llama_stack_messages_provider.batches.database import BackendError, find_backend
+from llama_stack_messages_provider.batches.runner import Runner
+from llama_stack_messages_provider.batches.service import BatchService
+from llama_stack_messages_provider.config import MessagesConfig, TranslationConfig
+from llama_stack_messages_provider.documents.fetch import DocumentFetcher, FetchLimits, allowing
+from llama_stack_messages_provider.routing.models import ModelResolver
+from llama_stack_messages_provider.routing.native_route import NativeRoute
+from llama_stack_messages_provider.routing.plan import Planner
+from llama_stack_messages_provider.routing.probe import Prober
+from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
+from llama_stack_messages_provider.service import MessageService
+from llama_stack_messages_provider.translation.request import TranslationOptions
+from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
+from llama_stack_messages_provider.upstream.messages import NativeMessages
+from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+from llama_stack_messages_provider.upstream.token_counts import TokenCounter
+
+__all__ = ["compose"]
+
+logger = get_logger(name=__name__, category="providers")
+
+
+def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) -> MessagesAdapter:
+    """The Messages API over a stack's inference API.
+
+    Args:
+        config: The provider's settings.
+        deps: The stack's APIs; `inference` is used, and `tool_runtime` where there is one.
+        policy: The host's access policy.
+    """
+    inference = deps[Api.inference]
+    limits = Limits(config.limits.connect_seconds, config.limits.first_byte_seconds, config.limits.idle_seconds)
+    sessions, key, marker = Sessions(), config.key(), config.translation.tool_error_marker
+    search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
+    resolver = ModelResolver(inference.routing_table, config.model_aliases)
+    planner = Planner(config, resolver, _prober(config, sessions), search)
+    native = NativeRoute(NativeMessages(sessions, limits), key, marker)
+    translated = TranslatedRoute(
+        ChatCompletions(inference, sessions, limits, store=config.store_completions),
+        TokenCounter(sessions, limits),
+        key,
+        TranslationOptions(tool_error_marker=marker),
+        config.translation.system_messages,
+        search,
+    )
+    service = MessageService(planner, native, translated, _fetcher(config.translation), strict=config.strict)
+    batches = _batches(config.batches, service.run_for_batch, policy)
+    return MessagesAdapter(config, resolver, planner, service, batches, sessions)
+
+
+def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:
+    probe = config.probe
+    return Prober(sessions, timeout=probe.timeout_seconds, yes_seconds=probe.yes_seconds, no_seconds=probe.no_seconds)
+
+
+def _fetcher(config: TranslationConfig) -> DocumentFetcher | None:
+    if not config.fetch_urls:
+        return None
+    limits = FetchLimits(config.fetch_seconds, config.fetch_bytes)
+    return DocumentFetcher(limits, allowed=allowing(config.fetch_allow))
+
+
+def _batches(config: BatchesConfig, run: Runner, policy: list[Any]) -> BatchService | None:
+    if not config.enabled:
+        return None
+    try:
+        backend = find_backend(config.backend)
+    except BackendError as exc:
+        if "backend" in config.model_fields_set:
+            raise
+        logger.warning("Message Batches are off", reason=str(exc))
+        return None
+    return BatchService(config, backend, run, policy)

@@ -1,0 +1,39 @@
+"""What is decided, and found out, about one request on its way down a route."""
+
+from collections.abc import Iterable, Mapping
+
+from llama_stack_messages_provider.routing.plan import Plan
+
+__all__ = ["RouteState"]
+
+
+class RouteState:
+    """The state of one request, which may change under way.
+
+    Args:
+        plan: How it goes.
+        headers: The headers that go with it to a native upstream.
+        strict: Whether what would be dropped is refused.
+
+    Attributes:
+        dropped: Paths of what does not reach the model, as the client is told them.
+    """
+
+    __slots__ = ("_reported", "dropped", "headers", "plan", "strict")
+
+    def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool) -> None:
+        self.plan = plan
+        self.headers = headers
+        self.strict = strict
+        self.dropped: list[str] = []
+        self._reported = 0
+
+    def drop(self, paths: Iterable[str]) -> None:
+        """Name what does not reach the model."""
+        self.dropped += [path for path in paths if path not in self.dropped]
+
+    def unreported(self) -> list[str]:
+        """What was dropped since this was asked last."""
+        new = self.dropped[self._reported :]
+        self._reported = len(self.dropped)
+        return new

@@ -1,0 +1,256 @@
+"""Messages and counts of tokens: a plan, a route, and the other route where the first turns out not to be there."""
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractContextManager, aclosing
+from typing import Any
+
+import orjson
+from llama_stack.log import get_logger
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+
+from llama_stack_messages_provider.adaptation.refusals import translation_helps
+from llama_stack_messages_provider.batches.identity import Identity
+from llama_stack_messages_provider.documents.fetch import DocumentFetcher
+from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.request_ids import new_request_id
+from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
+from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.routing.native_route import NativeRoute
+from llama_stack_messages_provider.routing.plan import NativePlan, Planner
+from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.upstream.messages import NativeMissingError
+from llama_stack_messages_provider.upstream.token_counts import Count
+from llama_stack_messages_provider.wire.base import describe
+from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
+from llama_stack_messages_provider.wire.sse import encode
+
+__all__ = [
+    "STRICT_HEADER",
+    "MessageService",
+    "forwarded_headers",
+    "new_message_id",
+    "report_dropped",
+    "validate",
+    "wants_strict",
+]
+
+logger = get_logger(name=__name__, category="providers")
+
+STRICT_HEADER = "x-messages-strict"
+
+_FORWARDED = ("anthropic-version", "anthropic-beta")
+_VERSION = "2023-06-01"
+_DROPPED_LOGGED = 40
+
+
+class MessageService:
+    """Plans requests, runs them, and falls back.
+
+    Args:
+        planner: Decides on the route.
+        native: The native route.
+        translated: The translated route.
+        documents: Fetches documents that are given by URL; None if they are refused.
+        strict: Refuse what would be dropped, whatever the client says.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        native: NativeRoute,
+        translated: TranslatedRoute,
+        documents: DocumentFetcher | None,
+        *,
+        strict: bool,
+    ) -> None:
+        self._planner = planner
+        self._native = native
+        self._translated = translated
+        self._documents = documents
+        self._strict = strict
+
+    async def plan(self, exchange: Exchange) -> RouteState:
+        """Decide how a request goes; nothing but a probe is sent.
+
+        Raises:
+            InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
+        """
+        plan = await self._planner.plan(exchange.request)
+        if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
+            logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
+        strict = self._strict or wants_strict(exchange.headers)
+        return RouteState(plan, forwarded_headers(exchange.headers), strict=strict)
+
+    async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
+        """A whole message: the upstream's bytes, or what was made of its answer.
+
+        Raises:
+            MessagesError: The upstream's refusal or failure.
+        """
+        if isinstance(state.plan, NativePlan):
+            try:
+                with InferenceMetrics(state.plan.target, stream=False):
+                    return await self._native.complete(exchange.body, exchange.request, state)
+            except MessagesError as exc:
+                await self._leave_native(state, exc, exchange.request)
+        request = await self._readable(exchange.request)
+        metrics = InferenceMetrics(state.plan.target, stream=False)
+        with metrics:
+            message = await self._translated.complete(request, state, message_id)
+        metrics.output_tokens(message["usage"]["output_tokens"])
+        return message
+
+    async def stream(
+        self,
+        exchange: Exchange,
+        state: RouteState,
+        start: LateMessageStart,
+        during: AbstractContextManager[None],
+    ) -> AsyncGenerator[bytes]:
+        """The events of a message, and a failure among them as an `error` event: an end is never invented.
+
+        Args:
+            exchange: The request.
+            state: The way that it goes.
+            start: Whether its `message_start` was sent.
+            during: Entered while the stream lasts.
+
+        Raises:
+            MessagesError: The failure, if nothing has been sent: it can still be an answer with a status.
+        """
+        begun = False
+        metrics = InferenceMetrics(state.plan.target, stream=True)
+        try:
+            with during, metrics:
+                while True:
+                    try:
+                        async with aclosing(await self._events(exchange, state, start)) as events:
+                            async for piece in events:
+                                if not begun:
+                                    begun = True
+                                    metrics.first()
+                                yield piece
+                        report_dropped(state)
+                        return
+                    except MessagesError as exc:
+                        if begun:
+                            raise
+                        await self._leave_native(state, exc, exchange.request)
+        except Exception as exc:
+            if not (begun or start.sent):
+                raise
+            logger.warning("Stream failed", request_id=start.request_id, error=repr(exc))
+            error = exc if isinstance(exc, MessagesError) else ApiError()
+            yield encode(error.body(start.request_id))
+
+    async def _events(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> AsyncGenerator[bytes]:
+        """The events by the planned route."""
+        if isinstance(state.plan, NativePlan):
+            return self._native.stream(exchange.body, exchange.request, state, start)
+        return self._translated.stream(await self._readable(exchange.request), state, start)
+
+    async def count(self, exchange: Exchange, state: RouteState) -> Count:
+        """The number of input tokens.
+
+        Raises:
+            MessagesError: The upstream's refusal or failure.
+        """
+        plan, request = state.plan, exchange.request
+        if isinstance(plan, NativePlan) and plan.capability.count_tokens:
+            try:
+                return await self._native.count(exchange.body, request, state)
+            except MessagesError as exc:
+                if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
+                    raise
+                logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
+        request = await self._readable(request, CountTokensRequest)
+        prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
+        if isinstance(plan, NativePlan):
+            # The message itself goes natively and loses nothing, however its tokens are counted.
+            state = RouteState(plan.translated("counted so"), state.headers, strict=False)
+        return await self._translated.count(prompt, state)
+
+    async def run_for_batch(
+        self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """The message of a batch's request, run with its creator's access; raises as `complete` does."""
+        validate(CreateMessageRequest, params)
+        exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers)
+        state = await self.plan(exchange)
+        message = await self.complete(exchange, state, new_message_id())
+        report_dropped(state)
+        return message if isinstance(message, dict) else dict(orjson.loads(message))
+
+    async def _leave_native(self, state: RouteState, exc: MessagesError, request: Mapping[str, Any]) -> None:
+        """Go the other way, where that is of help.
+
+        Raises:
+            MessagesError: What the endpoint said, where it is not.
+        """
+        plan = state.plan
+        if not isinstance(plan, NativePlan):
+            raise exc
+        if isinstance(exc, NativeMissingError):
+            self._planner.forget(plan, exc.message)
+            logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
+            state.plan = await self._planner.plan_for(plan.target, request)
+        elif self._is_curable(exc, plan, request):
+            state.plan = plan.translated(exc.message)
+        else:
+            raise exc
+
+    def _is_curable(self, exc: MessagesError, plan: NativePlan, request: Mapping[str, Any]) -> bool:
+        """Whether a native refusal is one that the translated route knows a remedy for."""
+        helps = exc.status == 400 and translation_helps(exc.message, request)
+        return helps and self._planner.may_translate(plan.target)
+
+    async def _readable(self, request: dict[str, Any], kind: Any = CreateMessageRequest) -> dict[str, Any]:
+        """A request that can be translated: validated, and its documents in it."""
+        validate(kind, request)
+        if self._documents is None:
+            return request
+        return dict(await self._documents.fetched(request))
+
+
+def new_message_id() -> str:
+    """An id of a message."""
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def wants_strict(headers: Mapping[str, str]) -> bool:
+    """Whether a client wants what would be dropped to be refused."""
+    return headers.get(STRICT_HEADER, "").lower() == "true"
+
+
+def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that go with a request to a native upstream."""
+    # A list header may be repeated, which Starlette's headers know and a plain dict does not.
+    values = headers.getlist if isinstance(headers, Headers) else lambda name: list(filter(None, [headers.get(name)]))
+    sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
+    sent.setdefault("anthropic-version", _VERSION)
+    return sent
+
+
+def validate(kind: Any, request: Mapping[str, Any]) -> None:
+    """Hold a request against its model.
+
+    Raises:
+        InvalidRequestError: Names the first field that is wrong.
+    """
+    try:
+        kind.model_validate(request)
+    except ValidationError as exc:
+        raise InvalidRequestError(describe(exc)) from exc
+
+
+def report_dropped(state: RouteState) -> None:
+    """Log and count what was dropped since this was called last: a later round may drop what no header can name."""
+    if dropped := state.unreported():
+        target = state.plan.target
+        logger.info("Parts of a request were dropped", model=target.identifier, dropped=dropped[:_DROPPED_LOGGED])
+        count_dropped(target, dropped)
