@@ -110,6 +110,7 @@ class MessagesAdapter:
         """End background work and close connections."""
         if self._batches is not None:
             await self._batches.stop()
+        self._service.close()
         await self._sessions.close()
 
     # --- over HTTP ---

@@ -11,8 +11,8 @@ from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import BackendError, find_backend
 from llama_stack_messages_provider.batches.runner import Runner
 from llama_stack_messages_provider.batches.service import BatchService
-from llama_stack_messages_provider.config import MessagesConfig, TranslationConfig
-from llama_stack_messages_provider.documents.fetch import DocumentFetcher, FetchLimits, allowing
+from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.plan import Planner
@@ -54,7 +54,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         config.translation.system_messages,
         search,
     )
-    service = MessageService(planner, native, translated, _fetcher(config.translation), strict=config.strict)
+    service = MessageService(planner, native, translated, documents_of(config), strict=config.strict)
     batches = _batches(config.batches, service.run_for_batch, policy)
     return MessagesAdapter(config, resolver, planner, service, batches, sessions)
 
@@ -62,13 +62,6 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
 def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:
     probe = config.probe
     return Prober(sessions, timeout=probe.timeout_seconds, yes_seconds=probe.yes_seconds, no_seconds=probe.no_seconds)
-
-
-def _fetcher(config: TranslationConfig) -> DocumentFetcher | None:
-    if not config.fetch_urls:
-        return None
-    limits = FetchLimits(config.fetch_seconds, config.fetch_bytes)
-    return DocumentFetcher(limits, allowed=allowing(config.fetch_allow))
 
 
 def _batches(config: BatchesConfig, run: Runner, policy: list[Any]) -> BatchService | None:

@@ -7,7 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 
-__all__ = ["LimitsConfig", "MessagesConfig", "PingConfig", "ProbeConfig", "TranslationConfig", "WebSearchConfig"]
+__all__ = [
+    "DocumentsConfig",
+    "LimitsConfig",
+    "MessagesConfig",
+    "PingConfig",
+    "ProbeConfig",
+    "TranslationConfig",
+    "WebSearchConfig",
+]
 
 Route = Literal["auto", "native", "translation"]
 
@@ -88,6 +96,33 @@ class TranslationConfig(BaseModel):
     )
 
 
+class DocumentsConfig(BaseModel):
+    """What the documents of requests may cost, where their text is taken out for the model."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    pdf_processes: int = Field(
+        default=2,
+        gt=0,
+        description="Processes of a server process that read PDFs, one for each request that has some. One user never "
+        "has all of them, unless there is but one.",
+    )
+    pdf_waiting: int = Field(
+        default=64, ge=0, description="Requests that wait for such a process; any more get an overloaded_error."
+    )
+    pdf_seconds: float = Field(default=20.0, gt=0, description="How long reading the PDFs of a request may take.")
+    pdf_memory_bytes: int = Field(
+        default=128 * 1024 * 1024, ge=32 * 1024 * 1024, description="Memory that such a process may take."
+    )
+    pdf_pages: int = Field(
+        default=600, gt=0, description="Pages of all PDFs of a request, Anthropic's own limit by default."
+    )
+    pdf_characters: int = Field(default=4_000_000, gt=0, description="Text of all PDFs of a request.")
+    fetched_bytes: int = Field(
+        default=32 * 1024 * 1024, gt=0, description="Bytes of all documents that are fetched for a request."
+    )
+
+
 class WebSearchConfig(BaseModel):
     """How the stack's own web search serves requests with a `web_search` tool. Without one they go as before."""
 
@@ -143,6 +178,7 @@ class MessagesConfig(BaseModel):
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="See below.")
     ping: PingConfig = Field(default_factory=PingConfig, description="See below.")
     translation: TranslationConfig = Field(default_factory=TranslationConfig, description="See below.")
+    documents: DocumentsConfig = Field(default_factory=DocumentsConfig, description="See below.")
     web_search: WebSearchConfig = Field(default_factory=WebSearchConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 

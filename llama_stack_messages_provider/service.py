@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.adaptation.refusals import translation_helps
-from llama_stack_messages_provider.batches.identity import Identity
-from llama_stack_messages_provider.documents.fetch import DocumentFetcher
+from llama_stack_messages_provider.batches.identity import Identity, current_identity
+from llama_stack_messages_provider.documents.resolve import Documents
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -55,7 +55,7 @@ class MessageService:
         planner: Decides on the route.
         native: The native route.
         translated: The translated route.
-        documents: Fetches documents that are given by URL; None if they are refused.
+        documents: Puts text in the place of documents.
         strict: Refuse what would be dropped, whatever the client says.
     """
 
@@ -64,7 +64,7 @@ class MessageService:
         planner: Planner,
         native: NativeRoute,
         translated: TranslatedRoute,
-        documents: DocumentFetcher | None,
+        documents: Documents,
         *,
         strict: bool,
     ) -> None:
@@ -98,7 +98,7 @@ class MessageService:
                     return await self._native.complete(exchange.body, exchange.request, state)
             except MessagesError as exc:
                 await self._leave_native(state, exc, exchange.request)
-        request = await self._readable(exchange.request)
+        request = await self._readable(exchange, state)
         metrics = InferenceMetrics(state.plan.target, stream=False)
         with metrics:
             message = await self._translated.complete(request, state, message_id)
@@ -152,7 +152,7 @@ class MessageService:
         """The events by the planned route."""
         if isinstance(state.plan, NativePlan):
             return self._native.stream(exchange.body, exchange.request, state, start)
-        return self._translated.stream(await self._readable(exchange.request), state, start)
+        return self._translated.stream(await self._readable(exchange, state), state, start)
 
     async def count(self, exchange: Exchange, state: RouteState) -> Count:
         """The number of input tokens.
@@ -168,7 +168,7 @@ class MessageService:
                 if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
                     raise
                 logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
-        request = await self._readable(request, CountTokensRequest)
+        request = await self._readable(exchange, state, CountTokensRequest)
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         if isinstance(plan, NativePlan):
             # The message itself goes natively and loses nothing, however its tokens are counted.
@@ -209,12 +209,19 @@ class MessageService:
         helps = exc.status == 400 and translation_helps(exc.message, request)
         return helps and self._planner.may_translate(plan.target)
 
-    async def _readable(self, request: dict[str, Any], kind: Any = CreateMessageRequest) -> dict[str, Any]:
-        """A request that can be translated: validated, and its documents in it."""
-        validate(kind, request)
-        if self._documents is None:
-            return request
-        return dict(await self._documents.fetched(request))
+    async def _readable(
+        self, exchange: Exchange, state: RouteState, kind: Any = CreateMessageRequest
+    ) -> dict[str, Any]:
+        """A request that can be translated: validated, and its documents read."""
+        validate(kind, exchange.request)
+        identity = current_identity()
+        client = identity.principal or None if identity else None
+        files = state.plan.dialect.files
+        return await self._documents.resolve(exchange.request, body=exchange.body, files=files, client=client)
+
+    def close(self) -> None:
+        """End the reading of documents."""
+        self._documents.close()
 
 
 def new_message_id() -> str:

@@ -10,9 +10,12 @@ Source: https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forge
 
 import asyncio
 import base64
+import codecs
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -20,10 +23,12 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from llama_stack_messages_provider.documents.slots import FairSlots
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.rewriting.document_refs import document_urls, with_documents
+from llama_stack_messages_provider.rewriting.document_refs import DocumentRef, documents
+from llama_stack_messages_provider.rewriting.documents import PDF
 
-__all__ = ["DocumentFetcher", "FetchLimits", "addresses_of", "allowing", "is_public"]
+__all__ = ["CHARSETS", "DocumentFetcher", "FetchLimits", "allowing", "is_public"]
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Allowed = Callable[[str], bool]
@@ -32,12 +37,13 @@ Network = IPv4Network | IPv6Network
 _MOST_REDIRECTS = 3
 _MOST_DOCUMENTS = 20
 _AT_ONCE = 4
+_REQUESTS_AT_ONCE, _REQUESTS_WAITING = 16, 64
+_LOOKUPS_AT_ONCE = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_PDF = "application/pdf"
 _PDF_HEAD = b"%PDF-"
 _TEXTS = ("text/", "application/json", "application/xml", "application/yaml")
 # What comes packed may have any size once it is unpacked: it is asked for plain.
-_HEADERS = {"accept": f"{_PDF}, text/*;q=0.9", "accept-encoding": "identity"}
+_HEADERS = {"accept": f"{PDF}, text/*;q=0.9", "accept-encoding": "identity"}
 
 # Global to Python and yet not the internet: IPv4 in IPv6's clothes, protocol assignments, a cloud's own services.
 _NOT_PUBLIC = tuple(map(ip_network, ("::/96", "64:ff9b::/96", "2002::/16", "192.0.0.0/24", "168.63.129.16/32")))
@@ -50,10 +56,12 @@ class FetchLimits:
     Args:
         seconds: Until its last byte, redirects included.
         size: Its bytes.
+        total: The bytes of all documents of a request.
     """
 
     seconds: float
     size: int
+    total: int = 32 * 1024 * 1024
 
 
 class DocumentFetcher:
@@ -67,33 +75,53 @@ class DocumentFetcher:
 
     def __init__(self, limits: FetchLimits, resolve: Resolve | None = None, allowed: Allowed | None = None) -> None:
         self._limits = limits
-        self._resolve = resolve or addresses_of
+        # Names that nobody answers for take a thread for long; those of the loop are everybody's.
+        self._lookups = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, "documents-dns")
+        self._resolve = resolve or self.addresses_of
         self._allowed = allowed or is_public
+        self._slots = FairSlots(_REQUESTS_AT_ONCE, _REQUESTS_WAITING)
 
-    async def fetched(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A validated request with all its documents in it.
+    async def sources(
+        self, request: Mapping[str, Any], client: Hashable | None = None
+    ) -> dict[tuple[str | int, ...], dict[str, Any]]:
+        """What is found at the URLs of a validated request's documents, by the keys to the documents.
 
         Raises:
             InvalidRequestError: One of them cannot be had, with its path and the reason.
+            OverloadedError: Too many requests wait for their documents.
         """
-        urls = document_urls(request)
-        if not urls:
-            return request
-        if len(urls) > _MOST_DOCUMENTS:
+        refs = [ref for ref in documents(request) if _by_url(ref)]
+        first = {ref.source["url"]: ref for ref in reversed(refs)}
+        if not refs:
+            return {}
+        if len(first) > _MOST_DOCUMENTS:
             raise InvalidRequestError(f"messages: at most {_MOST_DOCUMENTS} documents are fetched for one request")
-        turn = asyncio.Semaphore(_AT_ONCE)
+        left, turn = _Left(self._limits.total), asyncio.Semaphore(_AT_ONCE)
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {url: group.create_task(self._source(url, path, turn)) for url, path in urls.items()}
+            async with self._slots.slot(client), asyncio.TaskGroup() as group:
+                tasks = {
+                    url: group.create_task(self._source(url, f"{ref.path}.source.url", turn, left))
+                    for url, ref in first.items()
+                }
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return with_documents(request, {url: task.result() for url, task in tasks.items()})
+        return {ref.keys: tasks[ref.source["url"]].result() for ref in refs}
 
-    async def _source(self, url: str, path: str, turn: asyncio.Semaphore) -> dict[str, Any]:
+    def close(self) -> None:
+        """Look up no more names."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+
+    async def addresses_of(self, host: str, port: int) -> Sequence[str]:
+        """The addresses that the system's resolver gives for a host."""
+        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
+        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+    async def _source(self, url: str, path: str, turn: asyncio.Semaphore, left: "_Left") -> dict[str, Any]:
         async with turn:
             try:
                 async with asyncio.timeout(self._limits.seconds):
-                    return await self._fetch(URL(url))
+                    return await self._fetch(URL(url), left)
             except TimeoutError:
                 reason = f"it took longer than {self._limits.seconds:g} s"
             except (aiohttp.ClientError, OSError):
@@ -102,7 +130,7 @@ class DocumentFetcher:
                 reason = str(exc)
         raise InvalidRequestError(f"{path}: the document could not be fetched: {reason}")
 
-    async def _fetch(self, url: URL) -> dict[str, Any]:
+    async def _fetch(self, url: URL, left: "_Left") -> dict[str, Any]:
         for _ in range(_MOST_REDIRECTS + 1):
             resolver = _Pinned(await self._addresses(url))
             connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
@@ -113,7 +141,7 @@ class DocumentFetcher:
                 session.get(url, headers=_HEADERS, allow_redirects=False) as response,
             ):
                 if response.status not in _REDIRECTS or "location" not in response.headers:
-                    return await self._read(response)
+                    return await self._read(response, left)
                 url = url.join(URL(response.headers["location"]))
         raise ValueError(f"it was redirected more than {_MOST_REDIRECTS} times")
 
@@ -131,7 +159,7 @@ class DocumentFetcher:
             raise ValueError("its address is not one that documents are fetched from")
         return addresses
 
-    async def _read(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+    async def _read(self, response: aiohttp.ClientResponse, left: "_Left") -> dict[str, Any]:
         if response.status != 200:
             raise ValueError(f"the server answered with status {response.status}")
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -141,7 +169,25 @@ class DocumentFetcher:
             body += piece
             if len(body) > self._limits.size:
                 raise ValueError(f"it is larger than {self._limits.size} bytes")
-        return _source_of(bytes(body), response.content_type, response.charset)
+            left.take(len(piece))
+        return await _source_of(bytes(body), response.content_type, response.charset)
+
+
+class _Left:
+    """What is left of the bytes that the documents of a request may have."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def take(self, size: int) -> None:
+        """Count bytes.
+
+        Raises:
+            ValueError: They are too many.
+        """
+        self._left -= size
+        if self._left < 0:
+            raise ValueError(f"the documents of the request are larger than {self._most} bytes together")
 
 
 class _Pinned(AbstractResolver):
@@ -169,12 +215,6 @@ class _Pinned(AbstractResolver):
         return None
 
 
-async def addresses_of(host: str, port: int) -> Sequence[str]:
-    """The addresses that the system's resolver gives for a host."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
-
-
 def is_public(address: str) -> bool:
     """Whether an IP address is one of the public internet: not private, loopback, link-local, or a cloud's metadata."""
     ip = ip_address(address)
@@ -197,18 +237,43 @@ def allowing(networks: Sequence[Network]) -> Allowed:
     return allowed
 
 
-def _source_of(body: bytes, content_type: str, charset: str | None) -> dict[str, Any]:
+def _by_url(ref: DocumentRef) -> bool:
+    # Where Anthropic's API has no documents, their shape is anybody's guess.
+    return not ref.in_history and ref.source.get("type") == "url" and isinstance(ref.source.get("url"), str)
+
+
+async def _source_of(body: bytes, content_type: str, charset: str | None) -> dict[str, Any]:
     """The source that a document's bytes make.
 
     Raises:
         ValueError: It is neither a PDF nor text.
     """
-    if content_type == _PDF or body.startswith(_PDF_HEAD):
-        return {"type": "base64", "media_type": _PDF, "data": base64.b64encode(body).decode()}
+    if content_type == PDF or body.startswith(_PDF_HEAD):
+        return {"type": "base64", "media_type": PDF, "data": base64.b64encode(body).decode()}
     if not content_type.startswith(_TEXTS):
         raise ValueError(f"it is neither a PDF nor text, but {content_type}")
-    try:
-        text = body.decode(charset or "utf-8", errors="replace")
-    except LookupError:
-        text = body.decode(errors="replace")
-    return {"type": "text", "media_type": "text/plain", "data": text}
+    return {"type": "text", "media_type": "text/plain", "data": await _decoded(body, charset)}
+
+
+async def _decoded(body: bytes, charset: str | None) -> str:
+    """The text of bytes, with a breath for others between pieces: some charsets take a second for 16 MiB."""
+    name = (charset or "").lower()
+    decoder = codecs.getincrementaldecoder(name if name in CHARSETS else "utf-8")(errors="replace")
+    pieces = []
+    for begin in range(0, len(body), _DECODED_AT_ONCE):
+        pieces.append(decoder.decode(body[begin : begin + _DECODED_AT_ONCE]))
+        await asyncio.sleep(0)
+    return "".join([*pieces, decoder.decode(b"", final=True)])
+
+
+_DECODED_AT_ONCE = 256 * 1024
+
+CHARSETS = frozenset(
+    {
+        *("utf-8", "utf-16", "utf-16le", "utf-16be", "us-ascii", "ibm866", "latin-1", "latin1", "koi8-r", "koi8-u"),
+        *(f"iso-8859-{n}" for n in (*range(1, 11), *range(13, 17))),
+        *(f"windows-{n}" for n in (874, *range(1250, 1259))),
+        *("gb2312", "gbk", "gb18030", "big5", "big5-hkscs", "euc-jp", "shift_jis", "iso-2022-jp", "euc-kr"),
+    }
+)
+"""The charsets of the web (https://encoding.spec.whatwg.org): Python knows others that are none, some of them slow."""

@@ -1,77 +1,78 @@
 """Documents that cost time before they can be read: PDFs, and those given by URL.
 
-Where they stand in a request, and the request with what was found at the URLs in their place.
+Where they stand in a request, and the request with what was found in them in their place.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["document_urls", "has_pdfs", "with_documents"]
+__all__ = ["DocumentRef", "documents", "may_have_documents", "with_sources"]
 
-Block = dict[str, Any]
-
-_HOLDERS = frozenset({"tool_result", "web_fetch_tool_result", "web_fetch_result"})
+Key = str | int
 
 
-def has_pdfs(request: Mapping[str, Any]) -> bool:
-    """Whether a validated request has PDFs in it, to be read."""
-    return any(_has_pdf(message.get("content")) for message in request["messages"])
+@dataclass(frozen=True, slots=True)
+class DocumentRef:
+    """A document block of a request.
+
+    Args:
+        keys: The way to it from the request.
+        block: The block.
+        in_history: An earlier server fetched it: what it could read must not end the conversation here.
+    """
+
+    keys: tuple[Key, ...]
+    block: Mapping[str, Any]
+    in_history: bool = False
+
+    @property
+    def path(self) -> str:
+        """The way to it, as errors name it."""
+        return ".".join(map(str, self.keys))
+
+    @property
+    def source(self) -> Mapping[str, Any]:
+        """The document's source; empty where it has none of the documented shape."""
+        source = self.block.get("source")
+        return source if isinstance(source, dict) else {}
 
 
-def _has_pdf(content: Any) -> bool:
-    """Whether there is a PDF in a turn, in a result, or in a page that an earlier server fetched."""
-    for block in content if isinstance(content, list) else (content,):
-        kind = block.get("type") if isinstance(block, dict) else None
-        if kind == "document" and _is_pdf(block.get("source")):
-            return True
-        if kind in _HOLDERS and _has_pdf(block.get("content")):
-            return True
-    return False
+def may_have_documents(body: bytes) -> bool:
+    """Whether there can be documents in a request of this body: JSON may write any letter as its number."""
+    return b'"document"' in body or b"\\u00" in body
 
 
-def _is_pdf(source: Any) -> bool:
-    return isinstance(source, dict) and source.get("type") == "base64"
-
-
-def document_urls(request: Mapping[str, Any]) -> dict[str, str]:
-    """The URLs of a validated request's documents, and the path of the first source that has each."""
-    found: dict[str, str] = {}
+def documents(request: Mapping[str, Any]) -> Iterator[DocumentRef]:
+    """The documents of a validated request: in turns, in results, and in pages that an earlier server fetched."""
     for i, message in enumerate(request["messages"]):
-        for path, block in _documents(message.get("content"), f"messages.{i}.content"):
-            found.setdefault(block["source"]["url"], f"{path}.source.url")
-    return found
+        yield from _in_content(message.get("content"), ("messages", i, "content"))
 
 
-def with_documents(request: Mapping[str, Any], sources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The request with each URL source replaced by the source that was made of its document."""
-
-    def replaced(block: Block) -> Block:
-        return {**block, "source": sources[block["source"]["url"]]} if _by_url(block) else block
-
-    messages = [{**m, "content": _each(m["content"], replaced)} if "content" in m else m for m in request["messages"]]
-    return {**request, "messages": messages}
-
-
-def _by_url(block: Block) -> bool:
-    # Where Anthropic's API has no documents, their shape is anybody's guess.
-    source = block.get("source") if block.get("type") == "document" else None
-    return isinstance(source, dict) and source.get("type") == "url" and isinstance(source.get("url"), str)
-
-
-def _documents(content: Any, path: str) -> Iterator[tuple[str, Block]]:
+def _in_content(content: Any, keys: tuple[Key, ...], *, in_result: bool = False) -> Iterator[DocumentRef]:
     for index, block in enumerate(content if isinstance(content, list) else ()):
-        if _by_url(block):
-            yield f"{path}.{index}", block
-        elif block.get("type") == "tool_result":
-            yield from _documents(block.get("content"), f"{path}.{index}.content")
+        kind = block.get("type") if isinstance(block, dict) else None
+        if kind == "document":
+            yield DocumentRef((*keys, index), block)
+        elif kind == "tool_result" and not in_result:
+            yield from _in_content(block.get("content"), (*keys, index, "content"), in_result=True)
+        elif kind == "web_fetch_tool_result":
+            page = block.get("content")
+            inner = page.get("content") if isinstance(page, dict) else None
+            if isinstance(inner, dict):
+                yield DocumentRef((*keys, index, "content", "content"), inner, in_history=True)
 
 
-def _each(content: Any, change: Callable[[Block], Block]) -> Any:
-    if not isinstance(content, list):
-        return content
-    return [
-        {**block, "content": _each(block["content"], change)}
-        if block.get("type") == "tool_result" and "content" in block
-        else change(block)
-        for block in content
-    ]
+def with_sources(request: Mapping[str, Any], sources: Mapping[tuple[Key, ...], Mapping[str, Any]]) -> dict[str, Any]:
+    """The request with other sources for some of its documents, by the keys to them; nothing of it is changed."""
+    changed = dict(request)
+    copied: set[tuple[Key, ...]] = set()
+    for keys, source in sources.items():
+        node: Any = changed
+        for depth, key in enumerate(keys, 1):
+            if keys[:depth] not in copied:
+                copied.add(keys[:depth])
+                node[key] = node[key].copy()
+            node = node[key]
+        node["source"] = source
+    return changed

@@ -3,27 +3,20 @@
 The form is stable, so that prompt prefixes stay cacheable, and says where each piece comes from.
 """
 
-import base64
-import binascii
 import json
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from io import BytesIO
-from threading import Lock
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.encrypted_content import opened
 
 __all__ = [
-    "LastRead",
+    "PDF",
     "document_text",
     "encodable",
     "found_text",
-    "pdf_pages",
+    "pages_source",
     "search_result_text",
     "server_tool_text",
     "tagged",
@@ -31,9 +24,9 @@ __all__ = [
 
 _UNREADABLE = "only the server that made it can read it"
 _SERVER_CALLS = frozenset({"server_tool_use", "mcp_tool_use"})
-# https://platform.claude.com/docs/en/build-with-claude/pdf-support; a small file can have any number of them.
-_MOST_PAGES = 600
-_TEXT_SOURCES = frozenset({"text", "base64", "content"})
+_TEXT_SOURCES = frozenset({"text", "content"})
+
+PDF = "application/pdf"
 
 
 def tagged(tag: str, text: str, **attributes: str | None) -> str:
@@ -43,11 +36,7 @@ def tagged(tag: str, text: str, **attributes: str | None) -> str:
 
 
 def document_text(block: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
-    """A `document` block whose source is text, content or a base64 PDF.
-
-    Raises:
-        InvalidRequestError: The PDF cannot be read.
-    """
+    """A `document` block whose source is text, or content, or the text of a PDF."""
     context = block.get("context")
     body = _source_text(block["source"], f"{path}.source", losses)
     return tagged("document", f"{tagged('context', context)}\n{body}" if context else body, title=block.get("title"))
@@ -55,12 +44,9 @@ def document_text(block: Mapping[str, Any], path: str, losses: DroppedFields) ->
 
 def _source_text(source: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
     if source["type"] == "text":
-        return str(source["data"])
-    if source["type"] == "base64":
-        pages = pdf_pages(source["data"], f"{path}.data")
-        if not any(pages):
+        if source.get("media_type") == PDF and not source["data"]:
             losses.drop(path, "there is no text in the PDF")
-        return "\n".join(tagged("page", text, number=str(n)) for n, text in enumerate(pages, 1))
+        return str(source["data"])
     content = source["content"]
     return content if isinstance(content, str) else _texts(content)
 
@@ -69,78 +55,10 @@ def _texts(blocks: Iterable[Mapping[str, Any]]) -> str:
     return "\n\n".join(block["text"] for block in blocks if block["type"] == "text")
 
 
-class LastRead:
-    """The pages of the PDFs that were read last: a conversation brings its documents with each turn.
-
-    Args:
-        most_characters: What is held; each PDF counts as a thousand more, for what it takes besides.
-    """
-
-    def __init__(self, most_characters: int) -> None:
-        self._most = most_characters
-        self._held = 0
-        self._pages: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
-        self._lock = Lock()  # PDFs are read in threads
-
-    def get(self, key: bytes) -> tuple[str, ...] | None:
-        """The pages of a PDF, if they are still held."""
-        with self._lock:
-            if key in self._pages:
-                self._pages.move_to_end(key)
-            return self._pages.get(key)
-
-    def add(self, key: bytes, pages: tuple[str, ...]) -> None:
-        """Hold a PDF's pages, unless they are too many, and let go of those that were not asked for longest."""
-        with self._lock:
-            if key not in self._pages and _size(pages) <= self._most:
-                self._pages[key] = pages
-                self._held += _size(pages)
-            while self._held > self._most:
-                self._held -= _size(self._pages.popitem(last=False)[1])
-
-
-def _size(pages: tuple[str, ...]) -> int:
-    return 1000 + sum(len(page) + 100 for page in pages)
-
-
-_LAST_READ = LastRead(most_characters=8_000_000)
-
-
-def pdf_pages(data: str, path: str) -> tuple[str, ...]:
-    """The text of each page of a base64 PDF; what was read a short while ago is not read again.
-
-    Raises:
-        InvalidRequestError: It is not base64, not a PDF, encrypted, or too long; names `path`.
-    """
-    key = sha256(data.encode(errors="replace")).digest()
-    if (pages := _LAST_READ.get(key)) is None:
-        pages = _pages_of(data, path)
-        _LAST_READ.add(key, pages)
-    return pages
-
-
-def _pages_of(data: str, path: str) -> tuple[str, ...]:
-    """The text of each page, read now.
-
-    Raises:
-        InvalidRequestError: It is not base64, not a PDF, encrypted, or too long; names `path`.
-    """
-    import logging
-
-    from pypdf import PdfReader
-
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what is odd in a client's file is no news for our log
-    try:
-        reader = PdfReader(BytesIO(base64.b64decode("".join(data.split()), validate=True)))
-        if len(reader.pages) > _MOST_PAGES:
-            raise InvalidRequestError(f"{path}: the PDF has more than {_MOST_PAGES} pages")
-        return tuple(encodable(page.extract_text()).strip() for page in reader.pages)
-    except InvalidRequestError:
-        raise
-    except binascii.Error as exc:
-        raise InvalidRequestError(f"{path}: not valid base64") from exc
-    except Exception as exc:  # a large parser on a stranger's file: anything may come out of it
-        raise InvalidRequestError(f"{path}: the PDF could not be read") from exc
+def pages_source(pages: Sequence[str]) -> dict[str, str]:
+    """The source that the text of a PDF's pages makes; its text is empty where none of them has any."""
+    text = "\n".join(tagged("page", page, number=str(n)) for n, page in enumerate(pages, 1)) if any(pages) else ""
+    return {"type": "text", "media_type": PDF, "data": text}
 
 
 def encodable(text: str) -> str:
@@ -222,10 +140,7 @@ def _readable(value: Any) -> Any:
 def _fetched_text(content: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
     url, document = content["url"], content["content"]
     if document["source"]["type"] in _TEXT_SOURCES:
-        try:
-            return f"{url}\n{document_text(document, f'{path}.content', losses)}"
-        except InvalidRequestError:  # what an earlier server could read must not end the conversation here
-            pass
+        return f"{url}\n{document_text(document, f'{path}.content', losses)}"
     losses.drop(f"{path}.content", "the fetched document cannot be read here")
     return str(url)
 

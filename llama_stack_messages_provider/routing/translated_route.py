@@ -1,6 +1,5 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,7 +11,6 @@ from llama_stack_messages_provider.adaptation.refusals import remedy_for
 from llama_stack_messages_provider.adaptation.upstream_errors import understood
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
-from llama_stack_messages_provider.rewriting.document_refs import has_pdfs
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.server_tools.loop import Rounds
@@ -71,7 +69,7 @@ class TranslatedRoute:
             InvalidRequestError: It cannot be translated, or not without loss in strict mode.
             MessagesError: The upstream's failure.
         """
-        translation = await self._translated(request, state)
+        translation = self._translated(request, state)
         search = translation.plan.search
         if search is None:
             return await self._turn(request, translation, state, message_id)
@@ -84,7 +82,7 @@ class TranslatedRoute:
             if reason := rounds.end(message["stop_reason"], results):
                 return {**message, "content": rounds.content, "stop_reason": reason, "usage": rounds.counted(usage)}
             rounds.go_on(usage["output_tokens"])
-            translation = await self._translated(rounds.request, state)
+            translation = self._translated(rounds.request, state)
 
     async def stream(
         self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
@@ -94,7 +92,7 @@ class TranslatedRoute:
         Raises:
             InvalidRequestError, MessagesError: As `complete`, before or between pieces.
         """
-        translation = await self._translated(request, state)
+        translation = self._translated(request, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
         search = translation.plan.search
         if search is None:
@@ -108,7 +106,7 @@ class TranslatedRoute:
 
     async def count(self, request: Mapping[str, Any], state: RouteState) -> Count:
         """The number of a request's input tokens: exactly what would be sent is counted. Raises as `complete` does."""
-        translation = await self._translated(request, state)
+        translation = self._translated(request, state)
         plan = state.plan
         infer = partial(self._completions.complete, plan.target, plan.endpoint)
         return await self._attempt(
@@ -120,12 +118,9 @@ class TranslatedRoute:
 
     # --- the translation ---
 
-    async def _translated(self, request: Mapping[str, Any], state: RouteState) -> Translation:
-        """The chat completion for a request; in a thread where PDFs are to be read: a long one takes a second."""
-        if has_pdfs(request):
-            translation = await asyncio.to_thread(self._translate, request, state)
-        else:
-            translation = self._translate(request, state)
+    def _translated(self, request: Mapping[str, Any], state: RouteState) -> Translation:
+        """The chat completion for a request."""
+        translation = self._translate(request, state)
         state.drop(translation.dropped)
         return translation
 
@@ -232,7 +227,7 @@ class TranslatedRoute:
                 yield encode_all(translator.close(stop, rounds.counted(translator.usage)))
                 return
             rounds.go_on(translator.usage["output_tokens"])
-            translation = await self._translated(rounds.request, state)
+            translation = self._translated(rounds.request, state)
             translator.next_round()
 
     async def _opened(
@@ -288,7 +283,7 @@ class TranslatedRoute:
         if remedy.lasts and remedy not in learned:
             learned.append(remedy)
         if isinstance(remedy, Anew):
-            anew = await self._translated(request, state)
+            anew = self._translated(request, state)
             translation.params, translation.dropped = anew.params, anew.dropped
         else:
             _apply(remedy, translation)

@@ -126,7 +126,9 @@ def _document(block: Block, path: str, context: _Context) -> list[Part]:
     if source["type"] == "content" and not isinstance(source["content"], str):
         pictures = _pictures(source["content"], f"{path}.source.content", context)
         return [_text(document_text(block, path, context.losses)), *pictures]
-    if source["type"] in {"text", "base64", "content"}:
+    if source["type"] == "base64":
+        raise InvalidRequestError(f"{path}.source.data: the PDF could not be read")
+    if source["type"] in {"text", "content"}:
         return [_text(document_text(block, path, context.losses))]
     if source["type"] == "url":
         raise InvalidRequestError(f"{path}.source: this server does not fetch documents (translation.fetch_urls)")

@@ -12,11 +12,11 @@ import pytest
 from llama_stack_messages_provider.documents.fetch import (
     DocumentFetcher,
     FetchLimits,
-    addresses_of,
     allowing,
     is_public,
 )
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.rewriting.document_refs import with_sources
 from tests.conftest import Fleet
 from tests.fidelity.documents import pdf
 from tests.fidelity.matching import Has, differences
@@ -44,6 +44,11 @@ async def here(host: str, port: int) -> Sequence[str]:
     return ["127.0.0.1"]
 
 
+async def fetched_by(by: DocumentFetcher, request: Json) -> Mapping[str, Any]:
+    """The request with what was fetched in it."""
+    return with_sources(request, await by.sources(request))
+
+
 def fetcher(limits: FetchLimits = LIMITS) -> DocumentFetcher:
     """One that may come here, as if this machine were the internet."""
     return DocumentFetcher(limits, resolve=here, allowed=lambda address: address == "127.0.0.1")
@@ -56,7 +61,7 @@ async def test_a_pdf_becomes_a_base64_source() -> None:
     body = pdf(["First page"])
     with ScriptedUpstream() as web:
         web.reply("/a.pdf", raw_reply(body, content_type="application/pdf"))
-        fetched = await fetcher().fetched(asks(f"http://docs.example:{web.port}/a.pdf"))
+        fetched = await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a.pdf"))
         assert web.last.headers["host"] == f"docs.example:{web.port}"
         assert "authorization" not in web.last.headers
     data = base64.b64encode(body).decode()
@@ -74,14 +79,14 @@ async def test_a_pdf_becomes_a_base64_source() -> None:
 async def test_text_becomes_a_text_source(content_type: str, body: bytes) -> None:
     with ScriptedUpstream() as web:
         web.reply("/a", raw_reply(body, content_type=content_type))
-        fetched = await fetcher().fetched(asks(f"http://docs.example:{web.port}/a"))
+        fetched = await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a"))
     assert source_of(fetched) == {"type": "text", "media_type": "text/plain", "data": "Größe"}
 
 
 async def test_a_pdf_is_known_by_its_first_bytes() -> None:
     with ScriptedUpstream() as web:
         web.reply("/a", raw_reply(pdf(["x"]), content_type="application/octet-stream"))
-        assert source_of(await fetcher().fetched(asks(f"http://docs.example:{web.port}/a")))["type"] == "base64"
+        assert source_of(await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a")))["type"] == "base64"
 
 
 async def test_documents_in_results_are_fetched_and_all_else_stays_as_it_was() -> None:
@@ -97,7 +102,7 @@ async def test_documents_in_results_are_fetched_and_all_else_stays_as_it_was() -
             "model": "m",
             "messages": [{"role": "user", "content": [result, *others]}, {"role": "user", "content": "x"}],
         }
-        fetched = await fetcher().fetched(request)
+        fetched = await fetched_by(fetcher(), request)
     source = {"type": "text", "media_type": "text/plain", "data": "words"}
     expected = {**result, "content": [*others, {**by_url, "source": source}]}
     assert fetched == {
@@ -111,14 +116,14 @@ async def test_a_document_that_is_named_twice_is_fetched_once() -> None:
     with ScriptedUpstream() as web:
         web.reply("/a", raw_reply(b"words", content_type="text/plain"))
         url = f"http://docs.example:{web.port}/a"
-        fetched = await fetcher().fetched(asks(url, url))
+        fetched = await fetched_by(fetcher(), asks(url, url))
         assert len(web.requests) == 1
     assert source_of(fetched, 0) == source_of(fetched, 1)
 
 
 async def test_a_request_without_such_documents_is_left_alone() -> None:
     request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}, {"role": "system"}]}
-    assert await fetcher().fetched(request) is request
+    assert await fetcher().sources(request) == {}
 
 
 async def test_redirects_are_followed() -> None:
@@ -126,7 +131,7 @@ async def test_redirects_are_followed() -> None:
         moved = raw_reply(b"", content_type="text/plain", status=302, headers={"location": "/b"})
         web.reply("/a", moved)
         web.reply("/b", raw_reply(b"words", content_type="text/plain"))
-        assert source_of(await fetcher().fetched(asks(f"http://docs.example:{web.port}/a")))["data"] == "words"
+        assert source_of(await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a")))["data"] == "words"
 
 
 # --- what is refused ---
@@ -134,7 +139,7 @@ async def test_redirects_are_followed() -> None:
 
 async def refusal(url: str, by: DocumentFetcher) -> str:
     with pytest.raises(InvalidRequestError) as caught:
-        await by.fetched(asks(url))
+        await fetched_by(by, asks(url))
     start = "messages.0.content.0.source.url: the document could not be fetched: "
     assert caught.value.message.startswith(start)
     return caught.value.message.removeprefix(start)
@@ -231,7 +236,7 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at() -> None:
     by = DocumentFetcher(LIMITS, resolve=rebinding, allowed=lambda address: address == "127.0.0.1")
     with ScriptedUpstream() as web:
         web.reply("/a", raw_reply(b"words", content_type="text/plain"))
-        assert source_of(await by.fetched(asks(f"http://rebind.example:{web.port}/a")))["data"] == "words"
+        assert source_of(await fetched_by(by, asks(f"http://rebind.example:{web.port}/a")))["data"] == "words"
     assert asked == ["rebind.example"]
 
 
@@ -240,7 +245,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.Monke
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("NO_PROXY", "")
         web.reply("/a", raw_reply(b"words", content_type="text/plain"))
-        await fetcher().fetched(asks(f"http://docs.example:{web.port}/a"))
+        await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a"))
         assert proxy.requests == []
 
 
@@ -303,7 +308,7 @@ async def test_a_name_that_does_not_exist_is_told() -> None:
 
 async def test_a_request_cannot_have_any_number_of_documents_fetched() -> None:
     with pytest.raises(InvalidRequestError, match="at most 20 documents"):
-        await fetcher().fetched(asks(*(f"http://docs.example/{n}" for n in range(21))))
+        await fetched_by(fetcher(), asks(*(f"http://docs.example/{n}" for n in range(21))))
 
 
 async def test_one_that_fails_ends_the_others() -> None:
@@ -313,11 +318,11 @@ async def test_one_that_fails_ends_the_others() -> None:
         url = f"http://docs.example:{web.port}"
         async with asyncio.timeout(3):
             with pytest.raises(InvalidRequestError, match=r"messages\.0\.content\.1\.source\.url.*status 410"):
-                await fetcher().fetched(asks(f"{url}/slow", f"{url}/gone"))
+                await fetched_by(fetcher(), asks(f"{url}/slow", f"{url}/gone"))
 
 
 async def test_the_system_s_resolver_is_asked() -> None:
-    assert "127.0.0.1" in await addresses_of("localhost", 80)
+    assert "127.0.0.1" in await DocumentFetcher(LIMITS).addresses_of("localhost", 80)
 
 
 # --- over the server ---
