@@ -1,7 +1,7 @@
 """Message Batches: a pure lifecycle, rows in SQL, and workers in every serving process.
 
 ```
-service ─┬─ intake                      the body, as it arrives
+service ─┬─ intake, splitter            the body, as it arrives
          ├─ store ──┐                   what clients do
          └─ worker ─┼─ claims, sweep    what workers do
                     └─ rows, tables, database

@@ -48,6 +48,19 @@ class BatchesConfig(BaseModel):
         ge=1,
         description="Most bytes in one request of a batch; a request is held in memory while it runs.",
     )
+    max_depth: int = Field(
+        default=200, ge=1, le=250, description="Most levels of nesting in one field of a request, such as its `params`."
+    )
+    max_values: int = Field(
+        default=750_000,
+        ge=1,
+        description="Most values (list items, fields, lists and objects) in one request of a batch: "
+        "each takes up to 300 bytes of memory while the request is read.",
+    )
+    max_number_length: int = Field(default=1000, ge=20, description="Most characters in one number.")
+    max_custom_id_length: int = Field(
+        default=64, ge=1, le=64, description="Most characters in a `custom_id`: letters, digits, `_` and `-`."
+    )
     expires_after_hours: float = Field(
         default=24.0,
         gt=0,
