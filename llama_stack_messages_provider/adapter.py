@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
-from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
+from llama_stack_messages_provider.errors import NotFoundError
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.middleware import install_middleware
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -32,7 +32,6 @@ from llama_stack_messages_provider.service import (
     forwarded_headers,
     new_message_id,
     report_dropped,
-    validate,
     wants_strict,
 )
 from llama_stack_messages_provider.upstream.sessions import Sessions
@@ -47,6 +46,7 @@ from llama_stack_messages_provider.wire.models import (
     MessageBatchPage,
     MessageTokensCount,
 )
+from llama_stack_messages_provider.wire.validation import check_top_level
 
 __all__ = ["MessagesAdapter"]
 
@@ -117,7 +117,7 @@ class MessagesAdapter:
 
     async def serve_message(self, exchange: Exchange) -> Response:
         """`POST /v1/messages`: bytes in, bytes out on the native route."""
-        _check_head(exchange.request)
+        check_top_level(exchange.request)
         state = await self._service.plan(exchange)
         if exchange.request.get("stream"):
             return self._streamed(exchange, state)
@@ -141,7 +141,7 @@ class MessagesAdapter:
         return JSONBody({"input_tokens": count.tokens}, headers=headers)
 
     async def _count(self, exchange: Exchange) -> tuple[RouteState, Count]:
-        _check_head(exchange.request, count=True)
+        check_top_level(exchange.request, count=True)
         state = await self._service.plan(exchange)
         return state, await self._service.count(exchange, state)
 
@@ -216,14 +216,6 @@ class MessagesAdapter:
 def _exchange(params: Any) -> Exchange:
     request = params.wire()
     return Exchange(new_request_id(), orjson.dumps(request), request)
-
-
-def _check_head(request: Mapping[str, Any], *, count: bool = False) -> None:
-    """What both routes need to know; the rest of a native request is its upstream's to judge."""
-    if not isinstance(request.get("model"), str) or not isinstance(request.get("messages"), list):
-        validate(CountTokensRequest if count else CreateMessageRequest, request)
-    if not isinstance(request.get("stream") or False, bool):
-        raise InvalidRequestError("stream: Input should be a valid boolean")
 
 
 def _answer_headers(exchange: Exchange, state: RouteState) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Messages and counts of tokens: a plan, a route, and the other route where the first turns out not to be there."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Mapping
@@ -8,13 +9,12 @@ from typing import Any
 
 import orjson
 from llama_stack.log import get_logger
-from pydantic import ValidationError
 from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.adaptation.refusals import translation_helps
 from llama_stack_messages_provider.batches.identity import Identity, current_identity
 from llama_stack_messages_provider.documents.resolve import Documents
-from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
@@ -25,9 +25,9 @@ from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
-from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
+from llama_stack_messages_provider.wire.validation import check_top_level, validate, validate_in_steps
 
 __all__ = [
     "STRICT_HEADER",
@@ -35,7 +35,6 @@ __all__ = [
     "forwarded_headers",
     "new_message_id",
     "report_dropped",
-    "validate",
     "wants_strict",
 ]
 
@@ -179,6 +178,7 @@ class MessageService:
         self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
     ) -> dict[str, Any]:
         """The message of a batch's request, run with its creator's access; raises as `complete` does."""
+        check_top_level(params)
         validate(CreateMessageRequest, params)
         exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers)
         state = await self.plan(exchange)
@@ -213,11 +213,11 @@ class MessageService:
         self, exchange: Exchange, state: RouteState, kind: Any = CreateMessageRequest
     ) -> dict[str, Any]:
         """A request that can be translated: validated, and its documents read."""
-        validate(kind, exchange.request)
+        request = await _validated(kind, exchange)
         identity = current_identity()
         client = identity.principal or None if identity else None
         files = state.plan.dialect.files
-        return await self._documents.resolve(exchange.request, body=exchange.body, files=files, client=client)
+        return await self._documents.resolve(request, body=exchange.body, files=files, client=client)
 
     def close(self) -> None:
         """End the reading of documents."""
@@ -243,16 +243,16 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return sent
 
 
-def validate(kind: Any, request: Mapping[str, Any]) -> None:
-    """Hold a request against its model.
-
-    Raises:
-        InvalidRequestError: Names the first field that is wrong.
-    """
-    try:
-        kind.model_validate(request)
-    except ValidationError as exc:
-        raise InvalidRequestError(describe(exc)) from exc
+async def _validated(kind: Any, exchange: Exchange) -> dict[str, Any]:
+    """The request without its nulls; others go on while a large one is looked at."""
+    body = exchange.body
+    steps = validate_in_steps(kind, exchange.request, size=len(body), has_null=b"null" in body)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return dict(done.value)
+        await asyncio.sleep(0)
 
 
 def report_dropped(state: RouteState) -> None:

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
 from llama_stack_messages_provider.wire.base import WireModel, literal_values
-from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
+from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest, MessageParam
 
 __all__ = [
     "count_requests",
@@ -83,7 +83,9 @@ def count_requests() -> st.SearchStrategy[Json]:
 def wire_objects(draw: st.DrawFn, model: type[WireModel]) -> Json:
     """Objects that the model must accept, with a few of its optional fields and a few unknown ones."""
     fields = model.model_fields
-    names = [name for name, field in fields.items() if field.is_required() or name == "type"]
+    # Turns of the system alone may have no content.
+    always = {"type", "content"} if model is MessageParam else {"type"}
+    names = [name for name, field in fields.items() if field.is_required() or name in always]
     names += draw(_subset([name for name in fields if name not in names]))
     made = {fields[name].alias or name: draw(_field(model, name)) for name in names}
     known = {field.alias or name for name, field in fields.items()}
@@ -115,8 +117,8 @@ def _field(model: type[WireModel], name: str) -> st.SearchStrategy[Any]:
     if name == "type" and not literal_values(model, "type"):
         return NEW_TYPES
     annotation = field.annotation
-    if any(type(item).__name__ == "_NotNull" and not item.accept for item in field.metadata):
-        annotation = Union[tuple(part for part in get_args(annotation) if part is not type(None))]  # noqa: UP007
+    if model is MessageParam and name == "content":
+        return _values(get_args(annotation)[0])
     return _values(annotation, field.metadata)
 
 

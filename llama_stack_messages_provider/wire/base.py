@@ -1,35 +1,51 @@
 """What every wire type shares: unknown fields kept, no coercion, precise error paths.
 
-Kinds of optional field, told apart by their annotation:
+Kinds of optional field, told apart by their annotation. Each may be absent, and null is as if it were:
 
-- `x: Omittable[T] = None`: may be absent, must not be null. Reads as None when absent.
-- `x: T | None = None`: may be absent, may be null.
-- `x: T | None` without a default: always present, may be null.
+- `x: Omittable[T] = None`: documented as never null.
+- `x: T | None = None`: documented as possibly null.
+- `x: Expected[T] = None`: documented as always there, but left out by clients.
 
-Responses carry all their fields, null where there is nothing to say, but for those that are `Rare[T]`.
-
-`exclude_unset=True` keeps them apart when dumping, so a dump gives back what came in.
+A dump gives back what came in: what was absent stays absent, null stays null.
 
 Unions are told apart by one field (`ByField`) or by JSON kind (`ByShape`), never by trial: a bad field of a
-known type is reported at its own path instead of once per member of the union.
+known type is reported at its own path instead of once per member of the union. Arrays (`Array`) are checked up to
+their first bad item, so that the time for a refusal does not depend on how much is wrong.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError
+from typing_extensions import TypedDict
 
 from llama_stack_messages_provider.wire.descriptions import FIELD_DESCRIPTIONS
 
 __all__ = [
+    "Array",
     "ByField",
     "ByShape",
     "Expected",
+    "ExpectedOrNull",
     "JsonObject",
-    "NullTolerated",
+    "Named",
     "Omittable",
     "Rare",
     "ResponseModel",
@@ -60,34 +76,56 @@ def known(*values: str) -> FieldInfo:
     return published(enum=list(values))
 
 
-class _NotNull:
-    """Takes null out of the schema; with `accept` only out of the published one."""
-
-    def __init__(self, *, accept: bool = False) -> None:
-        self.accept = accept
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = handler(source)
-        inner: CoreSchema = schema["schema"] if schema["type"] == "nullable" and not self.accept else schema
-        return inner
+class _NeverNull:
+    """Takes null out of the published schema."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        return handler(schema["schema"] if schema["type"] == "nullable" else schema)
-
-
-Omittable = Annotated[T | None, _NotNull()]
-"""May be absent, must not be null."""
-
-NullTolerated = Annotated[T | None, _NotNull(accept=True)]
-"""Documented as never null, but sent as null by clients that replay a dumped response."""
+        made = handler(schema)
+        alternatives = [each for each in made.pop("anyOf", ()) if each != {"type": "null"}]
+        return made | (alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else {})
 
 
 class _Expected:
     """Marks a field that is published as required and accepted without."""
 
 
-Expected = Annotated[T | None, _Expected()]
-"""Documented as always present, but left out by clients that replay a response."""
+Omittable = Annotated[T | None, _NeverNull()]
+"""May be absent; documented as never null."""
+
+Expected = Annotated[T | None, _Expected(), _NeverNull()]
+"""Documented as always there and never null, but left out by clients that replay a response."""
+
+ExpectedOrNull = Annotated[T | None, _Expected()]
+"""Documented as always there, but left out by clients that replay a response."""
+
+
+class _FirstErrorOnly(FailFast):
+    """Pydantic's own, but hashable: a part of a union must be."""
+
+    __hash__ = object.__hash__
+
+
+Array = Annotated[list[T], _FirstErrorOnly()]
+"""An array, checked up to its first bad item."""
+
+
+MAX_NAMED: int = 10_000
+"""The most entries of an object whose fields the client names."""
+
+
+def _each_entry(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, dict):
+        return handler(value)
+    if len(value) > MAX_NAMED:
+        raise PydanticCustomError("too_long", f"Object should have at most {MAX_NAMED} fields")
+    made: JsonObject = {}
+    for name, entry in value.items():
+        made |= handler({name: entry})
+    return made
+
+
+Named = Annotated[dict[str, T], WrapValidator(_each_entry)]
+"""An object with a name for each entry, checked up to its first bad one."""
 
 
 class _Rare:
@@ -159,7 +197,34 @@ class UnknownType(WireModel):
     type: str
 
 
-class ByField:
+class _Union:
+    """A union whose members are told apart by a function, in one step however many there are."""
+
+    def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
+        """The members by their tags, and what finds the tag of a value."""
+        raise NotImplementedError
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        members, discriminator = self._tagged(source)
+        union: Any = Union[tuple(Annotated[member, Tag(tag)] for tag, member in members.items())]  # noqa: UP007
+        return handler.generate_schema(Annotated[union, discriminator])
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
+        if schema["type"] != "tagged-union":
+            return handler(schema)
+        choices = {tag: choice for tag, choice in schema["choices"].items() if tag != _REFUSED}
+        published_schema = handler({**schema, "choices": choices})
+        # A fallback matches known types too, and `oneOf` would forbid that.
+        if "oneOf" in published_schema and not {_UNKNOWN, "<str>", "<list>"}.isdisjoint(choices):
+            published_schema["anyOf"] = published_schema.pop("oneOf")
+        return published_schema
+
+
+_UNKNOWN = "<*>"
+_REFUSED = "<!>"
+
+
+class ByField(_Union):
     """Tell the members of a union apart by the value of one field.
 
     A member that declares the field as plain `str` takes every unknown value; without such a member
@@ -176,63 +241,52 @@ class ByField:
         self.absent = absent
         self.misplaced = tuple(misplaced)
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices: dict[Hashable, CoreSchema] = {}
+    def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
+        members: dict[str, Any] = {}
         tags: dict[Any, str] = {}
-        fallback = ""
-        for member in _members(source):
+        for member in union_members(source):
             values = literal_values(member, self.field)
-            tag = f"<{values[0] if values else '*'}>"
-            choices[tag] = handler.generate_schema(member)
+            tag = f"<{values[0]}>" if values else _UNKNOWN
+            members[tag] = member
             tags.update(dict.fromkeys(values, tag))
-            fallback = fallback if values else tag
-        if not fallback or self.misplaced:
-            choices["<!>"] = _never(self.field, tuple(tags))
-            tags.update({value: "<!>" for value in self.misplaced if value not in tags})
+        fallback = _UNKNOWN if _UNKNOWN in members else _REFUSED
+        if fallback is _REFUSED or self.misplaced:
+            members[_REFUSED] = _refusal(self.field, tuple(tags))
+            tags.update(dict.fromkeys(self.misplaced, _REFUSED))
         if self.absent is not None:
             tags[None] = tags[self.absent]
-        return core_schema.tagged_union_schema(choices, _by_field(self.field, tags, fallback or "<!>"))
+        return members, Discriminator(_by_field(self.field, tags, fallback))
 
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        members: dict[Hashable, CoreSchema] = schema["choices"]
-        choices = {tag: choice for tag, choice in members.items() if tag != "<!>"}
-        published_schema = handler({**schema, "choices": choices})
-        # The fallback matches known types too, and `oneOf` would forbid that.
-        if "<*>" in choices and "oneOf" in published_schema:
-            published_schema["anyOf"] = published_schema.pop("oneOf")
-        return published_schema
+    def picker(self, source: Any) -> Callable[[Any], Any]:
+        """Finds the member that a value is to be validated as; None for what is refused."""
+        members, discriminator = self._tagged(source)
+        tag: Any = discriminator.discriminator
+        return lambda value: members.get(tag(value)) if isinstance(value, dict) and tag(value) != _REFUSED else None
 
 
-class ByShape:
+class ByShape(_Union):
     """Tell the members of a union apart by JSON kind: string, array or object."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices: dict[Hashable, CoreSchema] = {}
-        for member in _members(source):
-            choices[_shape_tag(member)] = handler.generate_schema(member)
-        names = " or ".join(_SHAPE_NAMES[str(tag)] for tag in choices)
-        return core_schema.tagged_union_schema(
-            choices,
+    def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
+        members = {_shape_tag(member): member for member in union_members(source)}
+        names = " or ".join(_SHAPE_NAMES[tag] for tag in members)
+        discriminator = Discriminator(
             _by_shape,
             custom_error_type="shape",
             custom_error_message=f"Input should be {names}",
         )
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        published_schema = handler(schema)
-        if "oneOf" in published_schema:
-            published_schema["anyOf"] = published_schema.pop("oneOf")
-        return published_schema
+        return members, discriminator
 
 
 _SHAPE_NAMES = {"<str>": "a string", "<list>": "an array", "<object>": "an object"}
 
 
 def _shape_tag(member: Any) -> str:
-    origin = get_origin(member)
-    if member is str or origin is Literal or (origin is Annotated and get_args(member)[0] is str):
+    while get_origin(member) is Annotated:
+        member = get_args(member)[0]
+    if member is str or get_origin(member) is Literal:
         return "<str>"
-    return "<list>" if origin is list else "<object>"
+    return "<list>" if member is list or get_origin(member) is list else "<object>"
 
 
 def _by_shape(value: Any) -> str | None:
@@ -255,13 +309,15 @@ def _by_field(field: str, tags: dict[Any, str], fallback: str) -> Callable[[Any]
     return tag
 
 
-def _never(field: str, values: tuple[str, ...]) -> CoreSchema:
+def _refusal(field: str, values: tuple[str, ...]) -> Any:
     """An object whose field has one of the values: refuses all that reaches it, at the field's path."""
-    refusal = core_schema.typed_dict_field(core_schema.literal_schema(list(values)))
-    return core_schema.typed_dict_schema({field: refusal}, extra_behavior="ignore")
+    fields: Any = {field: Literal[values]}
+    check = TypeAdapter(TypedDict("Refused", fields))  # type: ignore[operator]
+    return Annotated[Any, PlainValidator(check.validate_python)]
 
 
-def _members(source: Any) -> tuple[Any, ...]:
+def union_members(source: Any) -> tuple[Any, ...]:
+    """The members of a union; anything else is its own only member."""
     return get_args(source) if get_origin(source) in (Union, UnionType) else (source,)
 
 
@@ -303,13 +359,24 @@ def first_error(error: ValidationError) -> tuple[str, str]:
     return _errors(error)[0]
 
 
-def describe(error: ValidationError) -> str:
-    """One line that names the offending fields, such as `messages.0.content: Field required`."""
-    lines = [f"{path}: {message}" if path else message for path, message in _errors(error)]
+def describe(error: ValidationError, within: tuple[int | str, ...] = (), start: int = 0) -> str:
+    """One line that names the offending fields, such as `messages.0.content: Field required`.
+
+    Args:
+        error: What is wrong.
+        within: Where in the request the value is that was validated.
+        start: The index of its first item, where it is a part of an array.
+    """
+    lines = [f"{path}: {message}" if path else message for path, message in _errors(error, within, start)]
     more = len(lines) - _SHOWN_ERRORS
     return "; ".join(lines[:_SHOWN_ERRORS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _errors(error: ValidationError) -> list[tuple[str, str]]:
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    return [(error_path(each["loc"]), _MESSAGES.get(each["type"], each["msg"])) for each in details]
+def _errors(error: ValidationError, within: tuple[int | str, ...] = (), start: int = 0) -> list[tuple[str, str]]:
+    found = []
+    for each in error.errors(include_url=False, include_context=False, include_input=False):
+        place = each["loc"]
+        if place and isinstance(place[0], int):
+            place = (place[0] + start, *place[1:])
+        found.append((error_path((*within, *place)), _MESSAGES.get(each["type"], each["msg"])))
+    return found

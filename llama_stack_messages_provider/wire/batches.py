@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-from llama_stack_messages_provider.wire.base import ByField, JsonObject, ResponseModel, WireModel, published
+from llama_stack_messages_provider.wire.base import Array, ByField, JsonObject, ResponseModel, WireModel, published
 from llama_stack_messages_provider.wire.message import ErrorResponse, Message
 from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
@@ -59,7 +59,7 @@ class BatchRequestItem(WireModel):
 class CreateBatchRequest(WireModel):
     """Body of `POST /v1/messages/batches`."""
 
-    requests: Annotated[list[BatchRequestItem], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
+    requests: Annotated[Array[BatchRequestItem], Field(min_length=1, max_length=MAX_BATCH_REQUESTS)]
 
 
 class MessageBatchRequestCounts(ResponseModel):
@@ -123,7 +123,7 @@ class MessageBatchIndividualResponse(ResponseModel):
 class MessageBatchPage(ResponseModel):
     """Answer of `GET /v1/messages/batches`, newest first."""
 
-    data: list[MessageBatch]
+    data: Array[MessageBatch]
     has_more: bool
     first_id: str | None = None
     last_id: str | None = None

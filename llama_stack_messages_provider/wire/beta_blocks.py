@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     ByShape,
     JsonObject,
@@ -92,7 +93,7 @@ class MCPToolUseBlockParam(CachedBlock):
 class MCPToolResultBlockParam(CachedBlock):
     type: Literal["mcp_tool_result"]
     tool_use_id: str
-    content: Omittable[Annotated[str | list[Annotated[TextBlockParam | UnknownBlock, ByField()]], ByShape()]] = None
+    content: Omittable[Annotated[str | Array[Annotated[TextBlockParam | UnknownBlock, ByField()]], ByShape()]] = None
     is_error: Omittable[bool] = None
 
 
@@ -107,7 +108,7 @@ class MCPTool(WireModel):
 class MCPToolListingBlockParam(WireModel):
     type: Literal["mcp_tool_listing"]
     mcp_server_name: str
-    tools: list[MCPTool]
+    tools: Array[MCPTool]
 
 
 class ToolChangeToolReference(WireModel):
@@ -171,7 +172,7 @@ class CompactionBlockParam(CachedBlock):
     content: str | None = None
     encrypted_content: str | None = None
     signature: str | None = None
-    tool_changes: list[SummarizedToolChange] | None = None
+    tool_changes: Array[SummarizedToolChange] | None = None
 
 
 class FallbackInfo(WireModel):

@@ -6,10 +6,11 @@ Source: https://platform.claude.com/docs/en/api/messages and the `anthropic` SDK
 from typing import Annotated, Literal
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     ByShape,
+    Expected,
     JsonObject,
-    NullTolerated,
     Omittable,
     UnknownType,
     WireModel,
@@ -83,7 +84,7 @@ class CachedBlock(WireModel):
 class TextBlockParam(CachedBlock):
     type: Literal["text"]
     text: Annotated[str, published(minLength=1)]
-    citations: list[TextCitationParam] | None = None
+    citations: Array[TextCitationParam] | None = None
 
 
 class Base64ImageSource(WireModel):
@@ -131,7 +132,7 @@ class ContentBlockSource(WireModel):
     """A document given as text and images."""
 
     type: Literal["content"]
-    content: Annotated[str | list[Annotated[TextBlockParam | ImageBlockParam | UnknownBlock, ByField()]], ByShape()]
+    content: Annotated[str | Array[Annotated[TextBlockParam | ImageBlockParam | UnknownBlock, ByField()]], ByShape()]
 
 
 class URLPDFSource(WireModel):
@@ -164,7 +165,7 @@ class SearchResultBlockParam(CachedBlock):
     type: Literal["search_result"]
     source: str
     title: str
-    content: list[TextBlockParam]
+    content: Array[TextBlockParam]
     citations: Omittable[CitationsConfigParam] = None
 
 
@@ -173,8 +174,8 @@ class ThinkingBlockParam(WireModel):
 
     type: Literal["thinking"]
     thinking: str
-    signature: str
-    """Whatever the server wrote; may be empty."""
+    signature: Expected[str] = None
+    """Whatever the server wrote; may be empty, and missing where another server wrote the thinking."""
 
 
 class RedactedThinkingBlockParam(WireModel):
@@ -209,7 +210,7 @@ class ToolUseBlockParam(CachedBlock):
     id: Annotated[str, published(pattern="^[a-zA-Z0-9_-]+$")]
     name: Annotated[str, published(minLength=1, maxLength=200)]
     input: JsonObject
-    caller: NullTolerated[Caller] = None
+    caller: Omittable[Caller] = None
     toolset_name: str | None = None
     """The toolset that a member tool belongs to, such as `browser`."""
 
@@ -258,9 +259,9 @@ class BrowserStateBlockParam(CachedBlock):
     """The client's open tabs after a call of a browser tool."""
 
     type: Literal["browser_state"]
-    tabs: list[BrowserStateTabEntry]
+    tabs: Array[BrowserStateTabEntry]
     state_changes: (
-        list[
+        Array[
             Annotated[
                 BrowserStateChangeTabOpened
                 | BrowserStateChangeDownloadStarted
@@ -289,6 +290,6 @@ ToolResultContent = Annotated[
 class ToolResultBlockParam(CachedBlock):
     type: Literal["tool_result"]
     tool_use_id: Annotated[str, published(pattern="^[a-zA-Z0-9_-]+$")]
-    content: Omittable[Annotated[str | list[ToolResultContent], ByShape()]] = None
+    content: Omittable[Annotated[str | Array[ToolResultContent], ByShape()]] = None
     is_error: Omittable[bool] = None
     toolset_name: str | None = None

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from llama_stack_messages_provider.wire.base import (
     ByField,
-    Expected,
+    ExpectedOrNull,
     Omittable,
     ResponseModel,
     UnknownType,
@@ -52,7 +52,7 @@ class CitationCharLocationParam(WireModel):
     cited_text: str
     document_index: Index
     """Counts the documents of the whole request from 0."""
-    document_title: Expected[Annotated[str, published(minLength=1, maxLength=255)]] = None
+    document_title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_char_index: Index
     end_char_index: int
     """Exclusive."""
@@ -63,7 +63,7 @@ class CitationPageLocationParam(WireModel):
     type: Literal["page_location"]
     cited_text: str
     document_index: Index
-    document_title: Expected[Annotated[str, published(minLength=1, maxLength=255)]] = None
+    document_title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_page_number: Annotated[int, published(minimum=1)]
     """Counts from 1."""
     end_page_number: int
@@ -75,7 +75,7 @@ class CitationContentBlockLocationParam(WireModel):
     type: Literal["content_block_location"]
     cited_text: str
     document_index: Index
-    document_title: Expected[Annotated[str, published(minLength=1, maxLength=255)]] = None
+    document_title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_block_index: Index
     end_block_index: int
     """Exclusive."""
@@ -86,7 +86,7 @@ class CitationWebSearchResultLocationParam(WireModel):
     type: Literal["web_search_result_location"]
     cited_text: str
     encrypted_index: str
-    title: Expected[Annotated[str, published(minLength=1, maxLength=512)]] = None
+    title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=512)]] = None
     url: Annotated[str, published(minLength=1, maxLength=2048)]
 
 
@@ -99,7 +99,7 @@ class CitationSearchResultLocationParam(WireModel):
     start_block_index: Index
     end_block_index: int
     """Exclusive."""
-    title: Expected[str] = None
+    title: ExpectedOrNull[str] = None
 
 
 TextCitationParam = Annotated[

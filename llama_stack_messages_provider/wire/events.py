@@ -13,7 +13,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/streaming
 
 from typing import Annotated, Literal
 
-from llama_stack_messages_provider.wire.base import ByField, Rare, ResponseModel, UnknownType
+from llama_stack_messages_provider.wire.base import Array, ByField, Rare, ResponseModel, UnknownType
 from llama_stack_messages_provider.wire.citations import TextCitation
 from llama_stack_messages_provider.wire.message import (
     AppliedEdits,
@@ -111,7 +111,7 @@ class MessageDeltaUsage(ResponseModel):
     cache_read_input_tokens: Count | None = None
     server_tool_use: ServerToolUsage | None = None
     output_tokens_details: Rare[OutputTokensDetails] = None
-    iterations: Rare[list[IterationUsage]] = None
+    iterations: Rare[Array[IterationUsage]] = None
     fallback_credit: Rare[FallbackCreditUsage] = None
 
 
@@ -132,7 +132,7 @@ class MessageDeltaEvent(ResponseModel):
     delta: MessageDelta
     usage: MessageDeltaUsage
     context_management: Rare[AppliedEdits] = None
-    input_transformations: Rare[list[InputTransformation]] = None
+    input_transformations: Rare[Array[InputTransformation]] = None
 
 
 class MessageStopEvent(ResponseModel):

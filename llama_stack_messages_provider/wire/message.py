@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from llama_stack_messages_provider.wire.base import ByField, Rare, ResponseModel, UnknownType, known, published
+from llama_stack_messages_provider.wire.base import Array, ByField, Rare, ResponseModel, UnknownType, known, published
 from llama_stack_messages_provider.wire.response_blocks import ContentBlock, RefusalCategory
 
 __all__ = [
@@ -79,7 +79,7 @@ class FallbackCreditStatus(ResponseModel):
     type: Annotated[str, known("redeemed", "not_applied")]
     reason: Rare[str] = None
     """Why the token was not taken."""
-    remove_to_redeem: Rare[list[str]] = None
+    remove_to_redeem: Rare[Array[str]] = None
     """Fields of the request that stand in the way."""
 
 
@@ -112,7 +112,7 @@ class Usage(ResponseModel):
     server_tool_use: ServerToolUsage | None = None
     service_tier: Annotated[str, known("standard", "priority", "batch")] | None = None
     speed: Rare[Annotated[str, known("standard", "fast")]] = None
-    iterations: Rare[list[IterationUsage]] = None
+    iterations: Rare[Array[IterationUsage]] = None
     fallback_credit: Rare[FallbackCreditUsage] = None
 
 
@@ -138,7 +138,7 @@ class Container(ResponseModel):
 
     id: str
     expires_at: Annotated[str, published(format="date-time")]
-    skills: Rare[list[ContainerSkill]] = None
+    skills: Rare[Array[ContainerSkill]] = None
 
 
 class CacheMissReason(ResponseModel):
@@ -173,7 +173,7 @@ class AppliedEdit(ResponseModel):
 
 
 class AppliedEdits(ResponseModel):
-    applied_edits: list[AppliedEdit]
+    applied_edits: Array[AppliedEdit]
 
 
 class InputTransformation(ResponseModel):
@@ -200,7 +200,7 @@ class Message(ResponseModel):
     role: Literal["assistant"] = "assistant"
     model: str
     """The name that the client asked for."""
-    content: list[ContentBlock]
+    content: Array[ContentBlock]
     stop_reason: StopReason | None = None
     """Null only in `message_start`."""
     stop_sequence: str | None = None
@@ -210,7 +210,7 @@ class Message(ResponseModel):
     container: Container | None = None
     diagnostics: Rare[MessageDiagnostics] = None
     context_management: Rare[AppliedEdits] = None
-    input_transformations: Rare[list[InputTransformation]] = None
+    input_transformations: Rare[Array[InputTransformation]] = None
 
 
 class CountTokensContextManagement(ResponseModel):

@@ -7,8 +7,7 @@ CreateMessageRequest    model, max_tokens, messages | system, stream, stop_seque
                         top_k, tools, tool_choice, thinking, output_config, metadata, service_tier,
                         cache_control, container, context_management, mcp_servers, speed, fallbacks, ...
 CountTokensRequest      model, messages | system, tools, tool_choice, thinking, output_config, ...
-MessageParam            by role: UserMessage, AssistantMessage   content: str | list[block]
-                        SystemMessage                            | content, output_config, clear_at
+MessageParam            role, content: str | list[block] | output_config, clear_at
 
 TextBlockParam          text | citations, cache_control
 ImageBlockParam         source: Base64ImageSource(media_type, data) | URLImageSource(url)
@@ -16,7 +15,7 @@ ImageBlockParam         source: Base64ImageSource(media_type, data) | URLImageSo
 DocumentBlockParam      source: Base64PDFSource(data) | PlainTextSource(data) | ContentBlockSource(content)
                         | URLPDFSource(url) | FileDocumentSource(file_id); title, context, citations
 SearchResultBlockParam  source, title, content: list[TextBlockParam] | citations
-ThinkingBlockParam      thinking, signature         RedactedThinkingBlockParam    data
+ThinkingBlockParam      thinking | signature        RedactedThinkingBlockParam    data
 ToolUseBlockParam       id, name, input | caller, toolset_name
 ToolResultBlockParam    tool_use_id | content: str | list[text, image, search_result, document,
                         tool_reference, browser_state], is_error, toolset_name
@@ -31,7 +30,7 @@ ToolsetParam            base of BrowserToolset20260801 and ComputerToolset202608
 ToolChoice              ToolChoiceAuto | ToolChoiceAny | ToolChoiceTool(name) | ToolChoiceNone;
                         all but the last may have disable_parallel_tool_use
 ThinkingConfigParam     ThinkingConfigEnabled(budget_tokens, display) | ThinkingConfigDisabled
-                        | ThinkingConfigAdaptive(display) | ThinkingConfigBetweenTools | UnknownThinkingConfig
+                        | ThinkingConfigAdaptive(display) | ThinkingConfigBetweenTools
 OutputConfig            effort, format: JSONOutputFormat(schema_), task_budget
 
 Message                 id, type, role, model, content, stop_reason, stop_sequence, stop_details, usage,
@@ -39,7 +38,7 @@ Message                 id, type, role, model, content, stop_reason, stop_sequen
 MessageTokensCount      input_tokens
 ```
 
-Unions of blocks, sources, tools and thinking may hold their Unknown* member: it has `type`, and the rest is
+Unions of blocks, sources and tools may hold their Unknown* member: it has `type`, and the rest is
 in `model_extra`. `x.wire()` gives the JSON object back as it came. Blocks of responses are in
 `response_blocks`, events of streams in `events`, batches in `batch_models`.
 """

@@ -3,13 +3,16 @@
 Source: https://platform.claude.com/docs/en/api/messages and the `anthropic` SDK's `message_create_params`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     ByShape,
+    Expected,
     JsonObject,
     Omittable,
     UnknownType,
@@ -64,7 +67,6 @@ from llama_stack_messages_provider.wire.tools import ToolChoice, ToolUnionParam
 
 __all__ = [
     "MAX_MESSAGES",
-    "AssistantMessage",
     "Content",
     "ContentBlockParam",
     "CountTokensRequest",
@@ -73,8 +75,6 @@ __all__ = [
     "Model",
     "System",
     "SystemBlockParam",
-    "SystemMessage",
-    "UserMessage",
 ]
 
 MAX_MESSAGES: int = 100_000
@@ -127,42 +127,35 @@ SystemBlockParam = Annotated[
 """The blocks of the system prompt: text, or something newer than this version."""
 
 Model = Annotated[str, Field(min_length=1)]
-Content = Annotated[str | list[ContentBlockParam], ByShape()]
-System = Annotated[str | list[SystemBlockParam], ByShape()]
+Content = Annotated[str | Array[ContentBlockParam], ByShape()]
+System = Annotated[str | Array[SystemBlockParam], ByShape()]
 
 
-class UserMessage(WireModel):
-    role: Literal["user"]
-    content: Content
+def _said(content: Any, info: ValidationInfo) -> Any:
+    if content is None and info.data.get("role") in ("user", "assistant"):
+        raise PydanticCustomError("missing", "Field required")
+    return content
 
 
-class AssistantMessage(WireModel):
-    role: Literal["assistant"]
-    content: Content
+class MessageParam(WireModel):
+    """A turn of the conversation. One of the system's that only changes settings has no content."""
 
-
-class SystemMessage(WireModel):
-    """Instructions in mid-conversation; one that only changes settings has no content."""
-
-    role: Literal["system"]
-    content: Omittable[Content] = None
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[Expected[Content], Field(validate_default=True), AfterValidator(_said)] = None
     output_config: MessageOutputConfig | None = None
     clear_at: Annotated[str, known("next_user_message", "never")] | None = None
-    """When the instructions stop to hold."""
-
-
-MessageParam = Annotated[UserMessage | AssistantMessage | SystemMessage, ByField("role")]
+    """When the instructions of a system turn stop to hold."""
 
 
 class _Prompt(WireModel):
     """What creating a message and counting its tokens have in common."""
 
     model: Model
-    messages: Annotated[list[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
+    messages: Annotated[Array[MessageParam], Field(min_length=1, max_length=MAX_MESSAGES)]
     """The conversation so far; consecutive turns of one role count as one."""
     system: Omittable[System] = None
     """Instructions before the conversation."""
-    tools: Omittable[list[ToolUnionParam]] = None
+    tools: Omittable[Array[ToolUnionParam]] = None
     """Tools that the model may call."""
     tool_choice: Omittable[ToolChoice] = None
     thinking: Omittable[ThinkingConfigParam] = None
@@ -171,10 +164,10 @@ class _Prompt(WireModel):
     """Cache the prompt up to its last block that can be cached."""
     speed: Speed | None = None
     context_management: ContextManagement | None = None
-    mcp_servers: Omittable[list[Annotated[MCPServerURLDefinition | UnknownType, ByField()]]] = None
+    mcp_servers: Omittable[Array[Annotated[MCPServerURLDefinition | UnknownType, ByField()]]] = None
     compaction: JsonObject | None = None
     billing_policy: JsonObject | None = None
-    betas: Omittable[list[str]] = None
+    betas: Omittable[Array[str]] = None
     """What other clients put in the `anthropic-beta` header."""
 
 
@@ -189,7 +182,7 @@ class CreateMessageRequest(_Prompt):
     """The most tokens to generate; 0 only warms the prompt cache."""
     stream: Omittable[bool] = None
     """Answer with server-sent events."""
-    stop_sequences: Omittable[list[str]] = None
+    stop_sequences: Omittable[Array[str]] = None
     """Texts that end the answer."""
     temperature: Omittable[Annotated[float, Field(ge=0, le=1)]] = None
     """How random the choice of tokens is."""
@@ -203,7 +196,7 @@ class CreateMessageRequest(_Prompt):
     """The container to run code in, by id or with its skills."""
     diagnostics: Diagnostics | None = None
     inference_geo: str | None = None
-    fallbacks: Annotated[str | list[Fallback], ByShape()] | None = None
+    fallbacks: Annotated[str | Array[Fallback], ByShape()] | None = None
     """Models to try when the first one refuses, or `default`."""
     fallback_credit_token: Annotated[str | JsonObject, ByShape()] | None = None
     thread: JsonObject | None = None

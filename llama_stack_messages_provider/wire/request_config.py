@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     ByShape,
     JsonObject,
@@ -45,7 +46,6 @@ __all__ = [
     "ThinkingTurns",
     "Threshold",
     "TokenTaskBudget",
-    "UnknownThinkingConfig",
 ]
 
 Effort = Annotated[str, known("low", "medium", "high", "xhigh", "max")]
@@ -86,18 +86,11 @@ class ThinkingConfigBetweenTools(WireModel):
     type: Literal["between_tools"]
 
 
-class UnknownThinkingConfig(UnknownType):
-    """A way of thinking that this version does not know."""
-
-
 ThinkingConfigParam = Annotated[
-    ThinkingConfigEnabled
-    | ThinkingConfigDisabled
-    | ThinkingConfigAdaptive
-    | ThinkingConfigBetweenTools
-    | UnknownThinkingConfig,
+    ThinkingConfigEnabled | ThinkingConfigDisabled | ThinkingConfigAdaptive | ThinkingConfigBetweenTools,
     ByField(),
 ]
+"""Closed: thinking that is not understood can neither be switched on nor off."""
 
 
 class JSONOutputFormat(WireModel):
@@ -138,7 +131,7 @@ class SkillParams(WireModel):
 
 class ContainerParams(WireModel):
     id: str | None = None
-    skills: list[SkillParams] | None = None
+    skills: Array[SkillParams] | None = None
 
 
 class Threshold(WireModel):
@@ -161,8 +154,8 @@ class ClearToolUses20250919Edit(WireModel):
     trigger: Omittable[Threshold] = None
     keep: Omittable[Threshold] = None
     clear_at_least: Threshold | None = None
-    clear_tool_inputs: bool | list[str] | None = None
-    exclude_tools: list[str] | None = None
+    clear_tool_inputs: bool | Array[str] | None = None
+    exclude_tools: Array[str] | None = None
 
 
 class ClearThinking20251015Edit(WireModel):
@@ -184,7 +177,7 @@ class Compact20260112Edit(WireModel):
 
 class ContextManagement(WireModel):
     edits: Omittable[
-        list[
+        Array[
             Annotated[
                 ClearToolUses20250919Edit | ClearThinking20251015Edit | Compact20260112Edit | UnknownType,
                 ByField(),
@@ -194,7 +187,7 @@ class ContextManagement(WireModel):
 
 
 class MCPServerToolConfiguration(WireModel):
-    allowed_tools: list[str] | None = None
+    allowed_tools: Array[str] | None = None
     enabled: bool | None = None
 
 

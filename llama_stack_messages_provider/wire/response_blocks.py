@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     ByShape,
     JsonObject,
-    NullTolerated,
+    Omittable,
     Rare,
     ResponseModel,
     UnknownType,
@@ -107,7 +108,7 @@ _BY_THE_MODEL: Caller = Field(default_factory=_direct, json_schema_extra={"defau
 class TextBlock(ResponseModel):
     type: Literal["text"] = "text"
     text: Annotated[str, published(minLength=0, maxLength=5_000_000)]
-    citations: list[TextCitation] | None = None
+    citations: Array[TextCitation] | None = None
 
 
 class ThinkingBlock(ResponseModel):
@@ -129,7 +130,7 @@ class ToolUseBlock(ResponseModel):
     id: Annotated[str, published(pattern="^[a-zA-Z0-9_-]+$")]
     name: Annotated[str, published(minLength=1)]
     input: JsonObject
-    caller: NullTolerated[Caller] = _BY_THE_MODEL
+    caller: Omittable[Caller] = _BY_THE_MODEL
     toolset_name: Rare[str] = None
     """The toolset that a member tool belongs to, such as `browser`."""
 
@@ -141,7 +142,7 @@ class ServerToolUseBlock(ResponseModel):
     id: ServerToolId
     name: ServerToolName
     input: JsonObject
-    caller: NullTolerated[Caller] = _BY_THE_MODEL
+    caller: Omittable[Caller] = _BY_THE_MODEL
 
 
 class WebSearchResultBlock(WebSearchResultBlockParam, ResponseModel):
@@ -155,8 +156,8 @@ class WebSearchToolResultError(WebSearchToolRequestError, ResponseModel):
 class WebSearchToolResultBlock(ResponseModel):
     type: Literal["web_search_tool_result"] = "web_search_tool_result"
     tool_use_id: ServerToolId
-    content: Annotated[WebSearchToolResultError | list[WebSearchResultBlock], ByShape()]
-    caller: NullTolerated[Caller] = _BY_THE_MODEL
+    content: Annotated[WebSearchToolResultError | Array[WebSearchResultBlock], ByShape()]
+    caller: Omittable[Caller] = _BY_THE_MODEL
 
 
 class DocumentBlock(ResponseModel):
@@ -182,7 +183,7 @@ class WebFetchToolResultBlock(ResponseModel):
     type: Literal["web_fetch_tool_result"] = "web_fetch_tool_result"
     tool_use_id: ServerToolId
     content: Annotated[WebFetchToolResultErrorBlock | WebFetchBlock | UnknownType, ByField()]
-    caller: NullTolerated[Caller] = _BY_THE_MODEL
+    caller: Omittable[Caller] = _BY_THE_MODEL
 
 
 class CodeExecutionOutputBlock(ResponseModel):
@@ -195,7 +196,7 @@ class CodeExecutionResultBlock(ResponseModel):
     stdout: str
     stderr: str
     return_code: int
-    content: list[CodeExecutionOutputBlock]
+    content: Array[CodeExecutionOutputBlock]
 
 
 class EncryptedCodeExecutionResultBlock(ResponseModel):
@@ -203,7 +204,7 @@ class EncryptedCodeExecutionResultBlock(ResponseModel):
     encrypted_stdout: str
     stderr: str
     return_code: int
-    content: list[CodeExecutionOutputBlock]
+    content: Array[CodeExecutionOutputBlock]
 
 
 class CodeExecutionToolResultError(CodeExecutionToolResultErrorParam, ResponseModel):
@@ -229,7 +230,7 @@ class BashCodeExecutionResultBlock(ResponseModel):
     stdout: str
     stderr: str
     return_code: int
-    content: list[BashCodeExecutionOutputBlock]
+    content: Array[BashCodeExecutionOutputBlock]
 
 
 class BashCodeExecutionToolResultError(BashCodeExecutionToolResultErrorParam, ResponseModel):
@@ -278,7 +279,7 @@ class ToolReferenceBlock(ResponseModel):
 
 class ToolSearchToolSearchResultBlock(ResponseModel):
     type: Literal["tool_search_tool_search_result"] = "tool_search_tool_search_result"
-    tool_references: list[ToolReferenceBlock]
+    tool_references: Array[ToolReferenceBlock]
 
 
 class ToolSearchToolResultError(ToolSearchToolResultErrorParam, ResponseModel):
@@ -319,14 +320,14 @@ class MCPToolUseBlock(ResponseModel):
 class MCPToolResultBlock(ResponseModel):
     type: Literal["mcp_tool_result"] = "mcp_tool_result"
     tool_use_id: str
-    content: Annotated[str | list[TextBlock], ByShape()]
+    content: Annotated[str | Array[TextBlock], ByShape()]
     is_error: bool
 
 
 class MCPToolListingBlock(ResponseModel):
     type: Literal["mcp_tool_listing"] = "mcp_tool_listing"
     mcp_server_name: str
-    tools: list[MCPTool]
+    tools: Array[MCPTool]
 
 
 class CompactionBlock(ResponseModel):
@@ -336,7 +337,7 @@ class CompactionBlock(ResponseModel):
     content: str | None = None
     encrypted_content: Rare[str] = None
     signature: Rare[str] = None
-    tool_changes: Rare[list[SummarizedToolChange]] = None
+    tool_changes: Rare[Array[SummarizedToolChange]] = None
 
 
 class FallbackTrigger(ResponseModel):

@@ -7,10 +7,11 @@ Source: the `anthropic` SDK's `*_tool_result_block_param` types.
 from typing import Annotated, Literal
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     ByShape,
     JsonObject,
-    NullTolerated,
+    Omittable,
     UnknownType,
     WireModel,
     known,
@@ -103,7 +104,7 @@ class ServerToolUseBlockParam(CachedBlock):
     id: ServerToolId
     name: ServerToolName
     input: JsonObject
-    caller: NullTolerated[Caller] = None
+    caller: Omittable[Caller] = None
 
 
 class ServerToolResultParam(CachedBlock):
@@ -127,8 +128,8 @@ class WebSearchToolRequestError(WireModel):
 
 class WebSearchToolResultBlockParam(ServerToolResultParam):
     type: Literal["web_search_tool_result"]
-    content: Annotated[list[WebSearchResultBlockParam] | WebSearchToolRequestError, ByShape()]
-    caller: NullTolerated[Caller] = None
+    content: Annotated[Array[WebSearchResultBlockParam] | WebSearchToolRequestError, ByShape()]
+    caller: Omittable[Caller] = None
 
 
 class WebFetchBlockParam(WireModel):
@@ -147,7 +148,7 @@ class WebFetchToolResultErrorBlockParam(WireModel):
 class WebFetchToolResultBlockParam(ServerToolResultParam):
     type: Literal["web_fetch_tool_result"]
     content: Annotated[WebFetchToolResultErrorBlockParam | WebFetchBlockParam | UnknownType, ByField()]
-    caller: NullTolerated[Caller] = None
+    caller: Omittable[Caller] = None
 
 
 class CodeExecutionOutputBlockParam(WireModel):
@@ -160,7 +161,7 @@ class CodeExecutionResultBlockParam(WireModel):
     stdout: str
     stderr: str
     return_code: int
-    content: list[CodeExecutionOutputBlockParam]
+    content: Array[CodeExecutionOutputBlockParam]
 
 
 class EncryptedCodeExecutionResultBlockParam(WireModel):
@@ -168,7 +169,7 @@ class EncryptedCodeExecutionResultBlockParam(WireModel):
     encrypted_stdout: str
     stderr: str
     return_code: int
-    content: list[CodeExecutionOutputBlockParam]
+    content: Array[CodeExecutionOutputBlockParam]
 
 
 class CodeExecutionToolResultErrorParam(WireModel):
@@ -197,7 +198,7 @@ class BashCodeExecutionResultBlockParam(WireModel):
     stdout: str
     stderr: str
     return_code: int
-    content: list[BashCodeExecutionOutputBlockParam]
+    content: Array[BashCodeExecutionOutputBlockParam]
 
 
 class BashCodeExecutionToolResultErrorParam(WireModel):
@@ -228,7 +229,7 @@ class TextEditorCodeExecutionCreateResultBlockParam(WireModel):
 
 class TextEditorCodeExecutionStrReplaceResultBlockParam(WireModel):
     type: Literal["text_editor_code_execution_str_replace_result"]
-    lines: list[str] | None = None
+    lines: Array[str] | None = None
     new_lines: int | None = None
     new_start: int | None = None
     old_lines: int | None = None
@@ -255,7 +256,7 @@ class TextEditorCodeExecutionToolResultBlockParam(ServerToolResultParam):
 
 class ToolSearchToolSearchResultBlockParam(WireModel):
     type: Literal["tool_search_tool_search_result"]
-    tool_references: list[ToolReferenceBlockParam]
+    tool_references: Array[ToolReferenceBlockParam]
 
 
 class ToolSearchToolResultErrorParam(WireModel):

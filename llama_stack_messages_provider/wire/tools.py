@@ -3,14 +3,16 @@
 Source: the `anthropic` SDK's `tool_*_param` types, beta ones included.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from llama_stack_messages_provider.wire.base import (
+    Array,
     ByField,
     JsonObject,
+    Named,
     Omittable,
     UnknownType,
     WireModel,
@@ -83,7 +85,7 @@ class _ToolOptions(WireModel):
 
 
 class _NamedToolOptions(_ToolOptions):
-    allowed_callers: Omittable[list[AllowedCaller]] = None
+    allowed_callers: Omittable[Array[AllowedCaller]] = None
     """Who may call the tool: the model itself, or code that a server tool runs."""
     defer_loading: Omittable[bool] = None
     """Keep the tool out of the prompt until a tool search finds it."""
@@ -125,7 +127,7 @@ class Tool(_NamedToolOptions):
     input_schema: InputSchema
     eager_input_streaming: bool | None = None
     """Stream the input as it is generated, not buffered."""
-    input_examples: Omittable[list[JsonObject]] = None
+    input_examples: Omittable[Array[JsonObject]] = None
 
 
 class ClientToolParam(_NamedToolOptions):
@@ -133,7 +135,7 @@ class ClientToolParam(_NamedToolOptions):
 
     type: str
     name: str
-    input_examples: Omittable[list[JsonObject]] = None
+    input_examples: Omittable[Array[JsonObject]] = None
 
 
 class ToolBash20241022(ClientToolParam):
@@ -203,7 +205,7 @@ class ToolsetParam(_ToolOptions):
     """A family of client tools declared by one entry; its calls carry `toolset_name`."""
 
     type: str
-    configs: dict[str, ToolsetMemberConfig | None] | None = None
+    configs: Named[ToolsetMemberConfig | None] | None = None
     """Overrides, keyed by member name."""
 
 
@@ -253,9 +255,9 @@ class UserLocation(WireModel):
 
 
 class _WebTool(ServerToolParam):
-    allowed_domains: list[str] | None = None
+    allowed_domains: Array[str] | None = None
     """Nothing but these; not together with `blocked_domains`."""
-    blocked_domains: list[str] | None = None
+    blocked_domains: Array[str] | None = None
     max_uses: Positive | None = None
     """Per request."""
 
@@ -286,7 +288,7 @@ class WebFetchURLSourceTool(WireModel):
 class WebFetchURLSource(WireModel):
     type: Annotated[str, known("all", "none", "only", "except")]
     """Which of them count."""
-    tools: Omittable[list[WebFetchURLSourceTool]] = None
+    tools: Omittable[Array[WebFetchURLSourceTool]] = None
     """The tools that `only` and `except` mean."""
 
 
@@ -357,9 +359,9 @@ class MCPToolset(_ToolOptions):
 
     type: Literal["mcp_toolset"]
     mcp_server_name: str
-    configs: dict[str, MCPToolConfig] | None = None
+    configs: Named[MCPToolConfig] | None = None
     default_config: Omittable[MCPToolConfig] = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Array[JsonObject] | None = None
 
 
 class UnknownTool(UnknownType):

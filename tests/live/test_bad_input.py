@@ -264,9 +264,11 @@ WRONG: dict[str, tuple[Json, str]] = {
     "messages a string": ({"messages": "Hello"}, "messages"),
     "messages an object": ({"messages": {"role": "user", "content": "Hello"}}, "messages"),
     "messages a number": ({"messages": 1}, "messages"),
+    "no messages at all": ({"messages": []}, "messages"),
+    "a way of thinking that nobody knows": ({"thinking": {"type": "dreaming"}}, "thinking.type"),
+    "tools a string": ({"tools": "look"}, "tools"),
 }
 TRANSLATED_WRONG: dict[str, tuple[Json, str]] = {
-    "no messages at all": ({"messages": []}, "messages"),
     "a message null": ({"messages": [None]}, "messages.0"),
     "a message a string": ({"messages": ["Hello"]}, "messages.0"),
     "a message an array": ({"messages": [[]]}, "messages.0"),
