@@ -272,8 +272,8 @@ CHARSETS = frozenset(
     {
         *("utf-8", "utf-16", "utf-16le", "utf-16be", "us-ascii", "ibm866", "latin-1", "latin1", "koi8-r", "koi8-u"),
         *(f"iso-8859-{n}" for n in (*range(1, 11), *range(13, 17))),
-        *(f"windows-{n}" for n in (874, *range(1250, 1259))),
-        *("gb2312", "gbk", "gb18030", "big5", "big5-hkscs", "euc-jp", "shift_jis", "iso-2022-jp", "euc-kr"),
+        *(f"windows-{n}" for n in range(1250, 1259)),
+        *("tis-620", "gb2312", "gbk", "gb18030", "big5", "big5-hkscs", "euc-jp", "shift_jis", "iso-2022-jp", "euc-kr"),
     }
 )
 """The charsets of the web (https://encoding.spec.whatwg.org): Python knows others that are none, some of them slow."""

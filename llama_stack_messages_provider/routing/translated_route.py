@@ -119,13 +119,7 @@ class TranslatedRoute:
     # --- the translation ---
 
     def _translated(self, request: Mapping[str, Any], state: RouteState) -> Translation:
-        """The chat completion for a request."""
-        translation = self._translate(request, state)
-        state.drop(translation.dropped)
-        return translation
-
-    def _translate(self, request: Mapping[str, Any], state: RouteState) -> Translation:
-        """The chat completion, with what its model is known to refuse left out."""
+        """The chat completion for a request, with what its model is known to refuse left out."""
         plan = state.plan
         learned = self._remedies.get(plan.target.identifier, ())
         merge = self._merge_system == "merge" or any(isinstance(r, SystemFirst) for r in learned)
@@ -134,6 +128,7 @@ class TranslatedRoute:
         translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)
         for remedy in learned:
             _apply(remedy, translation)
+        state.drop(translation.dropped)
         return translation
 
     def _back(self, state: RouteState, translation: Translation) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 import asyncio
 import base64
+import codecs
+import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_network
 from typing import Any
@@ -10,6 +13,7 @@ import anthropic
 import pytest
 
 from llama_stack_messages_provider.documents.fetch import (
+    CHARSETS,
     DocumentFetcher,
     FetchLimits,
     allowing,
@@ -68,12 +72,32 @@ async def test_a_pdf_becomes_a_base64_source() -> None:
     assert source_of(fetched) == {"type": "base64", "media_type": "application/pdf", "data": data}
 
 
+NO_CHARSETS = ("punycode", "unicode_escape", "raw_unicode_escape", "utf-7", "idna", "base64", "hex", "rot13", "zlib")
+"""Python's names for what is no charset, or is decoded in quadratic time: read as UTF-8."""
+
+
+@pytest.mark.parametrize("charset", sorted(CHARSETS))
+async def test_every_charset_is_one_that_python_decodes_piece_by_piece(charset: str) -> None:
+    assert "".join(codecs.iterdecode(["words".encode(charset)], charset)) == "words"
+
+
+async def test_letters_that_are_cut_between_pieces_stay_whole() -> None:
+    words = "€" * 200_000  # three bytes each, and pieces of 256 KiB
+    with ScriptedUpstream() as web:
+        web.reply("/a", raw_reply(words.encode(), content_type="text/plain"))
+        by = fetcher(FetchLimits(seconds=30, size=1_000_000))
+        fetched = await fetched_by(by, asks(f"http://docs.example:{web.port}/a"))
+    assert source_of(fetched)["data"] == words
+
+
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
         ("text/plain; charset=latin-1", "Größe".encode("latin-1")),
         ("text/markdown", "Größe".encode()),
         ("text/plain; charset=nonsense", "Größe".encode()),
+        ("text/plain; charset=UTF-16LE", "Größe".encode("utf-16le")),
+        *((f"text/plain; charset={name}", "Größe".encode()) for name in NO_CHARSETS),
     ],
 )
 async def test_text_becomes_a_text_source(content_type: str, body: bytes) -> None:
@@ -265,6 +289,30 @@ async def test_a_document_that_is_too_large_is_not_read_to_its_end() -> None:
         web.reply("/a", stream_reply(endless, content_type="text/plain"))
         reason = await refusal(f"http://docs.example:{web.port}/a", fetcher())
         assert reason == "it is larger than 100000 bytes"
+
+
+async def test_the_documents_of_a_request_are_counted_together() -> None:
+    with ScriptedUpstream() as web:
+        paths = [f"/{n}" for n in range(3)]
+        for path in paths:
+            web.reply(path, raw_reply(b"x" * 40_000, content_type="text/plain"))
+        urls = [f"http://docs.example:{web.port}{path}" for path in paths]
+        by = fetcher(FetchLimits(seconds=30, size=100_000, total=100_000))
+        await by.sources(asks(*urls[:2]))
+        with pytest.raises(InvalidRequestError, match=r"larger than 100000 bytes together$"):
+            await by.sources(asks(*urls))
+
+
+async def test_names_that_nobody_answers_for_take_no_thread_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def look_up(*args: object, **more: object) -> list[object]:
+        asked.append(threading.current_thread().name)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert await refusal("http://slow.example/a", DocumentFetcher(LIMITS)) == "its server could not be reached"
+    assert [name.startswith("documents-dns") for name in asked] == [True]
 
 
 async def test_a_document_that_is_too_slow_is_given_up() -> None:
