@@ -92,7 +92,7 @@ _PARAMETERS: Mapping[str, Policy] = {
     "messages": _mapped("`messages`; unanswered calls and orphaned results are repaired"),
     "system": _mapped("the first system message"),
     "stream": _mapped("`stream` with `include_usage`"),
-    "stop_sequences": _mapped("`stop`; what exceeds the engine's limit is named as dropped"),
+    "stop_sequences": _mapped("`stop`; the text is cut here where the upstream goes on"),
     "temperature": _mapped("`temperature`"),
     "top_p": _mapped("`top_p`"),
     "top_k": _mapped("`top_k` where the engine has it, else named as dropped"),

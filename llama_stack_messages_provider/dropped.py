@@ -14,7 +14,12 @@ class DroppedFields:
 
     def __init__(self, *, strict: bool = False) -> None:
         self.strict = strict
-        self.names: list[str] = []
+        self._names: dict[str, None] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """The paths, each once, in the order in which they were dropped."""
+        return list(self._names)
 
     def drop(self, path: str, reason: str) -> None:
         """Record that the part of the request at `path` does not reach the model.
@@ -24,8 +29,7 @@ class DroppedFields:
         """
         if self.strict:
             raise InvalidRequestError(f"{path}: cannot be honoured ({reason}), and strict mode is on")
-        if path not in self.names:
-            self.names.append(path)
+        self._names[path] = None
 
     def repair(self, path: str, reason: str) -> None:
         """Record that the part of the request at `path` was mended; strict mode refuses it."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.translation.answer import message_skeleton
 from llama_stack_messages_provider.translation.reasons import usage_of
-from llama_stack_messages_provider.translation.stream import message_skeleton
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode
 
 __all__ = ["LateMessageStart"]

@@ -9,16 +9,18 @@ import orjson
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, NativeProfile
 from llama_stack_messages_provider.engines.features import features_of
+from llama_stack_messages_provider.rewriting import attribution, signatures
 from llama_stack_messages_provider.rewriting import encrypted_content as sealed
-from llama_stack_messages_provider.rewriting import signatures
-from llama_stack_messages_provider.rewriting.attribution import MARK, without_attribution
+from llama_stack_messages_provider.rewriting.attribution import without_attribution
+from llama_stack_messages_provider.rewriting.call_ids import MARK, plain_call_id
 from llama_stack_messages_provider.rewriting.documents import server_tool_text
 from llama_stack_messages_provider.rewriting.server_threads import check_thread
 
 __all__ = ["native_body", "with_model"]
 
 _MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
-_ATTRIBUTION = MARK.encode()
+_ATTRIBUTION = attribution.MARK.encode()
+_CARRYING = MARK.encode()
 _SIGNED, _SEALED = f'"{signatures.PREFIX}'.encode(), f'"{sealed.MARK}'.encode()
 
 
@@ -64,6 +66,8 @@ def _rewritten(
             changed = _without_our_thinking(request)
         if _SEALED in raw:
             changed = _with_blocks(changed or request, _searches_told)
+        if _CARRYING in raw:
+            changed = _with_blocks(changed or request, lambda blocks: [*map(_with_plain_id, blocks)])
         return changed
     if _ATTRIBUTION in raw and (system := without_attribution(request.get("system"))) is not request.get("system"):
         changed = {**request, "system": system}
@@ -118,7 +122,19 @@ def _emptied(new: Any, old: Any) -> bool:
 
 
 def _foreign_only(blocks: list[Any]) -> list[Any]:
-    return [block for block in blocks if not (_is(block, "thinking") and signatures.is_ours(block.get("signature")))]
+    return [block for block in blocks if not _is_our_thinking(block)]
+
+
+def _is_our_thinking(block: Any) -> bool:
+    name = "signature" if _is(block, "thinking") else "data" if _is(block, "redacted_thinking") else None
+    return name is not None and signatures.is_ours(block.get(name))
+
+
+def _with_plain_id(block: Any) -> Any:
+    """A call or a result whose id carries nothing: what another engine wanted back is not for Anthropic."""
+    name = "id" if _is(block, "tool_use") else "tool_use_id" if _is(block, "tool_result") else None
+    given = block.get(name) if name else None
+    return {**block, name: plain_call_id(given)} if isinstance(given, str) and MARK in given else block
 
 
 def _searches_told(blocks: list[Any]) -> list[Any]:

@@ -49,7 +49,7 @@ class ClientTools:
         self._members: dict[str, dict[str, str]] = {}
         taken = {str(tool["name"]) for tool in tools if tool.get("name")}
         for tool in tools:
-            if toolset := _toolset(tool):
+            if (toolset := _toolset(tool)) and toolset.name not in self._prefixes:
                 self._declare(toolset, taken)
 
     def _declare(self, toolset: Toolset, taken: set[str]) -> None:

@@ -123,9 +123,12 @@ class TranslatedRoute:
         plan = state.plan
         learned = self._remedies.get(plan.target.identifier, ())
         merge = self._merge_system == "merge" or any(isinstance(r, SystemFirst) for r in learned)
-        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, plan.searches)
+        window = plan.capability.window
+        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, plan.searches, window)
         dialect = replace(plan.dialect, images=False) if any(isinstance(r, NoImages) for r in learned) else plan.dialect
-        translation = to_chat_completion(request, model=plan.target.upstream_model, dialect=dialect, options=options)
+        signer = Signer(self._key, plan.target.identifier)
+        model = plan.target.upstream_model
+        translation = to_chat_completion(request, model=model, dialect=dialect, options=options, signer=signer)
         for remedy in learned:
             _apply(remedy, translation)
         state.drop(translation.dropped)
@@ -138,7 +141,8 @@ class TranslatedRoute:
             "stop_sequences": translation.stop_sequences,
             "max_tokens": translation.max_tokens,
             "restore": translation.plan.restored,
-            "show_thinking": translation.show_thinking,
+            "thinking": translation.thinking,
+            "window": translation.window,
         }
 
     # --- one completion ---

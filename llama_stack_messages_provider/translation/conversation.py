@@ -10,12 +10,14 @@ after what it found is several messages.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines.chat import Dialect
+from llama_stack_messages_provider.rewriting.call_ids import decode_call_id
 from llama_stack_messages_provider.rewriting.documents import found_text
+from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.translation.content import Part, Place, joined, to_parts
 from llama_stack_messages_provider.translation.tools import ToolPlan
 
@@ -25,6 +27,10 @@ Block = Mapping[str, Any]
 Blocks = list[tuple[int, Block]]
 
 _BETWEEN = "\n\n"
+_REASONING = "reasoning_content"
+# What LiteLLM sends to Moonshot: not empty, since some take that for none.
+_NO_REASONING = " "
+_THINKING = frozenset({"thinking", "redacted_thinking"})
 _NO_RESULT = "No result: the call was interrupted."
 
 
@@ -36,9 +42,23 @@ class Conversation:
         losses: Takes what cannot be carried.
         plan: The tools: shortens their names, finds the function of a toolset's call.
         error_marker: Put before the content of a result whose `is_error` is true.
+        signer: Reads what signatures and ids of calls carry.
+        fill_reasoning: Give every message with calls some reasoning.
     """
 
-    def __init__(self, dialect: Dialect, losses: DroppedFields, plan: ToolPlan, error_marker: str) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        losses: DroppedFields,
+        plan: ToolPlan,
+        error_marker: str,
+        *,
+        signer: Signer | None = None,
+        fill_reasoning: bool = False,
+    ) -> None:
+        self._signer = signer
+        self._model = signer.model if signer is not None else ""
+        self._fill_reasoning = fill_reasoning
         self._dialect = dialect
         self._losses = losses
         self._plan = plan
@@ -72,7 +92,7 @@ class Conversation:
         """An assistant turn: text, calls, and thinking where the upstream takes it back."""
         blocks = list(enumerate(_blocks(content)))
         if self._plan.search is not None:
-            for part, searches, found in _around_searches(blocks, set(self._unanswered)):
+            for part, searches, found in _around_searches(blocks, self._unanswered):
                 self._assistant(part, path, searches)
                 self.messages += [self._found(block, f"{path}.{index}.content") for index, block in found]
         else:
@@ -81,21 +101,66 @@ class Conversation:
     def _assistant(self, blocks: Blocks, path: str, searches: Iterable[Block] = ()) -> None:
         if self._waiting or not self._goes_on():
             self._answer_the_rest(path)
-        message: dict[str, Any] = {"role": "assistant"}
-        if text := self._assistant_text(blocks, path):
-            message["content"] = text
-        thinking = "\n".join(b["thinking"] for _, b in blocks if b["type"] == "thinking" and b["thinking"])
-        if thinking and self._dialect.reasoning:
-            message[self._dialect.reasoning] = thinking
-        if calls := [*map(self._tool_call, searches), *self._tool_calls(blocks, path)]:
-            message["tool_calls"] = calls
-        if len(message) > 1:
-            self._add_assistant(message)
+        text = self._assistant_text(blocks, path)
+        thinking, details = self._reasoning(blocks, path)
+        calls = [*map(self._tool_call, searches), *self._tool_calls(blocks, path)]
+        if not (text or calls or details or (thinking and self._dialect.reasoning)):
+            return
+        if not self._goes_on():
+            self.messages.append({"role": "assistant", "content": [], "thinking": [], "details": [], "tool_calls": []})
+        last = self.messages[-1]
+        last["content"] += [text] if text else []
+        last["thinking"] += [thinking] if thinking else []
+        last["details"] += details
+        last["tool_calls"] += calls
+
+    def _reasoning(self, blocks: Blocks, path: str) -> tuple[str, list[Any]]:
+        """The thinking of a turn, as one text as the upstream wrote it, and its `reasoning_details`."""
+        texts, details = [], []
+        for index, block in blocks:
+            if block["type"] in _THINKING:
+                carried = self._carried(block, f"{path}.{index}")
+                texts.append(block.get("thinking") or str(carried.get("text") or ""))
+                given = carried.get("details")
+                details += given if isinstance(given, list) else []
+        return "".join(texts), details
+
+    def _carried(self, block: Block, path: str) -> dict[str, Any]:
+        if self._signer is None:
+            return {}
+        name = "signature" if block["type"] == "thinking" else "data"
+        carried = self._signer.carried(block.get("thinking") or "", block.get(name))
+        if carried is None and not block.get("thinking"):
+            self._losses.drop(path, "its signature is not one of this model's")
+        if carried and "too_much" in carried:
+            self._losses.drop(path, "the reasoning was too long to be carried")
+        return carried or {}
 
     def close(self, path: str) -> list[dict[str, Any]]:
         """All messages, every call answered."""
         self._answer_the_rest(path)
-        return self.messages
+        return [*map(self._joined, self.messages)]
+
+    def _joined(self, message: dict[str, Any]) -> dict[str, Any]:
+        """A message whose pieces, collected in lists, have become strings: once, since a turn may have many."""
+        if message["role"] in ("system", "user"):
+            return {**message, "content": joined(message["content"])}
+        if message["role"] == "tool":
+            return message
+        texts, thinking, details = message["content"], message["thinking"], message["details"]
+        whole: dict[str, Any] = {"role": "assistant"}
+        if texts or not message["tool_calls"]:  # thinking alone is no message
+            whole["content"] = _BETWEEN.join(texts)
+        reasoning = self._dialect.reasoning or (_REASONING if self._fill_reasoning else None)
+        if thinking and reasoning:
+            whole[reasoning] = "\n".join(thinking)
+        elif reasoning and self._fill_reasoning and message["tool_calls"]:
+            whole[reasoning] = _NO_REASONING
+        if details:
+            whole["reasoning_details"] = details
+        if message["tool_calls"]:
+            whole["tool_calls"] = message["tool_calls"]
+        return whole
 
     def _goes_on(self) -> bool:
         """Whether the last message is the assistant's, so that another turn of it belongs to the same message."""
@@ -119,14 +184,16 @@ class Conversation:
 
     def _assistant_text(self, blocks: Blocks, path: str) -> str:
         """The text of an assistant turn. A model's text is cut into blocks at any place: nothing goes between them."""
-        text = last = ""
+        pieces: list[str] = []
+        last = ""
         for index, block in blocks:
             if block["type"] not in _APART:
                 piece = _BETWEEN.join(part["text"] for part in self._parts([block], path, "assistant", index))
-                apart = text and piece and not last == block["type"] == "text"
-                text += (_BETWEEN if apart else "") + piece
+                if pieces and piece and not last == block["type"] == "text":
+                    pieces.append(_BETWEEN)
+                pieces += [piece] if piece else []
             last = block["type"]
-        return text
+        return "".join(pieces)
 
     def _result(self, block: Mapping[str, Any], path: str, pictures: list[Part], rest: list[Part]) -> None:
         parts = self._parts(block.get("content") or "", f"{path}.content", "result")
@@ -141,16 +208,20 @@ class Conversation:
             rest += others
             return
         del self._unanswered[tool_use_id]
-        self.messages.append({"role": "tool", "tool_call_id": tool_use_id, "content": text})
+        self.messages.append(self._answered(tool_use_id, text))
         if others:
             pictures.append({"type": "text", "text": f"From the result of the tool call {tool_use_id}:"})
             pictures += others
+
+    def _answered(self, tool_use_id: str, content: str) -> dict[str, Any]:
+        upstream_id = decode_call_id(tool_use_id, self._model).id
+        return {"role": "tool", "tool_call_id": upstream_id, "content": content}
 
     def _answer_the_rest(self, path: str) -> None:
         for tool_use_id in self._unanswered:
             self._losses.repair(path, f"there is no tool_result for the tool_use {tool_use_id}")
             content = self._error_marker + _NO_RESULT
-            self.messages.append({"role": "tool", "tool_call_id": tool_use_id, "content": content})
+            self.messages.append(self._answered(tool_use_id, content))
         self._unanswered = {}
         self._release()
 
@@ -170,7 +241,8 @@ class Conversation:
         name = self._plan.client_tools.function_name(block)
         arguments = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
         function = {"name": self._plan.names.sent(name), "arguments": arguments}
-        return {"id": block["id"], "type": "function", "function": function}
+        upstream = decode_call_id(block["id"], self._model)
+        return {"id": upstream.id, "type": "function", "function": function, **upstream.extra}
 
     def _found(self, block: Block, path: str) -> dict[str, Any]:
         text, is_error = found_text(block["content"], path, self._losses)
@@ -182,29 +254,16 @@ class Conversation:
             return
         last = self.messages[-1] if self.messages else None
         if last is not None and last["role"] == role:
-            last["content"] = joined([*_as_parts(last["content"]), *parts])
+            last["content"] += parts
         else:
-            self.messages.append({"role": role, "content": joined(parts)})
-
-    def _add_assistant(self, message: dict[str, Any]) -> None:
-        if not self._goes_on():
-            self.messages.append({"role": "assistant"})
-        last = self.messages[-1]
-        texts = [m["content"] for m in (last, message) if m.get("content")]
-        if texts or not (last.get("tool_calls") or message.get("tool_calls")):  # thinking alone is no message
-            last["content"] = _BETWEEN.join(texts)
-        if reasoning := self._dialect.reasoning:
-            both = [m[reasoning] for m in (last, message) if reasoning in m]
-            last.update({reasoning: "\n".join(both)} if both else {})
-        if "tool_calls" in message:
-            last["tool_calls"] = [*last.get("tool_calls", []), *message["tool_calls"]]
+            self.messages.append({"role": role, "content": list(parts)})
 
 
 # Blocks of an assistant turn that have a place of their own in OpenAI's message.
 _APART = frozenset({"tool_use", "thinking", "redacted_thinking"})
 
 
-def _around_searches(blocks: Blocks, taken: set[str]) -> Iterator[tuple[Blocks, list[Block], Blocks]]:
+def _around_searches(blocks: Blocks, taken: Container[str]) -> Iterator[tuple[Blocks, list[Block], Blocks]]:
     """The parts of an assistant turn: what was said, the searches after it, and what they found.
 
     The client's calls come in the last part, since their results are in the next turn. A search without a result, or a
@@ -213,24 +272,26 @@ def _around_searches(blocks: Blocks, taken: set[str]) -> Iterator[tuple[Blocks, 
     answered = set(_answered_searches(blocks))
     said: Blocks = []
     later: Blocks = []
-    searches: list[Block] = []
+    searches: dict[str, Block] = {}
+    waiting: set[str] = set()
     found: Blocks = []
     for index, block in blocks:
-        waiting = {search["id"] for search in searches} - {result["tool_use_id"] for _, result in found}
         if block["type"] == "tool_use":
             later.append((index, block))
         elif block["type"] == "web_search_tool_result" and block["tool_use_id"] in waiting:
             found.append((index, block))
+            waiting.discard(block["tool_use_id"])
         else:
             if found and not waiting:
-                yield said, searches, found
-                said, searches, found = [], [], []
-            if index in answered and block["id"] not in taken | {search["id"] for search in searches}:
-                searches.append(block)
+                yield said, [*searches.values()], found
+                said, searches, found = [], {}, []
+            if index in answered and block["id"] not in taken and block["id"] not in searches:
+                searches[block["id"]] = block
+                waiting.add(block["id"])
             else:
                 said.append((index, block))
     if found:
-        yield said, searches, found
+        yield said, [*searches.values()], found
         said = []
     yield said + later, [], []
 
@@ -247,7 +308,3 @@ def _answered_searches(blocks: Blocks) -> Iterator[int]:
 
 def _blocks(content: Any) -> list[Mapping[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
-def _as_parts(content: str | list[Part]) -> list[Part]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content

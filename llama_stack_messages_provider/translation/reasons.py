@@ -27,22 +27,34 @@ StopReason = Literal[
     "model_context_window_exceeded",
 ]
 
-# None: known, and decided by what was sent (a tool call, a stop sequence, nothing).
+# Words of all services in small letters. None: decided by what was sent (a tool call, a stop sequence, nothing).
 FINISH_TO_STOP: dict[str, StopReason | None] = {
-    "stop": None,
-    "tool_calls": None,
-    "function_call": None,
-    "eos": None,
-    "length": "max_tokens",
+    **dict.fromkeys(("stop", "tool_calls", "function_call", "tool_use", "tool_call", "stop_sequence"), None),
+    **dict.fromkeys(("eos", "eos_token", "stop_token", "end_turn", "end", "complete", "completed", "done"), None),
+    **dict.fromkeys(("length", "max_tokens", "max_length", "max_output_tokens", "token_limit"), "max_tokens"),
     "model_length": "model_context_window_exceeded",  # Mistral
     "model_context_window_exceeded": "model_context_window_exceeded",  # Z.ai
-    "content_filter": "refusal",
+    "context_length_exceeded": "model_context_window_exceeded",
+    **dict.fromkeys(("content_filter", "refusal", "content_filtered", "guardrail_intervened"), "refusal"),
     "sensitive": "refusal",  # Z.ai
+    # https://ai.google.dev/api/generate-content (FinishReason)
+    **dict.fromkeys(("safety", "recitation", "blocklist", "prohibited_content", "spii", "image_safety"), "refusal"),
 }
 
-# The engine gave up (the last two are Z.ai's and DeepSeek's words). No stop reason says that, and a client must not
-# take half an answer for a whole one.
-_FAILED = frozenset({"abort", "error", "network_error", "insufficient_system_resource"})
+# The engine gave up, or its model's call is not one. No stop reason says that, and a client must not take half an
+# answer for a whole one: it is an error that may be tried again.
+_FAILED = frozenset(
+    {
+        "abort",
+        "cancelled",
+        "error",
+        "timeout",
+        "network_error",  # Z.ai
+        "insufficient_system_resource",  # DeepSeek
+        "malformed_function_call",  # Gemini, in front of which a gateway says `function_call_filter: ...`
+        "unexpected_tool_call",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +72,11 @@ def stop_of(
     *,
     calls: ToolCallAccumulator,
     refused: bool,
-    text_tail: str,
+    cut: str | None,
     stop_sequences: Sequence[str],
     max_tokens: int | None,
-    output_tokens: int | None,
+    window: int | None,
+    usage: Mapping[str, Any],
 ) -> Stop:
     """The stop of a finished choice.
 
@@ -72,26 +85,35 @@ def stop_of(
         choice: The choice that carried it, with what the engine adds (`stop_reason`, `matched_stop`).
         calls: The tool calls that were sent.
         refused: Whether the upstream sent a `refusal`.
-        text_tail: The end of the text, for upstreams that leave the stop string in it.
+        cut: The stop sequence at which the text was cut here, if it was.
         stop_sequences: What the client asked to stop at.
         max_tokens: The limit that was sent, in tokens.
-        output_tokens: What was generated, in tokens; None if the upstream did not say.
+        window: The model's context window, in tokens, if it is known.
+        usage: What it cost, in Anthropic's terms.
 
     Raises:
         UpstreamError: The upstream says that it failed.
     """
-    if finish_reason in _FAILED:
+    if cut is not None:  # what the upstream did afterwards is nobody's concern
+        return Stop("tool_use") if calls and calls.are_whole else Stop("stop_sequence", cut)
+    word = _word(finish_reason)
+    if word in _FAILED:
         raise UpstreamError(f"The upstream gave up before the answer was complete (finish_reason: {finish_reason})")
-    mapped = FINISH_TO_STOP.get(finish_reason or "stop")
+    # A word that nobody knows must not make half an answer a whole one.
+    mapped = FINISH_TO_STOP.get(word, None if calls else "max_tokens")
     if mapped == "refusal" or refused:
         return Stop("refusal", details={"type": "refusal", "category": None, "explanation": None})
     if mapped is not None:
-        return Stop(_length_reason(max_tokens, output_tokens) if mapped == "max_tokens" else mapped)
+        return Stop(_length_reason(max_tokens, window, usage) if mapped == "max_tokens" else mapped)
     told = _told_sequence(choice, stop_sequences)
     if calls and (told is None or calls.are_whole):
         return Stop("tool_use")
-    sequence = told or next((s for s in stop_sequences if s and text_tail.endswith(s)), None)
-    return Stop("end_turn") if sequence is None else Stop("stop_sequence", sequence)
+    return Stop("end_turn") if told is None else Stop("stop_sequence", told)
+
+
+def _word(finish_reason: str | None) -> str:
+    """An upstream's word in small letters, without what a gateway puts in front of it."""
+    return str(finish_reason or "stop").rpartition(":")[2].strip().lower()
 
 
 def finished_choice(choice: Mapping[str, Any], completion: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -105,11 +127,12 @@ def finished_choice(choice: Mapping[str, Any], completion: Mapping[str, Any]) ->
     return {**choice, "stopping_word": beside.get("stopping_word")} if isinstance(beside, Mapping) else choice
 
 
-def _length_reason(max_tokens: int | None, output_tokens: int | None) -> StopReason:
+def _length_reason(max_tokens: int | None, window: int | None, usage: Mapping[str, Any]) -> StopReason:
+    """Whether it was the window that was full: only who knows its size can tell."""
+    if window is None or (max_tokens is not None and usage["output_tokens"] >= max_tokens):
+        return "max_tokens"
     # One token of grace: engines differ on whether the last token counts.
-    if max_tokens is not None and output_tokens and output_tokens + 1 < max_tokens:
-        return "model_context_window_exceeded"
-    return "max_tokens"
+    return "model_context_window_exceeded" if sum(usage[name] for name in _SUMMED) + 1 >= window else "max_tokens"
 
 
 def _told_sequence(choice: Mapping[str, Any], stop_sequences: Sequence[str]) -> str | None:
@@ -122,12 +145,18 @@ def _told_sequence(choice: Mapping[str, Any], stop_sequences: Sequence[str]) -> 
 
 
 def usage_in(chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The usage so far that a chunk tells, if it does; llama.cpp tells the prompt's as its progress in reading it."""
-    progress = chunk.get("prompt_progress")
-    if not isinstance(progress, Mapping):
-        return chunk.get("usage")
-    cached = {"cached_tokens": progress.get("cache")}
-    return {"prompt_tokens": progress.get("total"), "prompt_tokens_details": cached}
+    """The usage so far that a chunk or a completion tells, if it does: at its top, in its choice (Moonshot), or under
+    `x_groq`; llama.cpp tells the prompt's as its progress in reading it.
+    """
+    if isinstance(usage := chunk.get("usage"), Mapping):
+        return usage
+    if isinstance(progress := chunk.get("prompt_progress"), Mapping):
+        cached = {"cached_tokens": progress.get("cache")}
+        return {"prompt_tokens": progress.get("total"), "prompt_tokens_details": cached}
+    for holder in (*(chunk.get("choices") or ())[:1], chunk.get("x_groq")):
+        if isinstance(holder, Mapping) and isinstance(usage := holder.get("usage"), Mapping):
+            return usage
+    return None
 
 
 def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -137,7 +166,7 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     usage = usage if isinstance(usage, Mapping) else {}
     prompt = _count(usage.get("prompt_tokens"))
-    cached = min(_count(_detail(usage, "prompt_tokens_details", "cached_tokens")), prompt)
+    cached = min(_cached(usage), prompt)
     output = _count(usage.get("completion_tokens"))
     thinking = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     if thinking is None:
@@ -163,6 +192,12 @@ def added_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
     if details:
         total["output_tokens_details"] = {"thinking_tokens": sum(each["thinking_tokens"] for each in details)}
     return total
+
+
+def _cached(usage: Mapping[str, Any]) -> int:
+    """Tokens of the prompt that were read from a cache: OpenAI's name, Moonshot's, DeepSeek's."""
+    told = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    return _count(told) or _count(usage.get("cached_tokens")) or _count(usage.get("prompt_cache_hit_tokens"))
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:

@@ -13,8 +13,15 @@ from llama_stack_messages_provider.engines.chat import Dialect
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.attribution import without_attribution
 from llama_stack_messages_provider.rewriting.server_threads import check_thread
+from llama_stack_messages_provider.rewriting.signatures import Signer
+from llama_stack_messages_provider.translation.answer import Thinking
 from llama_stack_messages_provider.translation.conversation import Conversation
-from llama_stack_messages_provider.translation.thinking import EFFORTS, reasoning_params, shows_thinking, unheard
+from llama_stack_messages_provider.translation.thinking import (
+    EFFORTS,
+    is_thinking_unsupported,
+    reasoning_params,
+    thinking_in_answer,
+)
 from llama_stack_messages_provider.translation.tools import ToolPlan, tool_plan
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
@@ -66,12 +73,16 @@ class TranslationOptions:
         tool_error_marker: Put before a tool result whose `is_error` is true.
         merge_system: Move system turns of mid-conversation to the head, for templates that take no others.
         searches: Whether web searches are run here.
+        window: The model's context window in tokens, if it is known.
+        fill_reasoning: Give every call of the history some reasoning, for models that refuse one without.
     """
 
     strict: bool = False
     tool_error_marker: str = "[tool error] "
     merge_system: bool = False
     searches: bool = False
+    window: int | None = None
+    fill_reasoning: bool = False
 
 
 @dataclass(slots=True)
@@ -84,7 +95,8 @@ class Translation:
         plan: The tools that were offered.
         stop_sequences: What the client asked to stop at.
         max_tokens: The output limit that is sent, in tokens.
-        show_thinking: Whether the client wants to read the thinking.
+        thinking: Whether thinking is in the answer.
+        window: The model's context window in tokens, if it is known.
         strict: Whether what would be dropped is refused.
     """
 
@@ -93,16 +105,22 @@ class Translation:
     dropped: list[str] = field(default_factory=list)
     stop_sequences: tuple[str, ...] = ()
     max_tokens: int | None = None
-    show_thinking: bool = True
+    thinking: Thinking = "shown"
+    window: int | None = None
     strict: bool = False
 
     def lose(self, names: Iterable[str]) -> None:
         """Name what was lost on the way."""
-        self.dropped += [name for name in names if name not in self.dropped]
+        self.dropped = list(dict.fromkeys([*self.dropped, *names]))
 
 
 def to_chat_completion(
-    request: Mapping[str, Any], *, model: str, dialect: Dialect, options: TranslationOptions
+    request: Mapping[str, Any],
+    *,
+    model: str,
+    dialect: Dialect,
+    options: TranslationOptions,
+    signer: Signer | None = None,
 ) -> Translation:
     """The chat completion that stands for a request.
 
@@ -111,6 +129,7 @@ def to_chat_completion(
         model: The upstream's name of the model.
         dialect: The upstream's row.
         options: The configuration.
+        signer: The model's: reads what signatures and ids of earlier answers carry.
 
     Raises:
         InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
@@ -118,7 +137,7 @@ def to_chat_completion(
     check_thread(request, strict=options.strict)
     losses = DroppedFields(strict=options.strict)
     plan = tool_plan(request, losses, searches=options.searches)
-    params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options)}
+    params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options, signer)}
     if max_tokens := _max_tokens(request):
         params[dialect.max_tokens] = max_tokens
     params |= _sampling(request, dialect, losses)
@@ -134,17 +153,30 @@ def to_chat_completion(
         params,
         plan,
         dropped=losses.names,
-        stop_sequences=tuple(params.get("stop", ())),
+        stop_sequences=tuple(sequence for sequence in request.get("stop_sequences") or () if sequence),
         max_tokens=max_tokens,
-        show_thinking=shows_thinking(request.get("thinking")),
+        thinking=thinking_in_answer(request),
+        window=options.window,
         strict=options.strict,
     )
 
 
 def _messages(
-    request: Mapping[str, Any], plan: ToolPlan, dialect: Dialect, losses: DroppedFields, options: TranslationOptions
+    request: Mapping[str, Any],
+    plan: ToolPlan,
+    dialect: Dialect,
+    losses: DroppedFields,
+    options: TranslationOptions,
+    signer: Signer | None,
 ) -> list[dict[str, Any]]:
-    conversation = Conversation(dialect, losses, plan, options.tool_error_marker)
+    conversation = Conversation(
+        dialect,
+        losses,
+        plan,
+        options.tool_error_marker,
+        signer=signer,
+        fill_reasoning=options.fill_reasoning,
+    )
     given = request.get("system")
     if system := without_attribution(given):
         conversation.prompt(system, "system", offset=len(given) - len(system) if isinstance(given, list) else 0)
@@ -183,15 +215,13 @@ def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: DroppedField
             losses.drop("top_k", f"{dialect.name} has no top_k")
     if stop := [sequence for sequence in request.get("stop_sequences") or () if sequence]:
         params["stop"] = stop[: dialect.max_stops]
-        if len(params["stop"]) < len(stop):
-            losses.drop(f"stop_sequences.{dialect.max_stops}", f"{dialect.name} takes {dialect.max_stops}")
         params |= dialect.tell_stop
     return params
 
 
 def _reasoning(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
     thinking, effort = request.get("thinking"), _effort(request)
-    if unheard(thinking, dialect):
+    if is_thinking_unsupported(thinking, dialect):
         losses.drop("thinking", f"{dialect.name} has nothing like it")
     if effort is not None and not (dialect.effort and effort in EFFORTS):
         losses.drop("output_config.effort", f"{dialect.name} has no effort {effort}")

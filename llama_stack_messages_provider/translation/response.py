@@ -3,17 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_stack_messages_provider.translation.calls import ToolCallAccumulator, parse_arguments
-from llama_stack_messages_provider.translation.reasons import finished_choice, stop_of, usage_of
-from llama_stack_messages_provider.translation.stream import (
+from llama_stack_messages_provider.translation.answer import (
     Restore,
     Sign,
+    Thinking,
     ids_of_round,
     message_skeleton,
-    reasoning_of,
-    text_of,
+    model_of,
+    redacted_thinking,
+    sign_thinking,
     tool_use,
+    unsigned,
 )
+from llama_stack_messages_provider.translation.calls import ToolCallAccumulator, parse_arguments
+from llama_stack_messages_provider.translation.reasoning import ReasoningDetails, reasoning_of, text_of
+from llama_stack_messages_provider.translation.reasons import finished_choice, stop_of, usage_in, usage_of
+from llama_stack_messages_provider.translation.text import StopCutter, mended
 
 __all__ = ["to_message"]
 
@@ -23,11 +28,12 @@ def to_message(
     *,
     message_id: str,
     model: str,
-    sign: Sign = lambda _: "",
+    sign: Sign = unsigned,
     stop_sequences: Sequence[str] = (),
     max_tokens: int | None = None,
+    window: int | None = None,
     restore: Restore = lambda name: {"name": name},
-    show_thinking: bool = True,
+    thinking: Thinking = "shown",
     round_number: int = 0,
 ) -> dict[str, Any]:
     """The message that a completion makes; the arguments are those of `StreamTranslator`, and the number of
@@ -42,51 +48,67 @@ def to_message(
         raise ValueError("the completion has no choices")
     choice: Mapping[str, Any] = choices[0]
     source: Mapping[str, Any] = choice.get("message") or {}
-    book = _calls(source, ids_of_round(message_id, round_number))
-    usage = usage_of(completion.get("usage"))
-    text = _text(source)
+    usage = usage_of(usage_in(completion))
+    text, cut = _text(source, stop_sequences)
+    calls = ToolCallAccumulator(ids_of_round(message_id, round_number), model_of(sign))
+    for index, call in enumerate((source.get("tool_calls") or ()) if cut is None else ()):
+        calls.add({**call, "index": index})
     stop = stop_of(
         choice.get("finish_reason"),
         finished_choice(choice, completion),
-        calls=book,
+        calls=calls,
         refused=bool(source.get("refusal")),
-        text_tail=text,
+        cut=cut,
         stop_sequences=stop_sequences,
         max_tokens=max_tokens,
-        output_tokens=usage["output_tokens"],
+        window=window,
+        usage=usage,
     )
-    content = _thinking(source, sign, show_thinking) + _text_blocks(text) + _tool_uses(book, restore)
+    thoughts, uses = _thinking(source, sign, thinking), _tool_uses(calls, restore)
+    said = _text_blocks(text, alone=not (thoughts or uses))
     return {
         **message_skeleton(message_id, model, usage),
-        "content": content,
+        "content": [*thoughts, *said, *uses],
         "stop_reason": stop.reason,
         "stop_sequence": stop.sequence,
         "stop_details": stop.details,
     }
 
 
-def _calls(source: Mapping[str, Any], id_prefix: str) -> ToolCallAccumulator:
-    book = ToolCallAccumulator(id_prefix)
-    for index, call in enumerate(source.get("tool_calls") or ()):
-        book.add({**call, "index": index})
-    return book
-
-
-def _text(source: Mapping[str, Any]) -> str:
+def _text(source: Mapping[str, Any], stop_sequences: Sequence[str]) -> tuple[str, str | None]:
+    """The text up to a stop sequence, and that sequence."""
     refusal = source.get("refusal")
-    return text_of(source) + (refusal if isinstance(refusal, str) else "")
+    text = mended(text_of(source) + (refusal if isinstance(refusal, str) else ""))
+    if not stop_sequences:
+        return text, None
+    cutter = StopCutter(stop_sequences)
+    text = cutter.feed(text)
+    return text + cutter.flush(), cutter.found
 
 
-def _thinking(source: Mapping[str, Any], sign: Sign, show: bool) -> list[dict[str, Any]]:
-    reasoning = reasoning_of(source)
-    if not reasoning:
+def _thinking(source: Mapping[str, Any], sign: Sign, display: Thinking) -> list[dict[str, Any]]:
+    if display == "hidden":
         return []
-    return [{"type": "thinking", "thinking": reasoning if show else "", "signature": sign(reasoning)}]
+    details = ReasoningDetails()
+    details.add(source)
+    items = details.take()
+    if text := mended(reasoning_of(source)):
+        signature = sign_thinking(sign, text, items, display)
+        return [{"type": "thinking", "thinking": text if display == "shown" else "", "signature": signature}]
+    block = redacted_thinking(sign, items)
+    return [block] if block else []
 
 
-def _text_blocks(text: str) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": text, "citations": None}] if text else []
+def _text_blocks(text: str, *, alone: bool) -> list[dict[str, Any]]:
+    """The text; white space is none where there is anything else, for Anthropic refuses it in a later turn."""
+    said = bool(text) if alone else bool(text) and not text.isspace()
+    return [{"type": "text", "text": text, "citations": None}] if said else []
 
 
-def _tool_uses(book: ToolCallAccumulator, restore: Restore) -> list[dict[str, Any]]:
-    return [tool_use(call, restore, parse_arguments(call.take())) for call in book.calls]
+def _tool_uses(calls: ToolCallAccumulator, restore: Restore) -> list[dict[str, Any]]:
+    blocks = []
+    for call in calls.calls:
+        if call.name or call.begun:
+            calls.start(call)
+            blocks.append(tool_use(call, restore, parse_arguments(mended(call.drain()))))
+    return blocks

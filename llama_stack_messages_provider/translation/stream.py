@@ -10,16 +10,30 @@ only places that emit a start and a stop.
 
 | while open | text or reasoning comes | a fragment of the open call comes | a fragment of another call comes |
 | --- | --- | --- | --- |
-| nothing, text, thinking | its block (entered if it is not open) | - | the call is entered |
+| nothing, text, thinking | its block (entered if it is not open) | - | the first call that is not done is entered |
 | a call | held until the calls are done | sent on | held until the open call is done |
 
-A call is done when the upstream is: fragments may come back to any call until then, and one call must stay one block.
+A call is done when its arguments are a whole JSON object, or when the upstream is. Text of nothing but white space
+opens no block beside others: it waits for more.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llama_stack_messages_provider.translation.answer import (
+    Restore,
+    Sign,
+    Thinking,
+    ids_of_round,
+    message_skeleton,
+    model_of,
+    redacted_thinking,
+    sign_thinking,
+    tool_use,
+    unsigned,
+)
 from llama_stack_messages_provider.translation.calls import Call, ToolCallAccumulator
+from llama_stack_messages_provider.translation.reasoning import ReasoningDetails, reasoning_of, text_of
 from llama_stack_messages_provider.translation.reasons import (
     Stop,
     added_usage,
@@ -28,14 +42,11 @@ from llama_stack_messages_provider.translation.reasons import (
     usage_in,
     usage_of,
 )
+from llama_stack_messages_provider.translation.text import StopCutter, join_halves
 
-__all__ = ["Event", "StreamTranslator", "ids_of_round", "message_skeleton", "reasoning_of", "text_of", "tool_use"]
+__all__ = ["Event", "StreamTranslator"]
 
 Event = dict[str, Any]
-Sign = Callable[[str], str]
-Restore = Callable[[str], dict[str, Any]]
-
-_TAIL = 4096
 
 
 class StreamTranslator:
@@ -45,11 +56,12 @@ class StreamTranslator:
         message_id: Id of the message, `msg_...`.
         model: The name that the client used.
         sign: Makes a thinking block's signature from its text.
-        stop_sequences: What the client asked to stop at.
+        stop_sequences: What the client asked to stop at; text is cut there if the upstream goes on.
         max_tokens: The limit that was sent, in tokens.
+        window: The model's context window in tokens, if it is known.
         restore: Gives the `name` and other fields of a `tool_use` block for a function's name, and another `type` for
             a tool that is run here.
-        show_thinking: Whether thinking text is sent; without it the block is sent empty, with its signature.
+        thinking: Whether thinking is sent.
 
     Attributes:
         started: Whether `message_start` has been sent.
@@ -61,36 +73,54 @@ class StreamTranslator:
         message_id: str,
         model: str,
         *,
-        sign: Sign = lambda _: "",
+        sign: Sign = unsigned,
         stop_sequences: Sequence[str] = (),
         max_tokens: int | None = None,
+        window: int | None = None,
         restore: Restore = lambda name: {"name": name},
-        show_thinking: bool = True,
+        thinking: Thinking = "shown",
     ) -> None:
         self._message_id = message_id
         self._model = model
         self._sign = sign
         self._stop_sequences = stop_sequences
         self.max_tokens = max_tokens
+        self._window = window
         self._restore = restore
-        self._show_thinking = show_thinking
+        self._shown = thinking
         self._open: str | Call | None = None
         self._index = -1
         self._round = 0
         self._earlier: dict[str, Any] | None = None
-        self._book = ToolCallAccumulator(ids_of_round(message_id, 0))
-        self._held: list[tuple[str, str]] = []
+        self.started = False
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._calls = ToolCallAccumulator(ids_of_round(self._message_id, self._round), model_of(self._sign))
+        self._call_at = 0
+        self._cutter = StopCutter(self._stop_sequences) if self._stop_sequences else None
+        self._held: list[tuple[str, list[str]]] = []
         self._thinking: list[str] = []
-        self._tail = ""
+        self._details = ReasoningDetails()
+        self._blank: list[str] = []
+        self._halves = {"text": "", "thinking": ""}
         self._usage: Mapping[str, Any] | None = None
         self._finish: Mapping[str, Any] | None = None
         self._refused = False
-        self.started = False
 
     @property
     def finished(self) -> bool:
         """Whether the upstream has said why it stopped."""
         return self._finish is not None
+
+    @property
+    def cut(self) -> bool:
+        """Whether a stop sequence was met in the text: what the upstream still says reaches nobody."""
+        return self._cut is not None
+
+    @property
+    def _cut(self) -> str | None:
+        return self._cutter.found if self._cutter is not None else None
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -109,12 +139,13 @@ class StreamTranslator:
         return stop_of(
             finish.get("finish_reason"),
             finish,
-            calls=self._book,
+            calls=self._calls,
             refused=self._refused,
-            text_tail=self._tail,
+            cut=self._cut,
             stop_sequences=self._stop_sequences,
             max_tokens=self.max_tokens,
-            output_tokens=usage_of(self._usage)["output_tokens"],
+            window=self._window,
+            usage=usage_of(self._usage),
         )
 
     def start(self) -> list[Event]:
@@ -133,7 +164,7 @@ class StreamTranslator:
         for choice in chunk.get("choices") or ():
             if choice.get("index", 0):  # `n` is never asked for: a second choice belongs to nobody
                 continue
-            if delta := choice.get("delta"):
+            if (delta := choice.get("delta")) and (self._cutter is None or self._cutter.found is None):
                 self._delta(delta, events)
             if choice.get("finish_reason"):
                 self._finish = finished_choice(choice, chunk)
@@ -143,11 +174,11 @@ class StreamTranslator:
         """The events that end the upstream's turn: what was held, and the open block's stop."""
         events = self.start()
         self._flush_calls(events)
+        self._say_held(events)
+        self._flush_text(events)
         self._leave(events)
-        for kind, text in self._held:
-            self._say(kind, text, events)
-        self._leave(events)
-        self._held = []
+        if self._calls and (block := redacted_thinking(self._sign, self._details.take())):
+            events += self.insert(block)
         return events
 
     def insert(self, block: dict[str, Any]) -> list[Event]:
@@ -162,8 +193,7 @@ class StreamTranslator:
         """Be ready for the chunks of another completion, which go on with the same message."""
         self._earlier = self.usage
         self._round += 1
-        self._book = ToolCallAccumulator(ids_of_round(self._message_id, self._round))
-        self._tail, self._usage, self._finish, self._refused = "", None, None, False
+        self._begin_round()
 
     def close(self, stop: Stop | None = None, usage: Mapping[str, Any] | None = None) -> list[Event]:
         """The events that end the message: those of the round's end, `message_delta`, `message_stop`.
@@ -176,68 +206,114 @@ class StreamTranslator:
             UpstreamError: The upstream said that it failed: there is no end to tell.
         """
         stop = stop or self.stop
-        events = self.end_round()
-        events.append(
-            {
-                "type": "message_delta",
-                "delta": {
-                    "stop_reason": stop.reason,
-                    "stop_sequence": stop.sequence,
-                    "stop_details": stop.details,
-                    "container": None,
-                },
-                "usage": dict(usage) if usage else self.usage,
-            }
-        )
-        events.append({"type": "message_stop"})
-        return events
+        delta = {
+            "stop_reason": stop.reason,
+            "stop_sequence": stop.sequence,
+            "stop_details": stop.details,
+            "container": None,
+        }
+        return [
+            *self.end_round(),
+            {"type": "message_delta", "delta": delta, "usage": dict(usage) if usage else self.usage},
+            {"type": "message_stop"},
+        ]
 
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
-        if reasoning := reasoning_of(delta):
-            self._say_or_hold("thinking", reasoning, events)
+        if self._shown != "hidden":
+            self._details.add(delta)
+            if reasoning := reasoning_of(delta):
+                self._piece("thinking", reasoning, events)
         if text := text_of(delta):
-            self._say_or_hold("text", text, events)
+            self._piece("text", text, events)
         if isinstance(refusal := delta.get("refusal"), str) and refusal:
             self._refused = True
-            self._say_or_hold("text", refusal, events)
-        for fragment in delta.get("tool_calls") or ():
-            self._call(fragment, events)
+            self._piece("text", refusal, events)
+        if (fragments := delta.get("tool_calls")) and not self.cut:
+            for fragment in fragments:
+                self._calls.add(fragment)
+            self._send_calls(events)
 
-    def _say_or_hold(self, kind: str, text: str, events: list[Event]) -> None:
+    def _piece(self, kind: str, text: str, events: list[Event]) -> None:
+        half = self._halves[kind]
+        if half or not text.isascii():
+            text, self._halves[kind] = join_halves(half, text)
+        if kind == "text" and self._cutter is not None:
+            text = self._cutter.feed(text)
+        if not text:
+            return
         if not isinstance(self._open, Call):
             self._say(kind, text, events)
         elif self._held and self._held[-1][0] == kind:
-            self._held[-1] = (kind, self._held[-1][1] + text)
+            self._held[-1][1].append(text)
         else:
-            self._held.append((kind, text))
+            self._held.append((kind, [text]))
+
+    def _say_held(self, events: list[Event]) -> None:
+        """What came while a call was open."""
+        held, self._held = self._held, []
+        for kind, pieces in held:
+            self._say(kind, "".join(pieces), events)
 
     def _say(self, kind: str, text: str, events: list[Event]) -> None:
+        if kind == "text":
+            if self._open != "text" and text.isspace():
+                self._blank.append(text)
+                return
+            if self._blank:
+                text = "".join([*self._blank, text])
+                self._blank.clear()
         if self._open != kind:
             self._enter(kind, events)
         if kind == "text":
-            self._tail = (self._tail + text)[-_TAIL:] if self._stop_sequences else ""
             events.append(self._block_delta({"type": "text_delta", "text": text}))
             return
         self._thinking.append(text)
-        if self._show_thinking:
+        if self._shown == "shown":
             events.append(self._block_delta({"type": "thinking_delta", "thinking": text}))
 
-    def _call(self, fragment: Mapping[str, Any], events: list[Event]) -> None:
-        call = self._book.add(fragment)
-        if not isinstance(self._open, Call) and call.buffered:
-            self._enter(self._book.calls[0], events)
-        if call is self._open and (arguments := call.take()):
+    def _flush_text(self, events: list[Event]) -> None:
+        """What waited for more: halves of pairs, and beginnings of stop sequences."""
+        if self._halves["thinking"]:
+            self._say("thinking", "\ufffd", events)
+        text = "\ufffd" if self._halves["text"] else ""
+        if self._cutter is not None:
+            text = self._cutter.feed(text) + self._cutter.flush()
+        if text:
+            self._say("text", text, events)
+        if self._blank and self._index < 0:  # there is nothing else to answer with
+            self._enter("text", events)
+            self._say("text", "", events)
+
+    def _send_calls(self, events: list[Event]) -> None:
+        """Send what there is of the calls, in their order: the next one when one is whole."""
+        calls = self._calls.calls
+        while self._call_at < len(calls):
+            call = calls[self._call_at]
+            if not call.started and not call.begun:
+                return
+            self._send_call(call, events, last=False)
+            if not call.complete:
+                return
+            self._call_at += 1
+
+    def _send_call(self, call: Call, events: list[Event], *, last: bool) -> None:
+        if call is not self._open:
+            self._enter(call, events)
+        if arguments := call.drain(last=last):
             events.append(self._block_delta({"type": "input_json_delta", "partial_json": arguments}))
 
     def _flush_calls(self, events: list[Event]) -> None:
-        for call in self._book.calls:
-            if not call.started:
-                self._enter(call, events)
-            if arguments := call.take():
-                events.append(self._block_delta({"type": "input_json_delta", "partial_json": arguments}))
+        for call in self._calls.calls[self._call_at :]:
+            if call.name or call.begun:
+                self._send_call(call, events, last=True)
+        self._call_at = len(self._calls.calls)
 
     def _enter(self, block: str | Call, events: list[Event]) -> None:
+        if self._open == "text" and self._cutter is not None and (text := self._cutter.flush()):
+            events.append(self._block_delta({"type": "text_delta", "text": text}))
         self._leave(events)
+        if block != "thinking" and (redacted := redacted_thinking(self._sign, self._details.take())):
+            events += self.insert(redacted)
         self._open = block
         self._index += 1
         events.append({"type": "content_block_start", "index": self._index, "content_block": self._skeleton(block)})
@@ -246,11 +322,14 @@ class StreamTranslator:
         if self._open is None:
             return
         if self._open == "thinking":
-            signature = self._sign("".join(self._thinking))
-            self._thinking.clear()
-            events.append(self._block_delta({"type": "signature_delta", "signature": signature}))
+            events.append(self._block_delta({"type": "signature_delta", "signature": self._signature()}))
         events.append({"type": "content_block_stop", "index": self._index})
         self._open = None
+
+    def _signature(self) -> str:
+        text = "".join(self._thinking)
+        self._thinking.clear()
+        return sign_thinking(self._sign, text, self._details.take(), self._shown)
 
     def _skeleton(self, block: str | Call) -> dict[str, Any]:
         if block == "text":
@@ -258,61 +337,8 @@ class StreamTranslator:
         if block == "thinking":
             return {"type": "thinking", "thinking": "", "signature": ""}
         assert isinstance(block, Call)
-        block.started = True
+        self._calls.start(block)
         return tool_use(block, self._restore, {})
 
     def _block_delta(self, delta: dict[str, Any]) -> Event:
         return {"type": "content_block_delta", "index": self._index, "delta": delta}
-
-
-def message_skeleton(message_id: str, model: str, usage: dict[str, Any]) -> dict[str, Any]:
-    """A message before its content: what `message_start` carries. Null is written, as Anthropic does."""
-    return {
-        "id": message_id,
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "stop_details": None,
-        "usage": {"cache_creation": None, "inference_geo": None, "service_tier": None, **usage},
-        "container": None,
-    }
-
-
-def ids_of_round(message_id: str, number: int) -> str:
-    """What the ids of calls begin with where the upstream gives none."""
-    return f"toolu_{message_id.removeprefix('msg_')}_" + (f"{number}_" if number else "")
-
-
-def tool_use(call: Call, restore: Restore, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A call's block."""
-    caller = {"type": "direct"}
-    block = {"type": "tool_use", "id": call.id, **restore(call.name), "input": arguments, "caller": caller}
-    if block["type"] == "server_tool_use":
-        block["id"] = f"srv{call.own_id}"
-    return block
-
-
-def reasoning_of(delta: Mapping[str, Any]) -> str:
-    """The reasoning text of a delta or message: `reasoning_content` (DeepSeek's name, most servers) or `reasoning`, or
-    the `thinking` parts of Mistral's content.
-    """
-    for key in ("reasoning_content", "reasoning"):
-        if isinstance(text := delta.get(key), str) and text:
-            return text
-    parts = content if isinstance(content := delta.get("content"), list) else ()
-    return "".join(_joined(part.get("thinking")) for part in parts if isinstance(part, Mapping))
-
-
-def text_of(delta: Mapping[str, Any]) -> str:
-    """The text of a delta or message: its content, or the `text` parts of Mistral's."""
-    return _joined(delta.get("content"))
-
-
-def _joined(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    texts = (part.get("text") for part in content if isinstance(part, Mapping)) if isinstance(content, list) else ()
-    return "".join(text for text in texts if isinstance(text, str))

@@ -1,10 +1,12 @@
 """`thinking` and `output_config.effort` as the upstream's reasoning controls."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from llama_stack_messages_provider.engines.chat import Dialect
+from llama_stack_messages_provider.translation.answer import Thinking
 
-__all__ = ["EFFORTS", "reasoning_params", "shows_thinking", "unheard"]
+__all__ = ["EFFORTS", "is_thinking_unsupported", "reasoning_params", "thinking_in_answer"]
 
 # Budgets in tokens, up to which an effort is asked for where an engine takes no budget.
 _EFFORT_BY_BUDGET = ((4096, "low"), (16384, "medium"))
@@ -36,16 +38,23 @@ def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialec
     return params
 
 
-def unheard(thinking: dict[str, Any] | None, dialect: Dialect) -> bool:
+def is_thinking_unsupported(thinking: dict[str, Any] | None, dialect: Dialect) -> bool:
     """Whether an engine cannot be told what `thinking` asks for."""
     kind = (thinking or {}).get("type")
     deaf = not (dialect.thinking_on or dialect.thinking_off or dialect.effort)
     return kind is not None and (kind not in _ON | _OFF or (deaf and kind not in _OFF))
 
 
-def shows_thinking(thinking: dict[str, Any] | None) -> bool:
-    """Whether thinking text is shown: `display: omitted` leaves only the signature."""
-    return (thinking or {}).get("display") != "omitted"
+def thinking_in_answer(request: Mapping[str, Any]) -> Thinking:
+    """Whether the answer to a request has thinking in it.
+
+    Nobody expects thinking that was not asked for; but where there are tools it has to come back with their results.
+    """
+    thinking = request.get("thinking") or {}
+    kind = thinking.get("type")
+    if kind in _OFF or (kind is None and not request.get("tools")):
+        return "hidden"
+    return "omitted" if thinking.get("display") == "omitted" else "shown"
 
 
 def _effort_of(budget: int) -> str:

@@ -32,7 +32,7 @@ class ToolNames:
         if _NAME.fullmatch(name):
             return name
         digest = hashlib.sha256(name.encode()).hexdigest()[:12]
-        short = f"{re.sub('[^a-zA-Z0-9_-]', '_', name)[: _MAX_NAME - 13]}_{digest}"
+        short = f"{re.sub('[^a-zA-Z0-9_-]', '_', name[: _MAX_NAME - 13])}_{digest}"
         self.restored[short] = name
         return short
 
@@ -49,7 +49,7 @@ class ToolPlan:
         search: The web search, where it is run here.
     """
 
-    __slots__ = ("choice", "client_tools", "functions", "names", "parallel", "search")
+    __slots__ = ("_offered", "choice", "client_tools", "functions", "names", "parallel", "search")
 
     def __init__(self, names: ToolNames, client_tools: ClientTools) -> None:
         self.functions: list[dict[str, Any]] = []
@@ -58,6 +58,14 @@ class ToolPlan:
         self.names = names
         self.client_tools = client_tools
         self.search: SearchTool | None = None
+        self._offered: set[str] = set()
+
+    def offer(self, functions: list[dict[str, Any]]) -> bool:
+        """Add functions whose names are not taken; false if any name was."""
+        new = [function for function in functions if function["function"]["name"] not in self._offered]
+        self._offered.update(function["function"]["name"] for function in new)
+        self.functions += new
+        return len(new) == len(functions)
 
     def restored(self, function_name: str) -> dict[str, Any]:
         """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block; for a search the
@@ -159,10 +167,7 @@ def _is_custom(tool: Mapping[str, Any]) -> bool:
 
 
 def _offer(plan: ToolPlan, functions: list[dict[str, Any]], path: str, losses: DroppedFields) -> None:
-    offered = {function["function"]["name"] for function in plan.functions}
-    new = [function for function in functions if function["function"]["name"] not in offered]
-    plan.functions += new
-    if len(new) < len(functions):
+    if not plan.offer(functions):
         losses.drop(path, "another tool has the same name")
 
 
@@ -170,7 +175,8 @@ def _function(tool: Mapping[str, Any], names: ToolNames) -> dict[str, Any]:
     function: dict[str, Any] = {"name": names.sent(tool["name"])}
     if isinstance(description := tool.get("description"), str) and description:
         function["description"] = description
-    function["parameters"] = {"type": "object", **tool["input_schema"]}
+    # OpenAI's models refuse an object without `properties`.
+    function["parameters"] = {"type": "object", "properties": {}, **tool["input_schema"]}
     if isinstance(tool.get("strict"), bool):
         function["strict"] = tool["strict"]
     return {"type": "function", "function": function}

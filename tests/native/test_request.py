@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.native.request import native_body, with_model
+from llama_stack_messages_provider.rewriting.call_ids import encode_call_id
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from tests.strategies import create_requests, json_values
 from tests.translation.helpers import assistant, image, text, tool_result, tool_use, user
@@ -223,3 +224,23 @@ def test_no_shape_is_too_odd_to_pass(given: Json, engine: str) -> None:
     assert sent["model"] == "upstream"
     assert sent.keys() == given.keys()
     assert orjson.dumps(given) == before
+
+
+def test_what_another_engine_wanted_back_does_not_go_to_anthropic() -> None:
+    ident = encode_call_id(
+        "toolu_1_0", "functions.look:0", {"extra_content": {"google": {"thought_signature": "c2"}}}, "m"
+    )
+    signer = Signer(b"key", "m")
+    content = [
+        {"type": "redacted_thinking", "data": signer("", {"details": [{"type": "reasoning.encrypted", "data": "x"}]})},
+        {"type": "thinking", "thinking": "", "signature": signer("", {"text": "Hm."})},
+        {"type": "tool_use", "id": ident, "name": "look", "input": {}},
+    ]
+    result = {"type": "tool_result", "tool_use_id": ident, "content": "so"}
+    messages = [{"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
+    request = {"model": "m", "max_tokens": 1, "messages": messages}
+
+    sent = orjson.loads(native_body(orjson.dumps(request), request, model="m", engine="anthropic", error_marker=""))
+
+    assert sent["messages"][0]["content"] == [{**content[2], "id": "toolu_1_0"}]
+    assert sent["messages"][1]["content"] == [{**result, "tool_use_id": "toolu_1_0"}]

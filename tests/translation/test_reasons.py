@@ -36,15 +36,25 @@ class Case:
     arguments: list[str] = field(default_factory=list)
     """Of the calls that were sent."""
     refused: bool = False
-    tail: str = ""
+    cut: str | None = None
     max_tokens: int | None = 64
-    output_tokens: int | None = 10
+    output_tokens: int = 10
+    window: int | None = None
 
 
 PLAIN = [
     Case("stop", "stop", Stop("end_turn")),
     Case("nothing said", None, Stop("end_turn")),
-    Case("an unknown word", "eos_token", Stop("end_turn")),
+    Case("a word for the end", "eos_token", Stop("end_turn")),
+    Case("another service's word for the end", "STOP", Stop("end_turn")),
+    Case("Anthropic's word for the end", "end_turn", Stop("end_turn")),
+    Case("an unknown word makes no whole answer", "other", Stop("max_tokens")),
+    Case("an unknown word after calls", "other", Stop("tool_use"), arguments=[WHOLE]),
+    Case("Gemini's word for a limit", "MAX_TOKENS", Stop("max_tokens")),
+    Case("Anthropic's word for a limit", "max_tokens", Stop("max_tokens")),
+    Case("Gemini's word for a filter", "SAFETY", REFUSED),
+    Case("Gemini's word for what is not its own", "RECITATION", REFUSED),
+    Case("Anthropic's word for a refusal", "refusal", REFUSED),
     Case("tool_calls", "tool_calls", Stop("tool_use"), arguments=[WHOLE]),
     Case("function_call", "function_call", Stop("tool_use"), arguments=[WHOLE]),
     Case("tool_calls without a call", "tool_calls", Stop("end_turn")),
@@ -55,13 +65,15 @@ PLAIN = [
 ]
 
 WINDOW = [
-    Case("less came than was asked for", "length", Stop("model_context_window_exceeded"), output_tokens=10),
-    Case("one token less is a way of counting", "length", Stop("max_tokens"), output_tokens=63),
-    Case("nobody counted", "length", Stop("max_tokens"), output_tokens=None),
-    Case("a count of none", "length", Stop("max_tokens"), output_tokens=0),
+    Case("nobody knows the window", "length", Stop("max_tokens"), output_tokens=10),
+    Case("prompt and output fill it", "length", Stop("model_context_window_exceeded"), window=30),
+    Case("one token less is a way of counting", "length", Stop("model_context_window_exceeded"), window=31),
+    Case("there was room", "length", Stop("max_tokens"), window=32),
+    Case("both limits are reached", "length", Stop("max_tokens"), output_tokens=64, window=84),
+    Case("a count of none", "length", Stop("max_tokens"), output_tokens=0, window=64),
     Case("nothing was asked for", "length", Stop("max_tokens"), max_tokens=None),
     Case("Mistral says so", "model_length", Stop("model_context_window_exceeded"), output_tokens=64),
-    Case("Z.ai says so", "model_context_window_exceeded", Stop("model_context_window_exceeded"), output_tokens=None),
+    Case("Z.ai says so", "model_context_window_exceeded", Stop("model_context_window_exceeded"), output_tokens=0),
 ]
 
 SEQUENCES = [
@@ -72,19 +84,20 @@ SEQUENCES = [
     Case("a sequence that nobody asked for", "stop", Stop("end_turn"), {"stop_reason": "</s>"}),
     Case("null", "stop", Stop("end_turn"), {"stop_reason": None}),
     Case("an empty word", "stop", Stop("end_turn"), {"stopping_word": ""}),
-    Case("the upstream leaves it in the text", "stop", Stop("stop_sequence", "\n\n"), tail="So.\n\n"),
-    Case("the text only mentions it", "stop", Stop("end_turn"), tail="The END is near"),
+    Case("the text was cut here", "length", Stop("stop_sequence", "\n\n"), cut="\n\n"),
+    Case("the upstream fails after the cut", "error", Stop("stop_sequence", "\n\n"), cut="\n\n"),
+    Case("a whole call before the cut", "stop", Stop("tool_use"), {}, [WHOLE], cut="\n\n"),
 ]
 
 PRECEDENCE = [
-    Case("a refusal before all", "content_filter", REFUSED, {"stop_reason": "END"}, [WHOLE], tail="END"),
+    Case("a refusal before all", "content_filter", REFUSED, {"stop_reason": "END"}, [WHOLE]),
     Case("a limit before a call, which may be cut off", "length", Stop("max_tokens"), {}, [CUT], output_tokens=64),
     Case("a limit before a sequence", "length", Stop("max_tokens"), {"stop_reason": "END"}, output_tokens=64),
     Case("a whole call before a sequence", "stop", Stop("tool_use"), {"stop_reason": "END"}, [WHOLE]),
     Case("a call without arguments is whole", "stop", Stop("tool_use"), {"stop_reason": "END"}, [""]),
     Case("a sequence that cut a call off", "stop", Stop("stop_sequence", "END"), {"stop_reason": "END"}, [WHOLE, CUT]),
     Case("a call, whatever the upstream calls it", "stop", Stop("tool_use"), arguments=[WHOLE]),
-    Case("a call that is cut off for no known reason", "stop", Stop("tool_use"), arguments=[CUT], tail="END"),
+    Case("a call that is cut off for no known reason", "stop", Stop("tool_use"), arguments=[CUT]),
 ]
 
 
@@ -102,10 +115,11 @@ def test_a_turn_ends_for_the_weightiest_reason(case: Case) -> None:
         case.choice,
         calls=book_of(case.arguments),
         refused=case.refused,
-        text_tail=case.tail,
+        cut=case.cut,
         stop_sequences=["", "END", "\n\n"],
         max_tokens=case.max_tokens,
-        output_tokens=case.output_tokens,
+        window=case.window,
+        usage=usage_of({"prompt_tokens": 20, "completion_tokens": case.output_tokens}),
     )
 
     assert stop == case.stop
@@ -118,7 +132,10 @@ def test_llama_cpp_tells_the_sequence_beside_the_choice() -> None:
     assert finished_choice(choice, {"__verbose": None}) == finished_choice(choice, {}) == choice
 
 
-@pytest.mark.parametrize("finish", ["abort", "error", "network_error", "insufficient_system_resource"])
+MALFORMED = ["function_call_filter: MALFORMED_FUNCTION_CALL", "malformed_function_call", "MALFORMED_FUNCTION_CALL"]
+
+
+@pytest.mark.parametrize("finish", ["abort", "error", "network_error", "insufficient_system_resource", *MALFORMED])
 def test_an_engine_that_gave_up_is_an_error(finish: str) -> None:
     with pytest.raises(UpstreamError, match=f"finish_reason: {finish}") as failure:
         stop_of(
@@ -126,10 +143,11 @@ def test_an_engine_that_gave_up_is_an_error(finish: str) -> None:
             {},
             calls=book_of([]),
             refused=False,
-            text_tail="",
+            cut=None,
             stop_sequences=(),
             max_tokens=None,
-            output_tokens=None,
+            window=None,
+            usage=usage_of(None),
         )
 
     assert failure.value.status == 502

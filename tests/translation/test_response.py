@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from anthropic.types import Message as SDKMessage
 
+from llama_stack_messages_provider.rewriting.call_ids import decode_call_id
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.wire.models import Message
 from tests.support.wire import call, chat_completion, completion_usage
@@ -83,13 +84,13 @@ def test_content_in_parts_is_thinking_and_text() -> None:
 
 
 def test_thinking_that_is_not_to_be_shown_leaves_its_signature() -> None:
-    message = message_of(chat_completion("Yes", reasoning_content="Hm."), show_thinking=False, sign=len_of)
+    message = message_of(chat_completion("Yes", reasoning_content="Hm."), thinking="omitted", sign=len_of)
 
-    assert message["content"][0] == {"type": "thinking", "thinking": "", "signature": "3"}
+    assert message["content"][0] == {"type": "thinking", "thinking": "", "signature": "0{'text': 'Hm.'}"}
 
 
-def len_of(thinking: str) -> str:
-    return str(len(thinking))
+def len_of(thinking: str, carried: Any = "") -> str:
+    return f"{len(thinking)}{carried}"
 
 
 @pytest.mark.parametrize("content", [None, "", [], 3])
@@ -110,7 +111,9 @@ def test_ids_that_are_missing_or_taken_are_made() -> None:
 
     message = message_of(chat_completion(tool_calls=calls))
 
-    assert [block["id"] for block in message["content"]] == ["a", "toolu_1_1", "toolu_1_2", "toolu_1_3"]
+    *ids, carrying = [block["id"] for block in message["content"]]
+    assert ids == ["a", "toolu_1_1", "toolu_1_2"]
+    assert decode_call_id(carrying, "") == ("a/b", {})
 
 
 def test_an_id_that_is_a_number_is_taken_for_its_digits() -> None:

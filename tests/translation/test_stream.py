@@ -1,5 +1,6 @@
 """Every recorded upstream habit, streamed: the laws hold, and the client gets what was meant."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import TypeAdapter
 
 from llama_stack_messages_provider.adaptation.upstream_errors import from_event
 from llama_stack_messages_provider.errors import UpstreamError
+from llama_stack_messages_provider.rewriting.call_ids import decode_call_id
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
 from llama_stack_messages_provider.wire.events import MessageStreamEvent
@@ -32,7 +34,11 @@ STOPS = ("three", "\nHuman:")
 MAX_TOKENS = 9
 """The output tokens that most recordings count: a `length` there is this limit."""
 
-OPTIONS: Json = {"stop_sequences": STOPS, "max_tokens": MAX_TOKENS, "sign": lambda thinking: f"signed:{thinking}"}
+OPTIONS: Json = {
+    "stop_sequences": STOPS,
+    "max_tokens": MAX_TOKENS,
+    "sign": lambda thinking, carried="": f"signed:{thinking}{carried}",
+}
 
 
 def events_of(fed: list[Json], **options: Any) -> list[Json]:
@@ -414,10 +420,13 @@ def test_each_thinking_block_signs_its_own_text() -> None:
 def test_thinking_that_is_not_to_be_shown_leaves_its_signature() -> None:
     fed = [delta(reasoning_content="Hm."), delta("Yes", finish_reason="stop")]
 
-    events = events_of(fed, show_thinking=False)
+    events = events_of(fed, thinking="omitted")
 
     assert_well_formed(events)
-    assert fold(events)["content"] == [{"type": "thinking", "thinking": "", "signature": "signed:Hm."}, text("Yes")]
+    assert fold(events)["content"] == [
+        {"type": "thinking", "thinking": "", "signature": "signed:{'text': 'Hm.'}"},
+        text("Yes"),
+    ]
 
 
 def test_names_are_restored() -> None:
@@ -435,6 +444,7 @@ def test_a_stop_sequence_that_the_upstream_leaves_in_the_text_is_found() -> None
     message = fold(events_of(fed))
 
     assert (message["stop_reason"], message["stop_sequence"]) == ("stop_sequence", "three")
+    assert message["content"] == [text("One, two, ")]
 
 
 def test_usage_is_the_last_that_was_said() -> None:
@@ -448,13 +458,14 @@ def test_usage_is_the_last_that_was_said() -> None:
     assert (translator.usage["input_tokens"], translator.usage["output_tokens"]) == (5, 2)
 
 
-@pytest.mark.parametrize("given", ["call/with:marks", "", "call_ü", "call_a\n"])
-def test_an_id_that_anthropic_would_refuse_is_replaced(given: str) -> None:
+@pytest.mark.parametrize("given", ["call/with:marks", "functions.look:0", "call_ü", "call_a\n", "toolu_1_lsi1_x"])
+def test_an_id_that_anthropic_would_refuse_is_carried_by_one_that_it_takes(given: str) -> None:
     fed = [delta(tool_calls=[call_delta(0, id=given, name="look", arguments="{}")]), delta(finish_reason="tool_calls")]
 
     [block] = fold(events_of(fed))["content"]
 
-    assert block["id"] == "toolu_1_0"
+    assert re.fullmatch("toolu_1_0_lsi1_[a-zA-Z0-9_-]+", block["id"])
+    assert decode_call_id(block["id"], "") == (given, {})
 
 
 def test_arguments_that_come_parsed_are_written_as_json() -> None:

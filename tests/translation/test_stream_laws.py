@@ -15,7 +15,7 @@ from tests.support.laws import assert_calls_conserved, assert_text_conserved, as
 type Json = dict[str, Any]
 
 TEXT = st.text(min_size=1, max_size=8)
-FINISH = st.sampled_from(["stop", "tool_calls", "length", "content_filter", "function_call", "odd"])
+FINISH = st.sampled_from(["stop", "tool_calls", "length", "content_filter", "function_call"])
 
 
 def sign(thinking: str) -> str:

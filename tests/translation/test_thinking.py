@@ -8,7 +8,7 @@ from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
 
 from llama_stack_messages_provider.engines.chat import DIALECTS
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.translation.thinking import EFFORTS, reasoning_params, shows_thinking
+from llama_stack_messages_provider.translation.thinking import EFFORTS, Thinking, reasoning_params, thinking_in_answer
 from tests.translation.helpers import system, translated, user
 
 type Json = dict[str, Any]
@@ -192,14 +192,18 @@ def test_the_effort_that_was_set_last_holds(messages: list[Json], expected: str)
 
 
 @pytest.mark.parametrize(
-    ("thinking", "shown"),
+    ("request_", "answer"),
     [
-        (None, True),
-        ({"type": "adaptive"}, True),
-        ({"type": "adaptive", "display": "summarized"}, True),
-        ({"type": "enabled", "budget_tokens": 1024, "display": "updates"}, True),
-        ({"type": "adaptive", "display": "omitted"}, False),
+        ({}, "hidden"),
+        ({"thinking": None, "tools": []}, "hidden"),
+        ({"tools": [{"name": "look"}]}, "shown"),
+        ({"thinking": {"type": "adaptive"}}, "shown"),
+        ({"thinking": {"type": "adaptive", "display": "summarized"}}, "shown"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024, "display": "updates"}}, "shown"),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}}, "omitted"),
+        ({"thinking": {"type": "disabled"}}, "hidden"),
+        ({"thinking": {"type": "disabled"}, "tools": [{"name": "look"}]}, "hidden"),
     ],
 )
-def test_display_decides_whether_thinking_is_shown(thinking: Json | None, shown: bool) -> None:
-    assert shows_thinking(thinking) is shown
+def test_thinking_is_in_an_answer_where_it_was_asked_for_or_has_to_come_back(request_: Json, answer: Thinking) -> None:
+    assert thinking_in_answer(request_) == answer

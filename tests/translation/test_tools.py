@@ -48,6 +48,7 @@ class Case:
     dropped: list[str] = field(default_factory=list)
 
 
+EMPTY: Json = {"type": "object", "properties": {}}
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",
@@ -62,7 +63,9 @@ DEFINITIONS = [
     Case("description", [tool(description="Looks.")], [function(description="Looks.")]),
     Case("an empty description", [tool(description="")], [function()]),
     Case("the schema as it is", [tool(input_schema=SCHEMA)], [function(parameters=SCHEMA)]),
-    Case("a schema without a type", [tool(input_schema={})], [function(parameters={"type": "object"})]),
+    Case(
+        "a schema without a type", [tool(input_schema={})], [function(parameters={"type": "object", "properties": {}})]
+    ),
     Case("strict", [tool(strict=True)], [function(strict=True)]),
     Case("not strict", [tool(strict=False)], [function(strict=False)]),
     Case("the type said aloud", [tool(type="custom")], [function()]),
