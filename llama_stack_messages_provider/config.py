@@ -172,7 +172,7 @@ class MessagesConfig(BaseModel):
     signing_key: SecretStr | None = Field(
         default=None,
         description="Key of the signatures on thinking blocks; the same on all replicas. Without one each "
-        "process makes its own.",
+        "process makes its own, and what they carry is lost at a restart.",
     )
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="See below.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="See below.")
