@@ -249,7 +249,7 @@ def test_tool_calls_and_their_results_go_back(translated: Translated) -> None:
 
 def test_thinking_that_was_signed_here_is_replayed(translated: Translated) -> None:
     translated.upstream.reply(CHAT, chat_reply("Four.", reasoning_content="Two and two."))
-    message = translated.message()
+    message = translated.message(**THINKING)
     assert [block["type"] for block in message["content"]] == ["thinking", "text"]
     assert message["content"][0]["signature"]
     translated.message(messages=[user("2+2?"), {"role": "assistant", "content": message["content"]}, user("So?")])
@@ -270,13 +270,15 @@ def test_what_is_not_carried_is_named_and_can_be_refused(translated: Translated)
 
 # --- what comes back ---
 
+THINKING: Json = {"thinking": {"type": "adaptive"}}
+
 ENDS_IN_AN_ERROR = {*chunk_names("error_"), "abort_sglang"}
 
 
 @pytest.mark.parametrize("name", sorted(set(chunk_names()) - ENDS_IN_AN_ERROR))
 def test_every_recorded_stream_keeps_the_laws(translated: Translated, name: str) -> None:
     translated.upstream.reply(CHAT, stream_reply(chunk_bytes(name)))
-    found = translated.events()
+    found = translated.events(**THINKING)
     assert_calls_conserved(chunks(name), found)
     assert_text_conserved(chunks(name), found)
     assert found[-1]["type"] == "message_stop"
@@ -356,7 +358,7 @@ def test_a_call_without_arguments_has_an_empty_input(translated: Translated, arg
 
 def test_reasoning_becomes_a_signed_thinking_block_before_the_text(translated: Translated) -> None:
     translated.upstream.reply(CHAT, chat_reply("Four.", reasoning_content="Two and two."))
-    found = translated.events()
+    found = translated.events(**THINKING)
     blocks = [event["content_block"]["type"] for event in found if event["type"] == "content_block_start"]
     assert blocks == ["thinking", "text"]
     thinking = fold(found)["content"][0]
@@ -382,9 +384,9 @@ FINISHES = [
     Finish("stop after a call", {"finish_reason": "stop"}, "tool_use", calls=True),
     Finish("function_call", {"finish_reason": "function_call"}, "tool_use", calls=True),
     Finish("length at the limit", {"finish_reason": "length"}, "max_tokens", output_tokens=100),
-    Finish("length before the limit", {"finish_reason": "length"}, "model_context_window_exceeded"),
+    Finish("length before the limit", {"finish_reason": "length"}, "max_tokens"),
     Finish("content_filter", {"finish_reason": "content_filter"}, "refusal"),
-    Finish("unknown", {"finish_reason": "because"}, "end_turn"),
+    Finish("unknown", {"finish_reason": "because"}, "max_tokens"),
     Finish("vLLM's stop", {"finish_reason": "stop", "stop_reason": "END"}, "stop_sequence", "END"),
     Finish("SGLang's stop", {"finish_reason": "stop", "matched_stop": "END"}, "stop_sequence", "END"),
     Finish("a stop token", {"finish_reason": "stop", "stop_reason": 128001}, "end_turn"),
