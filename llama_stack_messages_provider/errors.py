@@ -19,7 +19,10 @@ Source: https://platform.claude.com/docs/en/api/errors and `anthropic.types.shar
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from llama_stack_messages_provider.adaptation.refusals import Refusal
 
 __all__ = [
     "ApiError",
@@ -61,11 +64,15 @@ class MessagesError(Exception):
         error_type: Anthropic's error type, if it differs from the class's own.
         headers: Headers handed on to the client, such as `retry-after`.
         details: What programs read, such as an `error_code`: `anthropic.types.shared.error_details`.
+
+    Attributes:
+        refusal: What an upstream refused, where one did.
     """
 
     status: int = 500
     error_type: str = "api_error"
     default_message: ClassVar[str] = "Internal server error"
+    refusal: "Refusal | None" = None
 
     def __init__(
         self,

@@ -12,7 +12,11 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.adaptation.error_bodies import error_object, is_envelope, message_of
+from llama_stack_messages_provider.adaptation.refusals import Refusal, read_refusal
+from llama_stack_messages_provider.engines import Kind
 from llama_stack_messages_provider.errors import (
+    ApiError,
     AuthenticationError,
     InvalidRequestError,
     MessagesError,
@@ -25,16 +29,7 @@ from llama_stack_messages_provider.errors import (
     UpstreamTimeoutError,
 )
 
-__all__ = [
-    "context_limits",
-    "from_event",
-    "from_status",
-    "is_envelope",
-    "message_of",
-    "not_understood",
-    "output_limit",
-    "understood",
-]
+__all__ = ["from_event", "from_status", "is_envelope", "message_of", "not_understood", "understood"]
 
 _BY_STATUS: dict[int, type[MessagesError]] = {
     400: InvalidRequestError,
@@ -67,56 +62,6 @@ _BY_WORD: dict[str, int] = {
 }
 _HANDED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
 _NO_RETRY = {"x-should-retry": "false"}
-_LONGEST = 2000
-
-# Statuses that say something else than what the text says.
-_NOT_OVERFLOW = frozenset({401, 403, 404, 408, 429})
-
-_OVERFLOW = re.compile(
-    r"context[ _](length|size|window|limit)|prompt (is )?too long|exceed_context"
-    r"|(longer|larger) than the (model'?s )?(context|maximum)|maximum (input|prompt|model) length"
-    r"|input (length|is too long|token count)|token count of [\d,]+ exceeds|too long to fit|exceeded model token limit"
-    r"|input tokens exceed|reduce the length of|`inputs` (tokens|must have)",
-    re.IGNORECASE,
-)
-# Pairs of (prompt tokens, limit) in the engines' own words; groups are named since their order differs. `spare` is
-# what a total counts for the answer.
-_N = r"\d[\d,]*"
-_LIMITS = tuple(
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        rf"prompt is too long: (?P<used>{_N}) tokens > (?P<limit>{_N})",
-        rf"prompt is too long: (?P<used>{_N}), model maximum context length: (?P<limit>{_N})",
-        rf"context limit: (?P<used>{_N}) \+ {_N} > (?P<limit>{_N})",
-        rf"request \((?P<used>{_N}) tokens\) exceeds the available context size \((?P<limit>{_N})",
-        rf"context length (is|of)\D{{0,10}}(?P<limit>{_N}) tokens.*?request has (?P<used>{_N}) input tokens",
-        rf"(length|limit) (is|of)\D{{0,10}}(?P<limit>{_N}) tokens.*?resulted in (?P<used>{_N}) tokens",
-        rf"context length (is|of)\D{{0,10}}(?P<limit>{_N}) tokens.*?requested (about )?(?P<used>{_N}) tokens"
-        rf" \([^)]*?(?P<spare>{_N}) in the (completion|output)",
-        rf"context length (is|of)\D{{0,10}}(?P<limit>{_N}) tokens.*?(?P<used>{_N}) tokens from the input messages",
-        rf"context length (is|of)\D{{0,10}}(?P<limit>{_N}) tokens.*?contains (at least )?(?P<used>{_N}) input tokens",
-        rf"prompt length is (?P<limit>{_N}) but the request contains (?P<used>{_N})",
-        rf"prompt \((total )?length (?P<used>{_N})\).*?(length of|context length) (?P<limit>{_N})",
-        rf"contains (?P<used>{_N}) tokens.*?too large for model with (?P<limit>{_N}) maximum context",
-        rf"must (be <=|have less than) (?P<limit>{_N}).*?given: (?P<used>{_N})",
-        rf"current length is (?P<used>{_N}) while limit is (?P<limit>{_N})",
-        rf"token limit: (?P<limit>{_N}) \(requested: (?P<used>{_N})",
-        rf"input token count \((?P<used>{_N})\) exceeds.{{0,60}}?\((?P<limit>{_N})",
-        rf"(input length|token count of) \(?(?P<used>{_N})( tokens)?\)? exceeds.{{0,60}}?(?P<limit>{_N})",
-        rf"input \((?P<used>{_N}) tokens\) is longer than the model's context length \((?P<limit>{_N})",
-    )
-)
-# The most that may be generated, where a model has a limit of its own for that.
-_OUTPUT_LIMITS = tuple(
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        r"max_(completion_)?tokens['`]? must be less than or equal to `?(?P<limit>\d+)",
-        r"max_(completion_)?tokens is too large: \d+\. This model supports at most (?P<limit>\d+) completion tokens",
-        r"valid range of max_(completion_)?tokens is \[\d+, ?(?P<limit>\d+)\]",
-        r"max_(completion_)?tokens \(\d+\) exceeds.{0,40}?output tokens \((?P<limit>\d+)\)",
-        r"max_(completion_)?tokens: \d+ > (?P<limit>\d+), which is the maximum allowed number of output tokens",
-    )
-)
 # Words of failures that the same request meets again, although they come with a 500.
 _DETERMINISTIC = re.compile(
     r"must alternate|\bjinja\b|chat template|template error|unexpected (message )?role|system message must be"
@@ -128,8 +73,6 @@ _DETERMINISTIC = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _OF_THE_MACHINE = re.compile(r"\b(cuda|hip|rocm|nccl|out of memory)\b", re.IGNORECASE)
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_TAG = re.compile(r"<[^>]*>")
 
 
 def from_status(status: int, headers: Mapping[str, str], body: Any) -> MessagesError:
@@ -140,17 +83,19 @@ def from_status(status: int, headers: Mapping[str, str], body: Any) -> MessagesE
         headers: Its headers; `retry-after`, `retry-after-ms` and `x-should-retry` are handed on.
         body: Its parsed JSON, or its text; Anthropic's `details`, which its SDK acts on, are handed on.
     """
-    error = _error_of(status, headers, body)
-    if isinstance(details := _told(body).get("details"), Mapping):
+    refusal = read_refusal(status, body)
+    error = _error_of(status, headers, body, refusal)
+    error.refusal = refusal
+    if isinstance(details := error_object(body).get("details"), Mapping):
         error.details = details
     return error
 
 
-def _error_of(status: int, headers: Mapping[str, str], body: Any) -> MessagesError:
+def _error_of(status: int, headers: Mapping[str, str], body: Any, refusal: Refusal) -> MessagesError:
     message = message_of(body) or f"The upstream answered with status {status}"
     handed = {name: headers[name] for name in _HANDED_ON if name in headers}
-    if status not in _NOT_OVERFLOW and _is_overflow(message, body):
-        return _overflow(message, body)
+    if (told := _of_kind(refusal, message)) is not None:
+        return told
     if status == 501 or (status == 500 and _is_deterministic(message)):
         return InvalidRequestError(message, headers=_NO_RETRY)
     if status == 401:
@@ -165,9 +110,30 @@ def _error_of(status: int, headers: Mapping[str, str], body: Any) -> MessagesErr
     return UpstreamError(message, status=max(status, 500), headers=handed)
 
 
+def _of_kind(refusal: Refusal, message: str) -> MessagesError | None:
+    """What a client is told where the kind of a refusal decides it, and not the status."""
+    used, limit = refusal.used, refusal.limit
+    match refusal.kind:
+        case Kind.ENGINE_FAULT:
+            return ApiError(message, headers=_NO_RETRY)
+        case Kind.PROMPT_TOO_LONG if used is None or limit is None:
+            return InvalidRequestError(message if message.startswith("prompt is") else f"prompt is too long: {message}")
+        case Kind.PROMPT_TOO_LONG if used is not None and limit is not None:
+            # A prompt that fills the window leaves no room for an answer.
+            return InvalidRequestError(f"prompt is too long: {used} tokens > {min(limit, used - 1)} maximum")
+        case Kind.ROOM if used is None or refusal.at_least or not refusal.asked:
+            return InvalidRequestError(message)
+        case Kind.ROOM:
+            return InvalidRequestError(
+                f"input length and `max_tokens` exceed context limit: {used} + {refusal.asked} > {limit}, decrease "
+                "input length or `max_tokens` and try again"
+            )
+    return None
+
+
 def from_event(body: Any) -> MessagesError:
     """The error to tell for an error that an upstream sends inside a stream."""
-    told = _told(body)
+    told = error_object(body)
     code = told.get("code")
     if isinstance(code, int) and 400 <= code < 600:
         return from_status(code, {}, body)
@@ -217,88 +183,5 @@ class understood:  # noqa: N801 - a context manager, read as a participle
             raise not_understood(orjson.dumps(self._answer), self._wanted) from exc
 
 
-def is_envelope(body: Any, error: Any) -> bool:
-    """Whether a body, and the `error` in it, are Anthropic's error envelope."""
-    return isinstance(error, dict) and body.get("type") == "error" and isinstance(error.get("message"), str)
-
-
-def message_of(body: Any) -> str:
-    """The text of an error body in any of the shapes that servers use."""
-    if isinstance(body, bytes):
-        body = body.decode(errors="replace")
-    if isinstance(body, str):
-        return _readable(body.strip())[:_LONGEST]
-    if isinstance(body, Mapping):
-        texts = (message_of(body.get(key)) for key in ("error", "message", "detail"))
-        return next(filter(None, texts), "") + _raw(body)
-    if isinstance(body, list):
-        return "; ".join(filter(None, map(_detail, body)))[:_LONGEST]
-    return ""
-
-
-def _readable(text: str) -> str:
-    if not text.startswith("<"):
-        return text
-    title = _TITLE.search(text)
-    return " ".join((title[1] if title else _TAG.sub(" ", text)).split())
-
-
-def _raw(error: Mapping[str, Any]) -> str:
-    # OpenRouter says "Provider returned error" and puts the provider's own words beside it.
-    metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
-    return f": {raw[:_LONGEST]}" if isinstance(raw, str) else ""
-
-
-def _detail(item: Any) -> str:
-    if isinstance(item, Mapping) and "msg" in item:
-        where = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
-        return f"{where}: {item['msg']}" if where else str(item["msg"])
-    return message_of(item)
-
-
-def context_limits(message: str, body: Any = None) -> tuple[int, int] | None:
-    """(prompt tokens, the model's limit) where an error about the context says them."""
-    told = _told(body)
-    if isinstance(used := told.get("n_prompt_tokens"), int) and isinstance(limit := told.get("n_ctx"), int):
-        return used, limit
-    for pattern in _LIMITS if _OVERFLOW.search(message) else ():
-        if found := pattern.search(message):
-            groups = {name: int(text.replace(",", "")) for name, text in found.groupdict(default="0").items()}
-            return groups["used"] - groups.get("spare", 0), groups["limit"]
-    return None
-
-
-def output_limit(message: str) -> int | None:
-    """The most tokens that a model generates, where a refusal of `max_tokens` says it."""
-    found = next(filter(None, (pattern.search(message) for pattern in _OUTPUT_LIMITS)), None)
-    return int(found["limit"]) if found else None
-
-
-def _is_overflow(message: str, body: Any) -> bool:
-    told = _told(body)
-    words = " ".join([message, *(str(told[key]) for key in ("type", "code") if key in told)])
-    return _OVERFLOW.search(words) is not None and output_limit(message) is None
-
-
 def _is_deterministic(message: str) -> bool:
     return _DETERMINISTIC.search(message) is not None and _OF_THE_MACHINE.search(message) is None
-
-
-def _overflow(message: str, body: Any) -> MessagesError:
-    limits = context_limits(message, body)
-    if limits is None:
-        return InvalidRequestError(message if message.startswith("prompt is") else f"prompt is too long: {message}")
-    used, limit = limits
-    if used < limit:  # the prompt fits; the output that was asked for does not
-        return InvalidRequestError(message)
-    # A prompt that fills the window leaves no room for an answer.
-    return InvalidRequestError(f"prompt is too long: {used} tokens > {min(limit, used - 1)} maximum")
-
-
-def _told(body: Any) -> Mapping[str, Any]:
-    """The object that says what is wrong: `error`, or the body itself as older vLLM and Mistral have it."""
-    error = body.get("error") if isinstance(body, Mapping) else None
-    if isinstance(error, Mapping):
-        return error
-    return body if isinstance(body, Mapping) else {}

@@ -72,18 +72,18 @@ _LENGTHS = (
         "is lower than 8192.",
     ),
     Words(
-        Kind.OUTPUT_LIMIT,
-        r"max_(completion_|output_|new_)?tokens\W{1,3}(must|should|can(not)?) (not )?(be|exceed) .{0,40}?"
-        r"(less than or equal to|at most|<=|no (more|greater|larger) than|exceed|greater than|between \d+ and) ?"
-        r"(?P<limit>\d+)",
-        "max_tokens must be at most 4096",
-    ),
-    Words(
         Kind.PROMPT_TOO_LONG,
         r"inputs` tokens \+ `max_new_tokens` must be <= (?P<limit>\d+)\. given: (?P<used>\d+) `inputs` tokens and "
         r"(?P<asked>\d+)",
         "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 4000 `inputs` tokens and "
         "32000 `max_new_tokens`",
+    ),
+    Words(
+        Kind.OUTPUT_LIMIT,
+        r"max_(completion_|output_|new_)?tokens\W{1,3}(must|should|can(not)?) (not )?(be|exceed) .{0,40}?"
+        r"(less than or equal to|at most|<=|no (more|greater|larger) than|exceed|greater than|between \d+ and) ?"
+        r"(?P<limit>\d+)",
+        "max_tokens must be at most 4096",
     ),
     Words(
         Kind.PROMPT_TOO_LONG,

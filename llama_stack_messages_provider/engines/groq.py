@@ -36,7 +36,7 @@ ENGINE = Engine(
         ),
         Words(
             Kind.PROMPT_TOO_LONG,
-            r"^please reduce the length of the messages or completion",
+            r"^please reduce the length of the messages or completion\.?$",
             "Please reduce the length of the messages or completion.",
         ),
     ),

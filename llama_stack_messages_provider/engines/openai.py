@@ -73,19 +73,19 @@ ENGINE = Engine(
         ),
         Words(
             Kind.SCHEMA_PROPERTIES,
-            r"invalid (json )?schema for (function|response_format) .{0,200}?object schema missing properties",
+            r"invalid (json )?schema for (function|response_format):? .{0,200}?object schema missing properties",
             "Invalid schema for function 'list_sessions': In context=(), object schema missing properties.",
         ),
         Words(
             Kind.SCHEMA_STRICT,
-            r"invalid (json )?schema for (function|response_format) .{0,300}?\b(required|additionalProperties)\W{0,3} "
+            r"invalid (json )?schema for (function|response_format):? .{0,300}?\b(required|additionalProperties)\W{0,3} "
             r"is required to be supplied",
             "Invalid schema for response_format 'answer': In context=(), 'required' is required to be supplied and to "
             "be an array including every key in properties. Missing 'b'.",
         ),
         Words(
             Kind.SCHEMA_STRICT,
-            r"invalid (json )?schema for (function|response_format) .{0,300}?is not (permitted|supported|allowed)",
+            r"invalid (json )?schema for (function|response_format):? .{0,300}?is not (permitted|supported|allowed)",
             "Invalid schema for response_format 'answer': In context=('properties', 'a'), 'minLength' is not "
             "permitted.",
         ),

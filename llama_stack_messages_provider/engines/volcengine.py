@@ -19,13 +19,6 @@ ENGINE = Engine(
     ),
     refusals=(
         Words(
-            Kind.OUTPUT_LIMIT,
-            r"parameter max_(completion_)?tokens specified in the request is not valid: integer above maximum value, "
-            r"expected a value <= (?P<limit>\d+)",
-            "The parameter max_tokens specified in the request is not valid: integer above maximum value, expected a "
-            "value <= 8192, but got 64000 instead. Request id: 1",
-        ),
-        Words(
             Kind.VALUE_BAD,
             r"the parameter (?P<parameter>temperature|top_p|stop|user) specified in the request is not valid",
             "The parameter top_p specified in the request is not valid: expected a value <= 1. Request id: 1",

@@ -7,13 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.adaptation.upstream_errors import (
-    context_limits,
-    from_event,
-    from_status,
-    message_of,
-    output_limit,
-)
+from llama_stack_messages_provider.adaptation.refusals import read_refusal
+from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, message_of
+from llama_stack_messages_provider.engines import Kind
 from llama_stack_messages_provider.errors import MessagesError
 from tests.strategies import json_values
 
@@ -150,6 +146,16 @@ OVERFLOWS = [
         "text input, 500 in the output). Please reduce the length of either one.",
         (9000, 8192),
     ),
+    Overflow("GLM", "Prompt exceeds max length", None),
+    Overflow("GLM, another", "tokens in request more than max tokens allowed", None),
+    Overflow(
+        "GLM, which says that 182387 is more than 202750",
+        "Request 182387 input tokens exceeds the model's maximum context length 202750",
+        None,
+    ),
+    Overflow("oMLX", "Prompt too long: 32799 tokens exceeds max context window of 32768 tokens", (32799, 32768)),
+    Overflow("Qwen", "InternalError.Algo.InvalidParameter: Range of input length should be [1, 204800]", None),
+    Overflow("OpenAI, by its newest API", "Your input exceeds the context window of this model.", None),
     Overflow("Bedrock", "Input is too long for requested model.", None),
     Overflow("Anthropic", "prompt is too long: 9000 tokens > 8192 maximum", (9000, 8192)),
 ]
@@ -176,7 +182,8 @@ def test_numbers_beside_the_text_count_too() -> None:
     }
 
     assert from_status(400, {}, body).message == "prompt is too long: 9000 tokens > 8192 maximum"
-    assert context_limits("", body) == (9000, 8192)
+    read = read_refusal(400, body)
+    assert (read.used, read.limit) == (9000, 8192)
 
 
 def test_a_code_says_it_where_the_text_does_not() -> None:
@@ -192,17 +199,46 @@ def test_a_prompt_that_fills_the_window_leaves_no_room_for_an_answer() -> None:
 
 
 ROOM = [
-    "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 8192 tokens "
-    "and your request has 300 input tokens (32000 > 8192 - 300).",
-    "This model's maximum context length is 6048 tokens. However, you requested 6616 tokens (568 in the messages, 6048 "
-    "in the completion). Please reduce the length of the messages or completion.",
-    "input length and `max_tokens` exceed context limit: 198000 + 32000 > 200000, decrease input length",
-    "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
-    "`context_window` for this model",
+    (
+        "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 8192 "
+        "tokens and your request has 300 input tokens (32000 > 8192 - 300).",
+        "300 + 32000 > 8192",
+    ),
+    (
+        "This model's maximum context length is 6048 tokens. However, you requested 6616 tokens (568 in the messages, "
+        "6048 in the completion). Please reduce the length of the messages or completion.",
+        "568 + 6048 > 6048",
+    ),
+    (
+        "This endpoint's maximum context length is 262144 tokens. However, you requested about 284283 tokens (8963 of "
+        "text input, 13176 of tool input, 262144 in the output). Please reduce the length of either one",
+        "22139 + 262144 > 262144",
+    ),
+    ("input length and `max_tokens` exceed context limit: 198000 + 32000 > 200000, x", "198000 + 32000 > 200000"),
 ]
 
 
-@pytest.mark.parametrize("said", ROOM, ids=[said[:40] for said in ROOM])
+@pytest.mark.parametrize(("said", "numbers"), ROOM, ids=[said[:40] for said, _ in ROOM])
+def test_too_large_an_output_is_told_in_the_words_that_agents_know(said: str, numbers: str) -> None:
+    assert from_status(400, {}, openai(said)).message == (
+        f"input length and `max_tokens` exceed context limit: {numbers}, decrease input length or `max_tokens` and try "
+        "again"
+    )
+
+
+MODELS_LIMIT = (
+    "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
+    "`context_window` for this model"
+)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        MODELS_LIMIT,
+        "max_completion_tokens=32000 cannot be greater than max_model_len=4096. Please request fewer output tokens.",
+    ],
+)
 def test_too_large_an_output_is_not_too_long_a_prompt(said: str) -> None:
     assert from_status(400, {}, openai(said)).message == said
 
@@ -228,13 +264,13 @@ def test_other_refusals_keep_their_words(said: str) -> None:
     error = from_status(400, {}, openai(said))
 
     assert (error.message, error.status) == (said, 400)
-    assert context_limits(said) is None
+    assert read_refusal(400, said).kind not in (Kind.PROMPT_TOO_LONG, Kind.ROOM, Kind.OUTPUT_LIMIT)
 
 
 @pytest.mark.parametrize(
     ("said", "limit"),
     [
-        (ROOM[3], 8192),
+        (MODELS_LIMIT, 8192),
         (
             "max_tokens is too large: 32000. This model supports at most 16384 completion tokens, whereas you provided "
             "32000.",
@@ -245,11 +281,29 @@ def test_other_refusals_keep_their_words(said: str) -> None:
         ("max_tokens: 32000 > 8192, which is the maximum allowed number of output tokens for claude-3-5", 8192),
         ("`max_completion_tokens` must be less than or equal to `16384`, the maximum value", 16384),
         ("max_tokens must be positive", None),
-        (ROOM[0], None),
+        ("<400> InternalError.Algo.InvalidParameter: Range of max_tokens should be [1, 8192]", 8192),
+        (
+            "The parameter max_tokens specified in the request is not valid: integer above maximum value, expected a "
+            "value <= 8192, but got 64000 instead. Request id: 1",
+            8192,
+        ),
+        (
+            'litellm.BadRequestError: BedrockException - {"message":"The maximum tokens you requested exceeds the '
+            'model limit of 8192. Try again with a maximum tokens value that is lower than 8192."}',
+            8192,
+        ),
+        (
+            "Unable to submit request because it has a maxOutputTokens value of 64000 but the supported range is from "
+            "1 (inclusive) to 8193 (exclusive). Update the value and try again.",
+            8192,
+        ),
+        ("Invalid 'max_tokens': integer above maximum value. Expected a value <= 16384, but got 64000 instead.", 16384),
+        (ROOM[0][0], None),
     ],
 )
 def test_a_models_own_limit_of_output_is_found(said: str, limit: int | None) -> None:
-    assert output_limit(said) == limit
+    read = read_refusal(400, openai(said))
+    assert (read.limit if read.kind is Kind.OUTPUT_LIMIT else None) == limit
 
 
 # --- statuses ---

@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llama_stack_messages_provider.adaptation.adaptations import adaptations_for, translation_helps
+from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import (
-    Bridged,
-    Efforts,
-    Limited,
-    Loosened,
-    Remedy,
-    Renamed,
+    CapMaxTokens,
+    DropParameter,
+    InsertAssistantTurn,
+    MergeSystem,
+    RenameParameter,
+    RoundEffort,
     ShortIds,
-    SystemFirst,
-    Without,
 )
-from llama_stack_messages_provider.adaptation.refusals import remedy_for, translation_helps
-from llama_stack_messages_provider.adaptation.upstream_errors import from_status, message_of
+from llama_stack_messages_provider.adaptation.refusals import read_refusal
+from llama_stack_messages_provider.adaptation.schemas import RelaxStrict
 
 type Json = dict[str, Any]
 
@@ -31,12 +31,21 @@ def params(*messages: Json, **fields: Any) -> Json:
     return {"model": "m", "messages": list(messages) or [HI], "max_tokens": 32000, **fields}
 
 
+def change_for(said: Any, params: Json) -> Change | None:
+    """The first change that a refusal asks for."""
+    return next(adaptations_for(read_refusal(400, said), params), None)
+
+
+def helps(said: Any, request: Json) -> bool:
+    return translation_helps(read_refusal(400, said), request)
+
+
 @dataclass
 class Case:
     id: str
     said: str | Json | list[Json]
     """The upstream's text, or its body."""
-    remedy: Remedy | None
+    change: Change | None
 
 
 FULL = params(
@@ -66,70 +75,70 @@ REFUSED_PARAMETERS = [
     Case(
         "OpenAI",
         "Unsupported parameter: 'reasoning_effort' is not supported with this model.",
-        Without("reasoning_effort"),
+        DropParameter("reasoning_effort"),
     ),
-    Case("OpenAI, an argument", "Unrecognized request argument supplied: top_k", Without("top_k")),
+    Case("OpenAI, an argument", "Unrecognized request argument supplied: top_k", DropParameter("top_k")),
     Case(
         "OpenAI, a value",
         "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default (1) value is "
         "supported.",
-        Without("temperature"),
+        DropParameter("temperature"),
     ),
     Case(
         "OpenAI, calls",
         "Invalid value for 'parallel_tool_calls': only allowed with tools",
-        Without("parallel_tool_calls"),
+        DropParameter("parallel_tool_calls", lasting=False),
     ),
-    Case("Azure", "Unrecognized request argument supplied: stream_options", Without("stream_options")),
-    Case("Groq", "property 'top_k' is unsupported", Without("top_k")),
-    Case("Groq, an effort", "`reasoning_effort` must be one of `none` or `default`", Without("reasoning_effort")),
+    Case("Azure", "Unrecognized request argument supplied: stream_options", DropParameter("stream_options")),
+    Case("Groq", "property 'top_k' is unsupported", DropParameter("top_k")),
+    Case("Groq, an effort", "`reasoning_effort` must be one of `none` or `default`", DropParameter("reasoning_effort")),
     Case(
         "Groq, thinking of the history",
         "'messages.0' : for 'role:assistant' the following must be satisfied[('messages.0' : property "
         "'reasoning_content' is unsupported)]",
-        Without("reasoning_content"),
+        DropParameter("reasoning_content"),
     ),
-    Case("Mistral", extra_forbidden("reasoning_effort"), Without("reasoning_effort")),
-    Case("Mistral, a user", extra_forbidden("user"), Without("user")),
+    Case("Mistral", extra_forbidden("reasoning_effort"), DropParameter("reasoning_effort")),
+    Case("Mistral, a user", extra_forbidden("user"), DropParameter("user")),
     Case(
         "Mistral, thinking of the history",
         extra_forbidden("messages", 0, "assistant", "reasoning_content"),
-        Without("reasoning_content"),
+        DropParameter("reasoning_content"),
     ),
     Case(
         "FastAPI, within stream_options",
         extra_forbidden("stream_options", "continuous_usage_stats"),
-        Without("continuous_usage_stats"),
+        DropParameter("continuous_usage_stats"),
     ),
     Case(
         "vLLM without a reasoning parser",
         "thinking_token_budget is set but reasoning_config is not configured",
-        Without("thinking_token_budget"),
+        DropParameter("thinking_token_budget"),
     ),
-    Case("xAI", "Model grok-4 does not support parameter reasoningEffort.", Without("reasoning_effort")),
-    Case("a user by name", "Unknown parameter: 'user'.", Without("user")),
-    Case("a template's variables", "chat_template_kwargs is not supported", Without("chat_template_kwargs")),
+    Case("xAI", "Model grok-4 does not support parameter reasoningEffort.", DropParameter("reasoning_effort")),
+    Case("a user by name", "Unknown parameter: 'user'.", DropParameter("user")),
+    Case("a template's variables", "chat_template_kwargs is not supported", DropParameter("chat_template_kwargs")),
     Case(
         "vLLM with a Mistral tokenizer",
         "chat_template is not supported for Mistral tokenizers.",
-        Without("chat_template_kwargs"),
+        DropParameter("chat_template_kwargs"),
     ),
-    Case("a prefill", "Unknown field: continue_final_message", Without("continue_final_message")),
+    Case("a prefill", "Unknown field: continue_final_message", DropParameter("continue_final_message")),
 ]
 
 
 @pytest.mark.parametrize("case", REFUSED_PARAMETERS, ids=lambda case: case.id)
 def test_a_parameter_that_is_refused_is_left_out(case: Case) -> None:
-    remedy = remedy_for(message_of(case.said), FULL)
+    change = change_for((case.said), FULL)
 
-    assert remedy == case.remedy
+    assert change == case.change
 
 
 @pytest.mark.parametrize("case", REFUSED_PARAMETERS, ids=lambda case: case.id)
-def test_a_remedy_is_not_offered_twice(case: Case) -> None:
-    assert case.remedy is not None
+def test_a_change_is_not_offered_twice(case: Case) -> None:
+    assert case.change is not None
 
-    assert remedy_for(message_of(case.said), case.remedy.apply(FULL)) is None
+    assert change_for((case.said), case.change.apply(FULL)) is None
 
 
 UNRELATED = [
@@ -149,12 +158,12 @@ UNRELATED = [
 
 
 @pytest.mark.parametrize("said", UNRELATED)
-def test_other_refusals_have_no_remedy(said: str) -> None:
-    assert remedy_for(said, FULL) is None
+def test_other_refusals_have_no_change(said: str) -> None:
+    assert change_for(said, FULL) is None
 
 
-def test_what_was_not_sent_is_no_remedy() -> None:
-    assert remedy_for("Unrecognized request argument supplied: top_k", params()) is None
+def test_what_was_not_sent_is_no_change() -> None:
+    assert change_for("Unrecognized request argument supplied: top_k", params()) is None
 
 
 # --- the output limit ---
@@ -164,70 +173,68 @@ ROOM = [
         "vLLM of 2025",
         "'max_tokens' or 'max_completion_tokens' is too large: 32000. This model's maximum context length is 8192 "
         "tokens and your request has 300 input tokens (32000 > 8192 - 300).",
-        Limited(7892),
+        CapMaxTokens(7892),
     ),
     Case(
         "vLLM of 2024",
         "This model's maximum context length is 6048 tokens. However, you requested 32568 tokens (568 in the messages, "
         "32000 in the completion). Please reduce the length of the messages or completion.",
-        Limited(5480),
+        CapMaxTokens(5480),
     ),
     Case(
         # The count stops where both together exceed the window, so that it says nothing about the prompt.
         "vLLM of 2026 leaves the rest of the window to the upstream",
         "This model's maximum context length is 40960 tokens. However, you requested 32000 output tokens and your "
         "prompt contains at least 8961 input tokens, for a total of at least 40961 tokens.",
-        Limited(0),
+        CapMaxTokens(0),
     ),
     Case(
         "vLLM of 2026, before it counts",
         "max_completion_tokens=32000 cannot be greater than max_model_len=max_total_tokens=8192",
-        Limited(0),
+        CapMaxTokens(0),
     ),
     Case(
         "SGLang",
         "Requested token count exceeds the model's maximum context length of 8192 tokens. You requested a total of "
         "32300 tokens: 300 tokens from the input messages and 32000 tokens for the completion.",
-        Limited(7892),
+        CapMaxTokens(7892),
     ),
     Case(
         "TGI",
         "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 4000 `inputs` tokens and "
         "32000 `max_new_tokens`",
-        Limited(97),
+        CapMaxTokens(97),
     ),
     Case(
         "Anthropic",
         "input length and `max_tokens` exceed context limit: 190000 + 32000 > 200000, decrease input length",
-        Limited(10000),
+        CapMaxTokens(10000),
     ),
     Case(
         "OpenAI, a model's own limit",
         "max_tokens is too large: 32000. This model supports at most 16384 completion tokens, whereas you provided "
         "32000.",
-        Limited(16384, of_model=True),
+        CapMaxTokens(16384, of_model=True),
     ),
     Case(
         "Groq, a model's own limit",
         "`max_tokens` must be less than or equal to `8192`, the maximum value for `max_tokens` is less than the "
         "`context_window` for this model",
-        Limited(8192, of_model=True),
+        CapMaxTokens(8192, of_model=True),
     ),
     Case(
         "DeepSeek",
         "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]",
-        Limited(8192, of_model=True),
+        CapMaxTokens(8192, of_model=True),
     ),
 ]
 
 
 @pytest.mark.parametrize("case", ROOM, ids=lambda case: case.id)
 def test_too_large_an_output_is_made_to_fit(case: Case) -> None:
-    refusal = from_status(400, {}, {"error": {"message": case.said}})
+    change = change_for({"error": {"message": case.said}}, params())
 
-    remedy = remedy_for(refusal.message, params())
-
-    assert remedy == case.remedy
+    assert change == case.change
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
@@ -235,25 +242,25 @@ def test_too_large_an_output_is_made_to_fit(case: Case) -> None:
 def test_the_limit_is_lowered_under_its_name(name: str, room: int, sent: int | None) -> None:
     given = {"model": "m", "messages": [HI], name: 32000}
 
-    applied = Limited(room).apply(given)
+    applied = CapMaxTokens(room).apply(given)
 
     assert applied == {"model": "m", "messages": [HI], **({name: sent} if sent else {})}
 
 
 @pytest.mark.parametrize("case", ROOM, ids=lambda case: case.id)
 def test_a_limit_that_fits_already_is_left_alone(case: Case) -> None:
-    assert case.remedy is not None
+    assert case.change is not None
 
-    assert remedy_for(str(case.said), case.remedy.apply(params())) is None
+    assert change_for(case.said, case.change.apply(params())) is None
 
 
-def test_a_prompt_that_is_too_long_by_itself_has_no_remedy() -> None:
+def test_a_prompt_that_is_too_long_by_itself_has_no_change() -> None:
     said = (
         "This model's maximum context length is 8192 tokens. However, you requested 0 output tokens and your prompt "
         "contains at least 8193 input tokens, for a total of at least 8193 tokens."
     )
 
-    assert remedy_for(said, params()) is None
+    assert change_for(said, params()) is None
 
 
 # --- other names ---
@@ -262,26 +269,26 @@ def test_a_prompt_that_is_too_long_by_itself_has_no_remedy() -> None:
 def test_a_limit_that_has_a_new_name_gets_it() -> None:
     said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
 
-    remedy = remedy_for(said, params())
+    change = change_for(said, params())
 
-    assert remedy == Renamed("max_tokens", "max_completion_tokens")
-    assert remedy.apply(params()) == {"model": "m", "messages": [HI], "max_completion_tokens": 32000}
+    assert change == RenameParameter("max_tokens", "max_completion_tokens")
+    assert change.apply(params()) == {"model": "m", "messages": [HI], "max_completion_tokens": 32000}
 
 
 @pytest.mark.parametrize(
     "said",
     [
         "Unrecognized request argument supplied: max_completion_tokens",
-        message_of(extra_forbidden("max_completion_tokens")),
+        (extra_forbidden("max_completion_tokens")),
     ],
 )
 def test_a_limit_whose_new_name_is_unknown_gets_the_old_one(said: str) -> None:
     given = {"model": "m", "messages": [HI], "max_completion_tokens": 64}
 
-    remedy = remedy_for(said, given)
+    change = change_for(said, given)
 
-    assert remedy == Renamed("max_completion_tokens", "max_tokens")
-    assert remedy.apply(given) == {"model": "m", "messages": [HI], "max_tokens": 64}
+    assert change == RenameParameter("max_completion_tokens", "max_tokens")
+    assert change.apply(given) == {"model": "m", "messages": [HI], "max_tokens": 64}
 
 
 # --- system messages ---
@@ -302,12 +309,12 @@ SYSTEM = {"role": "system", "content": "Now in French."}
     ],
 )
 def test_a_template_that_takes_no_system_messages_later_on_gets_them_first(said: str) -> None:
-    assert remedy_for(said, params(HI, SYSTEM, temperature=0.2)) == SystemFirst()
-    assert remedy_for(said, params(SYSTEM, HI, temperature=0.2)) is None
+    assert change_for(said, params(HI, SYSTEM, temperature=0.2)) == MergeSystem()
+    assert change_for(said, params(SYSTEM, HI, temperature=0.2)) is None
 
 
 def test_a_word_about_a_system_prompt_is_not_about_its_place() -> None:
-    assert remedy_for("The system prompt is not valid UTF-8", params(HI, SYSTEM)) is None
+    assert change_for("The system prompt is not valid UTF-8", params(HI, SYSTEM)) is None
 
 
 # --- what follows the results of tools ---
@@ -326,27 +333,27 @@ MISTRAL = (
 def test_a_template_that_wants_an_answer_to_each_result_gets_one(said: str) -> None:
     given = params(HI, CALLED, RESULT, RESULT, HI, CALLED, RESULT, HI)
 
-    remedy = remedy_for(said, given)
+    change = change_for(said, given)
 
-    assert remedy == Bridged()
-    assert remedy.lasts
-    assert remedy.lost(given) == []
+    assert change == InsertAssistantTurn()
+    assert change.lasting
+    assert change.dropped(given) == []
     said_first = {"role": "assistant", "content": "Understood."}
-    changed = remedy.apply(given)
+    changed = change.apply(given)
     assert changed == params(HI, CALLED, RESULT, RESULT, said_first, HI, CALLED, RESULT, said_first, HI)
-    assert remedy_for(said, changed) is None
-    assert remedy.apply(params(HI)) == params(HI)
+    assert change_for(said, changed) is None
+    assert change.apply(params(HI)) == params(HI)
 
 
 @pytest.mark.parametrize("said", MISTRAL)
 def test_where_the_order_is_right_there_is_nothing_to_put_in(said: str) -> None:
-    assert remedy_for(said, params(HI, CALLED, RESULT)) is None
+    assert change_for(said, params(HI, CALLED, RESULT)) is None
 
 
 @pytest.mark.parametrize("said", MISTRAL)
 def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
-    assert translation_helps(said, {"messages": [HI, HI]})
-    assert not translation_helps(said, {"messages": [HI]})
+    assert helps(said, {"messages": [HI, HI]})
+    assert not helps(said, {"messages": [HI]})
 
 
 # --- ids of calls ---
@@ -368,18 +375,18 @@ def test_ids_that_a_model_does_not_take_become_ones_that_all_take(said: str) -> 
     answer = {**RESULT, "tool_call_id": "a1B2c3D4e"}
     given = params(HI, short, answer, CALLED, RESULT)
 
-    remedy = remedy_for(said, given)
+    change = change_for(said, given)
 
-    assert remedy == ShortIds()
-    assert remedy.lasts
-    assert remedy.lost(given) == []
-    *same, call, result = remedy.apply(given)["messages"]
+    assert change == ShortIds()
+    assert change.lasting
+    assert change.dropped(given) == []
+    *same, call, result = change.apply(given)["messages"]
     assert same == [HI, short, answer]
     assert call["tool_calls"][0]["id"] == result["tool_call_id"]
     assert re.fullmatch("[a-zA-Z0-9]{9}", result["tool_call_id"])
-    assert remedy.apply(given) == remedy.apply(remedy.apply(given))
-    assert remedy_for(said, remedy.apply(given)) is None
-    assert translation_helps(said, {"messages": [HI]})
+    assert change.apply(given) == change.apply(change.apply(given))
+    assert change_for(said, change.apply(given)) is None
+    assert helps(said, {"messages": [HI]})
 
 
 # --- efforts ---
@@ -392,9 +399,7 @@ LOW_TO_HIGH = ("low", "medium", "high")
     [
         "Unsupported value: 'reasoning_effort' does not support 'none' with this model. Supported values are: 'low', "
         "'medium', and 'high'.",
-        message_of(
-            {"detail": [{"loc": ["body", "reasoning_effort"], "msg": "Input should be 'low', 'medium' or 'high'"}]}
-        ),
+        ({"detail": [{"loc": ["body", "reasoning_effort"], "msg": "Input should be 'low', 'medium' or 'high'"}]}),
         "`reasoning_effort` must be one of `low`, `medium`, or `high`",
     ],
 )
@@ -402,18 +407,18 @@ LOW_TO_HIGH = ("low", "medium", "high")
 def test_an_effort_that_a_model_has_not_becomes_the_nearest(said: str, wanted: str, sent: str, lost: list[str]) -> None:
     given = params(reasoning_effort=wanted)
 
-    remedy = remedy_for(said, given)
+    change = change_for(said, given)
 
-    assert remedy == Efforts(LOW_TO_HIGH)
-    assert remedy.lasts
-    assert remedy.lost(given) == lost
-    assert remedy.apply(given) == params(reasoning_effort=sent)
-    assert remedy_for(said, remedy.apply(given)) is None
+    assert change == RoundEffort(LOW_TO_HIGH)
+    assert change.lasting
+    assert change.dropped(given) == lost
+    assert change.apply(given) == params(reasoning_effort=sent)
+    assert change_for(said, change.apply(given)) is None
 
 
 def test_an_effort_that_a_model_has_is_kept() -> None:
-    assert Efforts(LOW_TO_HIGH).apply(params(reasoning_effort="medium")) == params(reasoning_effort="medium")
-    assert Efforts(LOW_TO_HIGH).apply(params()) == params()
+    assert RoundEffort(LOW_TO_HIGH).apply(params(reasoning_effort="medium")) == params(reasoning_effort="medium")
+    assert RoundEffort(LOW_TO_HIGH).apply(params()) == params()
 
 
 # --- schemas ---
@@ -444,41 +449,41 @@ def with_schemas(form: Json, function: Json, *, strict: bool = True) -> Json:
         "including every key in properties. Missing 'b'.",
         "invalid JSON schema for response_format: 'answer': /required: `required` is required to be supplied and to "
         "be an array including every key in properties",
-        message_of(extra_forbidden("response_format", "json_schema", "strict")),
+        (extra_forbidden("response_format", "json_schema", "strict")),
     ],
 )
 def test_a_schema_that_is_refused_strictly_is_asked_for_without(said: str) -> None:
-    remedy = remedy_for(said, with_schemas(OPEN, OPEN))
+    change = change_for(said, with_schemas(OPEN, OPEN))
 
-    assert remedy == Loosened("open")
-    assert remedy.lasts
-    assert remedy.lost(with_schemas(OPEN, OPEN)) == ["output_config.format.strict", "tools.look.strict"]
-    assert remedy.apply(with_schemas(OPEN, OPEN)) == with_schemas(OPEN, OPEN, strict=False)
+    assert change == RelaxStrict("open")
+    assert change.lasting
+    assert change.dropped(with_schemas(OPEN, OPEN)) == ["output_config.format.strict", "tools.look.strict"]
+    assert change.apply(with_schemas(OPEN, OPEN)) == with_schemas(OPEN, OPEN, strict=False)
 
 
 def test_a_schema_without_optional_properties_stays_strict() -> None:
-    remedy = Loosened("open")
+    change = RelaxStrict("open")
 
-    applied = remedy.apply(with_schemas(CLOSED, OPEN))
+    applied = change.apply(with_schemas(CLOSED, OPEN))
 
     assert applied["response_format"]["json_schema"]["strict"]
     assert "strict" not in applied["tools"][0]["function"]
-    assert remedy.lost(with_schemas(CLOSED, OPEN)) == ["tools.look.strict"]
+    assert change.dropped(with_schemas(CLOSED, OPEN)) == ["tools.look.strict"]
 
 
 def test_a_closed_schema_that_is_refused_all_the_same_is_loosened_once() -> None:
     said = "Invalid schema for response_format 'answer': In context=('properties', 'a'), 'minLength' is not permitted."
 
-    remedy = remedy_for(said, with_schemas(CLOSED, CLOSED))
+    change = change_for(said, with_schemas(CLOSED, CLOSED))
 
-    assert remedy == Loosened("all")
-    assert not remedy.lasts
-    assert remedy.apply(with_schemas(CLOSED, CLOSED)) == with_schemas(CLOSED, CLOSED, strict=False)
+    assert change == RelaxStrict("all")
+    assert not change.lasting
+    assert change.apply(with_schemas(CLOSED, CLOSED)) == with_schemas(CLOSED, CLOSED, strict=False)
 
 
-def test_a_schema_that_is_not_strict_has_no_remedy() -> None:
-    assert remedy_for(MISSING, with_schemas(OPEN, OPEN, strict=False)) is None
-    assert remedy_for(MISSING, params()) is None
+def test_a_schema_that_is_not_strict_has_no_change() -> None:
+    assert change_for(MISSING, with_schemas(OPEN, OPEN, strict=False)) is None
+    assert change_for(MISSING, params()) is None
 
 
 @pytest.mark.parametrize(
@@ -497,7 +502,7 @@ def test_a_schema_that_is_not_strict_has_no_remedy() -> None:
     ],
 )
 def test_optional_properties_are_found_at_any_depth(schema: Json, strict: bool) -> None:
-    applied = Loosened("open").apply(with_schemas(schema, CLOSED))
+    applied = RelaxStrict("open").apply(with_schemas(schema, CLOSED))
 
     assert ("strict" in applied["response_format"]["json_schema"]) is strict
 
@@ -505,20 +510,20 @@ def test_optional_properties_are_found_at_any_depth(schema: Json, strict: bool) 
 # --- applying ---
 
 
-def test_a_remedy_changes_nothing_else() -> None:
-    applied = Without("top_k").apply(FULL)
+def test_a_change_changes_nothing_else() -> None:
+    applied = DropParameter("top_k").apply(FULL)
 
     assert applied == {name: value for name, value in FULL.items() if name != "top_k"}
 
 
 def test_a_part_of_the_stream_options_leaves_the_rest() -> None:
-    applied = Without("continuous_usage_stats").apply(FULL)
+    applied = DropParameter("continuous_usage_stats").apply(FULL)
 
     assert applied["stream_options"] == {"include_usage": True}
 
 
 def test_a_part_of_the_stream_options_is_not_made_where_there_is_no_stream() -> None:
-    assert "stream_options" not in Without("continuous_usage_stats").apply(params())
+    assert "stream_options" not in DropParameter("continuous_usage_stats").apply(params())
 
 
 @pytest.mark.parametrize(
@@ -534,22 +539,22 @@ def test_a_part_of_the_stream_options_is_not_made_where_there_is_no_stream() -> 
 )
 def test_a_client_is_told_in_its_own_words_what_it_asked_for(dropped: str, told: list[str]) -> None:
     given = {**FULL, "reasoning_effort": "high", "parallel_tool_calls": False, "user": "u", "top_k": 1, "verbose": True}
-    assert Without(dropped).lost(given) == told
-    assert Without(dropped).lost(params()) == []
+    assert DropParameter(dropped).dropped(given) == told
+    assert DropParameter(dropped).dropped(params()) == []
 
 
 def test_thinking_leaves_every_message() -> None:
-    assert Without("reasoning_content").apply(FULL)["messages"] == [{"role": "assistant", "content": "Yes"}, HI]
+    assert DropParameter("reasoning_content").apply(FULL)["messages"] == [{"role": "assistant", "content": "Yes"}, HI]
 
 
 def test_a_prefill_goes_as_a_whole() -> None:
-    applied = Without("continue_final_message").apply(FULL)
+    applied = DropParameter("continue_final_message").apply(FULL)
 
     assert not applied.keys() & {"continue_final_message", "add_generation_prompt"}
 
 
 @given(st.text(max_size=60), st.sampled_from(["system", "user", "max_tokens", "reasoning", "unsupported", "tokens"]))
 def test_no_message_is_too_odd(before: str, word: str) -> None:
-    remedy = remedy_for(f"{before}{word}", FULL)
+    change = change_for(f"{before}{word}", FULL)
 
-    assert remedy is None or remedy.apply(FULL) != FULL
+    assert change is None or change.apply(FULL) != FULL

@@ -1,0 +1,108 @@
+"""The one loop that sends a refused request again, changed, until it is taken or nothing is left to change."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from llama_stack_messages_provider.adaptation.change import Change
+from llama_stack_messages_provider.adaptation.changes import CapMaxTokens, Retranslate
+from llama_stack_messages_provider.adaptation.memory import AdaptationMemory, Scope
+from llama_stack_messages_provider.adaptation.refusals import Refusal
+from llama_stack_messages_provider.errors import MessagesError
+
+__all__ = ["Adapter", "Draft", "apply_change"]
+
+# Far more than any upstream was seen to need: a server may refuse one parameter at a time.
+_MOST_ROUNDS = 32
+
+
+class Draft(Protocol):
+    """A request that is about to be sent.
+
+    Attributes:
+        params: The request.
+        dropped: What it lost, in the client's words.
+        strict: Whether nothing may be lost.
+        max_tokens: The output limit by which its answer is read.
+    """
+
+    params: dict[str, Any]
+    dropped: list[str]
+    strict: bool
+    max_tokens: int | None
+
+
+Candidates = Callable[[Refusal, dict[str, Any]], Iterator[Change]]
+
+
+@dataclass(slots=True)
+class Adapter:
+    """Sends one request, adapted to what its upstream refuses.
+
+    Args:
+        memory: What is known of models.
+        scope: The upstream and the model.
+        candidates: The changes that a refusal asks for.
+        rebuild: Makes the draft anew with these changes, for what is more than a change of parameters.
+        allowed: Whether the configuration leaves a change open.
+        applied: The changes of this request, with the refusals that they answer.
+    """
+
+    memory: AdaptationMemory
+    scope: Scope
+    candidates: Candidates
+    rebuild: Callable[[tuple[Change, ...]], Awaitable[None]] | None = None
+    allowed: Callable[[Change], bool] = lambda change: True
+    applied: list[tuple[Change, Refusal]] = field(default_factory=list)
+
+    async def run[T](self, draft: Draft, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What an attempt gives, once the draft is one that the upstream takes.
+
+        Raises:
+            MessagesError: The last refusal, where no change is left; any other failure as it comes.
+        """
+        for _ in range(_MOST_ROUNDS):
+            try:
+                result = await attempt()
+            except MessagesError as exc:
+                await self._adapt(draft, exc)
+            else:
+                self._confirm()
+                return result
+        return await attempt()
+
+    async def _adapt(self, draft: Draft, refused: MessagesError) -> None:
+        refusal = refused.refusal
+        if refusal is None or refused.status >= 500:
+            raise refused
+        taken_back = self.memory.take_back(self.scope, refusal)
+        change = next((c for c in self.candidates(refusal, draft.params) if self._may(c, draft)), None)
+        if change is None and not taken_back:
+            raise refused
+        if change is not None:
+            self.applied.append((change, refusal))
+        if self.rebuild is not None and (taken_back or isinstance(change, Retranslate)):
+            await self.rebuild(tuple(applied for applied, _ in self.applied))
+        elif change is not None:
+            apply_change(change, draft)
+        else:
+            raise refused
+
+    def _may(self, change: Change, draft: Draft) -> bool:
+        new = all(change != applied for applied, _ in self.applied)
+        return new and self.allowed(change) and not (draft.strict and change.dropped(draft.params))
+
+    def _confirm(self) -> None:
+        for n, (change, refusal) in enumerate(self.applied):
+            # The same words after a change: it was not what they asked for.
+            if refusal.words not in {later.words for _, later in self.applied[n + 1 :]}:
+                self.memory.confirm(self.scope, change, refusal)
+
+
+def apply_change(change: Change, draft: Draft) -> None:
+    """Change a draft, and name what it loses."""
+    draft.dropped += [name for name in change.dropped(draft.params) if name not in draft.dropped]
+    draft.params = change.apply(draft.params)
+    # An answer of that length has reached its limit, and not the end of the window.
+    if isinstance(change, CapMaxTokens) and change.of_model and draft.max_tokens is not None:
+        draft.max_tokens = min(draft.max_tokens, change.max_tokens)

@@ -1,0 +1,94 @@
+"""What was learned of models: changes that made a refused request a request that was taken."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import TTLCache
+
+from llama_stack_messages_provider.adaptation.adaptations import contradicts
+from llama_stack_messages_provider.adaptation.change import Change
+from llama_stack_messages_provider.adaptation.refusals import Refusal
+
+__all__ = ["AdaptationMemory", "Learned", "Scope"]
+
+type Scope = tuple[str, str]
+"""An upstream and its name of a model."""
+
+# Models that something is known of, and things that are known of each.
+_MOST_SCOPES = 1024
+_MOST_CHANGES = 32
+_WORDS_KEPT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A change that its model needs.
+
+    Args:
+        change: The change.
+        words: The refusal that it came from.
+        at: When the changed request was taken, by the memory's clock.
+    """
+
+    change: Change
+    words: str
+    at: float
+
+
+class AdaptationMemory:
+    """Learned changes for each upstream and model, for a limited time.
+
+    Args:
+        seconds: How long a change is remembered: servers are upgraded.
+        clock: Seconds.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._known: TTLCache[Scope, dict[Change, Learned]] = TTLCache(_MOST_SCOPES, seconds, timer=clock)
+
+    def changes(self, scope: Scope) -> tuple[Change, ...]:
+        """The changes that a model is known to need, in the order in which they were learned."""
+        known = self._known.get(scope)
+        if known is None:
+            return ()
+        since = self._clock() - self._seconds
+        return tuple(change for change, learned in known.items() if learned.at > since)
+
+    def confirm(self, scope: Scope, change: Change, refusal: Refusal) -> None:
+        """The changed request was taken."""
+        if not change.lasting:
+            return
+        known = dict(self._known.get(scope) or {})
+        known[change] = Learned(change, refusal.words[:_WORDS_KEPT], self._clock())
+        while len(known) > _MOST_CHANGES:
+            del known[next(iter(known))]
+        self._known[scope] = known
+
+    def take_back(self, scope: Scope, refusal: Refusal) -> bool:
+        """Forget what a refusal contradicts; whether there was anything."""
+        known = self._known.get(scope) or {}
+        kept = {change: learned for change, learned in known.items() if not contradicts(refusal, change)}
+        if len(kept) == len(known):
+            return False
+        self._known[scope] = kept
+        return True
+
+    def __iter__(self) -> Iterator[tuple[Scope, Learned]]:
+        return ((scope, learned) for scope, known in list(self._known.items()) for learned in known.values())
+
+    def report(self) -> list[dict[str, Any]]:
+        """All that is remembered, for people: upstream, model, change, words and age in seconds."""
+        now = self._clock()
+        return [
+            {
+                "upstream": upstream,
+                "model": model,
+                "change": repr(learned.change),
+                "words": learned.words,
+                "seconds_ago": round(now - learned.at),
+            }
+            for (upstream, model), learned in self
+        ]
