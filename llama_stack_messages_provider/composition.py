@@ -1,11 +1,13 @@
 """The composition root: the one place that knows which part gets which."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from llama_stack.log import get_logger
 from llama_stack_api import Api
 
+from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adapter import MessagesAdapter
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import BackendError, find_backend
@@ -27,6 +29,9 @@ from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
 from llama_stack_messages_provider.upstream.token_counts import TokenCounter
 
 __all__ = ["compose"]
+
+# How long a change that a model needs is remembered: servers are upgraded, and models exchanged.
+_REMEMBERED_SECONDS = 6 * 3600.0
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -53,6 +58,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         TranslationOptions(tool_error_marker=marker),
         config.translation.system_messages,
         search,
+        AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic),
     )
     service = MessageService(planner, native, translated, documents_of(config), strict=config.strict)
     batches = _batches(config.batches, service.run_for_batch, policy)

@@ -11,9 +11,10 @@ import orjson
 from llama_stack.log import get_logger
 from starlette.datastructures import Headers
 
-from llama_stack_messages_provider.adaptation.refusals import translation_helps
+from llama_stack_messages_provider.adaptation.adaptations import translation_helps
 from llama_stack_messages_provider.batches.identity import Identity, current_identity
 from llama_stack_messages_provider.documents.resolve import Documents
+from llama_stack_messages_provider.engines import ENGINES, Kind
 from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -206,8 +207,11 @@ class MessageService:
 
     def _is_curable(self, exc: MessagesError, plan: NativePlan, request: Mapping[str, Any]) -> bool:
         """Whether a native refusal is one that the translated route knows a remedy for."""
-        helps = exc.status == 400 and translation_helps(exc.message, request)
-        return helps and self._planner.may_translate(plan.target)
+        if exc.refusal is None or (exc.status >= 500 and exc.refusal.kind is not Kind.ENGINE_FAULT):
+            return False
+        if ENGINES[plan.capability.engine].native.first_party:
+            return False
+        return translation_helps(exc.refusal, request) and self._planner.may_translate(plan.target)
 
     async def _readable(
         self, exchange: Exchange, state: RouteState, kind: Any = CreateMessageRequest

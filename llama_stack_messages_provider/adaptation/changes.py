@@ -34,8 +34,8 @@ MAX_TOKENS_PARAMS = ("max_tokens", "max_completion_tokens")
 OF_MESSAGES = frozenset({"reasoning_content", "reasoning"})
 # In order, weakest first.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-# What no client asked for.
-_NOBODYS = frozenset({"continuous_usage_stats", "stream_options", "verbose", "return_progress"})
+# What no client asked for; stop sequences are enforced here, whoever else is told of them.
+_NOBODYS = frozenset({"continuous_usage_stats", "return_progress", "stop", "stream_options", "verbose"})
 # What a client calls the others, where it calls them otherwise.
 _CLIENTS_NAMES = {
     "chat_template_kwargs": "thinking",
@@ -48,7 +48,6 @@ _CLIENTS_NAMES = {
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "user": "metadata.user_id",
     "response_format": "output_config.format",
-    "stop": "stop_sequences",
 }
 # Without the one, the other would leave the model without its cue.
 _TOGETHER = {"continue_final_message": frozenset({"continue_final_message", "add_generation_prompt"})}
@@ -272,12 +271,12 @@ def has_images(params: Mapping[str, Any]) -> bool:
 def _thinks(params: Mapping[str, Any]) -> bool:
     thinking, template = params.get("thinking"), params.get("chat_template_kwargs")
     return any(
-        (
+        [
             params.get("reasoning_effort") not in (None, "none"),
             params.get("enable_thinking") is True,
             isinstance(thinking, Mapping) and thinking.get("type") != "disabled",
             isinstance(template, Mapping) and template.get("enable_thinking") is True,
-        )
+        ]
     )
 
 
@@ -314,4 +313,4 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 
 
 def _is_text(part: Mapping[str, Any]) -> bool:
-    return part["type"] == "text"
+    return bool(part["type"] == "text")

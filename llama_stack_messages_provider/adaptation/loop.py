@@ -51,7 +51,7 @@ class Adapter:
     memory: AdaptationMemory
     scope: Scope
     candidates: Candidates
-    rebuild: Callable[[tuple[Change, ...]], Awaitable[None]] | None = None
+    rebuild: Callable[[tuple[Change, ...]], None] | None = None
     allowed: Callable[[Change], bool] = lambda change: True
     applied: list[tuple[Change, Refusal]] = field(default_factory=list)
 
@@ -65,13 +65,13 @@ class Adapter:
             try:
                 result = await attempt()
             except MessagesError as exc:
-                await self._adapt(draft, exc)
+                self._adapt(draft, exc)
             else:
                 self._confirm()
                 return result
         return await attempt()
 
-    async def _adapt(self, draft: Draft, refused: MessagesError) -> None:
+    def _adapt(self, draft: Draft, refused: MessagesError) -> None:
         refusal = refused.refusal
         if refusal is None or refused.status >= 500:
             raise refused
@@ -82,7 +82,7 @@ class Adapter:
         if change is not None:
             self.applied.append((change, refusal))
         if self.rebuild is not None and (taken_back or isinstance(change, Retranslate)):
-            await self.rebuild(tuple(applied for applied, _ in self.applied))
+            self.rebuild(tuple(applied for applied, _ in self.applied))
         elif change is not None:
             apply_change(change, draft)
         else:

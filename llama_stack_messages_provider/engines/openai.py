@@ -78,8 +78,8 @@ ENGINE = Engine(
         ),
         Words(
             Kind.SCHEMA_STRICT,
-            r"invalid (json )?schema for (function|response_format):? .{0,300}?\b(required|additionalProperties)\W{0,3} "
-            r"is required to be supplied",
+            r"invalid (json )?schema for (function|response_format):? .{0,300}?\b(required|additionalProperties)"
+            r"\W{0,3} is required to be supplied",
             "Invalid schema for response_format 'answer': In context=(), 'required' is required to be supplied and to "
             "be an array including every key in properties. Missing 'b'.",
         ),

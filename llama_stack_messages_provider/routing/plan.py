@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from llama_stack_messages_provider.adaptation.memory import Scope
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
 from llama_stack_messages_provider.engines.features import features_of
@@ -47,6 +48,12 @@ class _Plan:
         """The upstream's engine: the one that answered, or the one of its address."""
         base = self.endpoint.api_base if self.endpoint else None
         return ENGINES.chosen(self.capability.engine, self.target.provider_type, base)
+
+    @property
+    def scope(self) -> Scope:
+        """What is learned of a model is learned of it behind this upstream."""
+        upstream = self.endpoint.root if self.endpoint else self.target.provider_id
+        return upstream, self.target.upstream_model
 
     @property
     def dialect(self) -> ChatWording:

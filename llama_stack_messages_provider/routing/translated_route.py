@@ -6,8 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from llama_stack_messages_provider.adaptation.changes import Anew, Limited, NoImages, Remedy, SystemFirst
-from llama_stack_messages_provider.adaptation.refusals import remedy_for
+from llama_stack_messages_provider.adaptation.adaptations import adaptations_for
+from llama_stack_messages_provider.adaptation.change import Change
+from llama_stack_messages_provider.adaptation.changes import DropImages, MergeSystem
+from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
+from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adaptation.upstream_errors import understood
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -25,8 +28,6 @@ from llama_stack_messages_provider.wire.sse import encode_all
 
 __all__ = ["TranslatedRoute"]
 
-_MAX_REMEDIES = 4
-
 
 class TranslatedRoute:
     """Runs translated requests.
@@ -38,6 +39,7 @@ class TranslatedRoute:
         options: The configured options of translations.
         merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
         search: The stack's web search.
+        memory: What is known of models.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class TranslatedRoute:
         options: TranslationOptions,
         merge_system: str,
         search: WebSearch,
+        memory: AdaptationMemory,
     ) -> None:
         self._completions = completions
         self._counter = counter
@@ -55,7 +58,7 @@ class TranslatedRoute:
         self._options = options
         self._merge_system = merge_system
         self._search = search
-        self._remedies: dict[str, list[Remedy]] = {}
+        self._memory = memory
 
     async def complete(self, request: Mapping[str, Any], state: RouteState, message_id: str) -> dict[str, Any]:
         """The whole message.
@@ -106,31 +109,41 @@ class TranslatedRoute:
 
     async def count(self, request: Mapping[str, Any], state: RouteState) -> Count:
         """The number of a request's input tokens: exactly what would be sent is counted. Raises as `complete` does."""
-        translation = self._translated(request, state)
+        # One token, where nothing but a generation counts: under the name, and in the company, that the model takes.
+        translation = self._translated({**request, "max_tokens": 1}, state)
         plan = state.plan
         infer = partial(self._completions.complete, plan.target, plan.endpoint)
-        return await self._attempt(
-            request,
-            translation,
-            state,
-            lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer),
-        )
+        try:
+            return await self._attempt(
+                request,
+                translation,
+                state,
+                lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer),
+            )
+        except MessagesError as exc:
+            return self._counter.count_of_refusal(exc, translation.params)
 
     # --- the translation ---
 
-    def _translated(self, request: Mapping[str, Any], state: RouteState) -> Translation:
-        """The chat completion for a request, with what its model is known to refuse left out."""
+    def _translated(
+        self, request: Mapping[str, Any], state: RouteState, changes: tuple[Change, ...] = ()
+    ) -> Translation:
+        """The chat completion for a request, changed as its model is known to need it, and in these ways."""
         plan = state.plan
-        learned = self._remedies.get(plan.target.identifier, ())
-        merge = self._merge_system == "merge" or any(isinstance(r, SystemFirst) for r in learned)
+        learned = dict.fromkeys((*self._memory.changes(plan.scope), *changes))
+        merge = self._merge_system == "merge" or MergeSystem() in learned
         window = plan.capability.window
         options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, plan.searches, window)
-        dialect = replace(plan.dialect, images=False) if any(isinstance(r, NoImages) for r in learned) else plan.dialect
+        dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
         signer = Signer(self._key, plan.target.identifier)
         model = plan.target.upstream_model
         translation = to_chat_completion(request, model=model, dialect=dialect, options=options, signer=signer)
-        for remedy in learned:
-            _apply(remedy, translation)
+        for change in learned:
+            lost = change.dropped(translation.params)
+            if lost and state.strict:
+                text = f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on"
+                raise InvalidRequestError(text)
+            apply_change(change, translation)
         state.drop(translation.dropped)
         return translation
 
@@ -239,7 +252,7 @@ class TranslatedRoute:
             chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
             try:
                 return chunks, await anext(chunks, [])
-            except InvalidRequestError:
+            except MessagesError:
                 await chunks.aclose()
                 raise
 
@@ -257,47 +270,19 @@ class TranslatedRoute:
         """What sending the translation gives, after as many changes of it as it takes: messages, streams and counts
         all pass here.
         """
-        for _ in range(_MAX_REMEDIES):
-            try:
-                return await send()
-            except InvalidRequestError as exc:
-                await self._remedy(exc, request, translation, state)
-                state.drop(translation.dropped)
-        return await send()
 
-    async def _remedy(
-        self, refusal: MessagesError, request: Mapping[str, Any], translation: Translation, state: RouteState
-    ) -> None:
-        """Change the translation so that the upstream takes it, and remember how.
-
-        Raises:
-            MessagesError: The refusal, where nothing can be done about it.
-        """
-        remedy = remedy_for(refusal.message, translation.params)
-        if remedy is None or (state.strict and remedy.lost(translation.params)):
-            raise refusal
-        if isinstance(remedy, SystemFirst) and self._merge_system == "keep":
-            raise refusal
-        learned = self._remedies.setdefault(state.plan.target.identifier, [])
-        if remedy.lasts and remedy not in learned:
-            learned.append(remedy)
-        if isinstance(remedy, Anew):
-            anew = self._translated(request, state)
+        def rebuild(changes: tuple[Change, ...]) -> None:
+            anew = self._translated(request, state, changes)
             translation.params, translation.dropped = anew.params, anew.dropped
-        else:
-            _apply(remedy, translation)
+            translation.max_tokens = anew.max_tokens
 
+        adapter = Adapter(self._memory, state.plan.scope, adaptations_for, rebuild, self._is_allowed)
+        result = await adapter.run(translation, send)
+        state.drop(translation.dropped)
+        return result
 
-def _apply(remedy: Remedy, translation: Translation) -> None:
-    lost = remedy.lost(translation.params)
-    if lost and translation.strict:
-        raise InvalidRequestError(f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on")
-    translation.dropped += lost
-    translation.params = remedy.apply(translation.params)
-    if (
-        isinstance(remedy, Limited) and remedy.of_model
-    ):  # an answer of that length has reached its limit, and not the end of the window
-        translation.max_tokens = remedy.max_tokens
+    def _is_allowed(self, change: Change) -> bool:
+        return not (isinstance(change, MergeSystem) and self._merge_system == "keep")
 
 
 def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:

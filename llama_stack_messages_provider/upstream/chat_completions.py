@@ -265,9 +265,9 @@ _FOREIGN: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
     (APIConnectionError, lambda exc: ConnectionFailedError(f"The upstream is out of reach: {exc.__cause__ or exc}")),
     (APIStatusError, lambda exc: from_status(exc.status_code, exc.response.headers, exc.body or exc.message)),
     (ValidationError, lambda exc: InvalidRequestError(f"The inference API refused the translation: {_first(exc)}")),
-    (ValueError, lambda exc: InvalidRequestError(str(exc))),
+    (ValueError, lambda exc: from_status(400, {}, str(exc))),
     # A parameter that an SDK's method does not take: its words are those of a refusal, and so is the remedy.
-    (TypeError, lambda exc: InvalidRequestError(str(exc))),
+    (TypeError, lambda exc: from_status(400, {}, str(exc))),
     (TimeoutError, lambda exc: UpstreamTimeoutError()),
     (ConnectionError, lambda exc: ConnectionFailedError(str(exc) or None)),
     (PermissionError, lambda exc: from_status(403, {}, str(exc))),

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import orjson
 
-from llama_stack_messages_provider.engines import Engine
+from llama_stack_messages_provider.adaptation.refusals import Refusal
+from llama_stack_messages_provider.engines import Engine, Kind
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.translation.reasons import usage_of
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
@@ -52,7 +53,7 @@ class TokenCounter:
         """The upstream's tokenizer, else a one-token inference, else an estimate that errs high.
 
         Args:
-            params: The chat completion's parameters, without a limit and not streamed.
+            params: The chat completion's parameters, with a limit of one token and not streamed.
             endpoint: Where the upstream is, if it can be reached directly.
             engine: What is behind it.
             infer: Runs a chat completion.
@@ -61,15 +62,24 @@ class TokenCounter:
             tokens = await self.by_tokenizer(params, endpoint, engine)
             if tokens is not None:
                 return Count(tokens, "tokenizer")
-        try:
-            completion = await infer({**params, "max_tokens": 1})
-        except MessagesError as exc:
-            if exc.status < 500:
-                raise
-            return Count(estimated(params), "estimate")
+        completion = await infer(params)
         usage = usage_of(completion.get("usage"))
         tokens = usage["input_tokens"] + usage["cache_read_input_tokens"]
         return Count(tokens, "inference") if tokens else Count(estimated(params), "estimate")
+
+    def count_of_refusal(self, exc: MessagesError, params: dict[str, Any]) -> Count:
+        """What a failed inference says about the tokens, or an estimate.
+
+        Raises:
+            MessagesError: The failure, where the request is to blame and not the limit that counting put into it.
+        """
+        refusal = exc.refusal
+        if refusal is not None and refusal.kind in (Kind.PROMPT_TOO_LONG, Kind.ROOM):
+            exact = refusal.used is not None and not refusal.at_least
+            return Count(refusal.used or 0, "inference") if exact else Count(estimated(params), "estimate")
+        if exc.status >= 500 or (refusal is not None and _is_about_the_limit(refusal)):
+            return Count(estimated(params), "estimate")
+        raise exc
 
     async def by_tokenizer(self, params: dict[str, Any], endpoint: Endpoint, engine: Engine) -> int | None:
         """What the upstream's tokenizer counts; None if it has none, or none that answers."""
@@ -91,6 +101,11 @@ class TokenCounter:
         except MessagesError:
             return None
         return answer.json() if answer.status == 200 else None
+
+
+def _is_about_the_limit(refusal: Refusal) -> bool:
+    limits = (Kind.OUTPUT_TOO_SHORT, Kind.OUTPUT_LIMIT)
+    return refusal.kind in limits or "max_" in (refusal.parameter or "") or "max_tokens" in refusal.words
 
 
 def _has_images(params: dict[str, Any]) -> bool:
