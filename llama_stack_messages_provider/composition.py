@@ -23,9 +23,10 @@ from llama_stack_messages_provider.routing.translated_route import TranslatedRou
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.service import MessageService
 from llama_stack_messages_provider.translation.request import TranslationOptions
+from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
 from llama_stack_messages_provider.upstream.messages import NativeMessages
-from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+from llama_stack_messages_provider.upstream.sessions import ResponseLimits, Sessions
 from llama_stack_messages_provider.upstream.token_counts import TokenCounter
 
 __all__ = ["compose"]
@@ -45,15 +46,16 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         policy: The host's access policy.
     """
     inference = deps[Api.inference]
-    limits = Limits(config.limits.connect_seconds, config.limits.first_byte_seconds, config.limits.idle_seconds)
-    sessions, key, marker = Sessions(), config.key(), config.translation.tool_error_marker
+    limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
+    timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
+    sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
     search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), search)
-    native = NativeRoute(NativeMessages(sessions, limits), key, marker)
+    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker)
     translated = TranslatedRoute(
-        ChatCompletions(inference, sessions, limits, store=config.store_completions),
-        TokenCounter(sessions, limits),
+        ChatCompletions(inference, sessions, timeouts, store=config.store_completions),
+        TokenCounter(sessions, timeouts),
         key,
         TranslationOptions(tool_error_marker=marker),
         config.translation.system_messages,

@@ -49,6 +49,15 @@ class LimitsConfig(BaseModel):
     body_bytes: int = Field(
         default=32 * 1024 * 1024, gt=0, description="The largest request body, Anthropic's own limit by default."
     )
+    max_answer_bytes: int = Field(
+        default=64 * 1024 * 1024, gt=0, description="The largest whole answer of an upstream, decompressed."
+    )
+    max_event_bytes: int = Field(
+        default=16 * 1024 * 1024, gt=0, description="The largest event of an upstream's stream."
+    )
+    max_stream_bytes: int = Field(
+        default=256 * 1024 * 1024, gt=0, description="The longest stream of an upstream, decompressed."
+    )
 
 
 class PingConfig(BaseModel):

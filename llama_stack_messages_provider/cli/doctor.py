@@ -116,11 +116,12 @@ def _run_config(config: str) -> Any:
 
 
 async def _findings(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> list[Finding]:
-    from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+    from llama_stack_messages_provider.upstream.body import Timeouts
+    from llama_stack_messages_provider.upstream.sessions import Sessions
     from llama_stack_messages_provider.upstream.token_counts import TokenCounter
 
     sessions = Sessions()
-    counter = TokenCounter(sessions, Limits(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
+    counter = TokenCounter(sessions, Timeouts(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
     try:
         targets = await _targets(adapter, providers)
         return await asyncio.gather(*(_finding(adapter, counter, target) for target in targets))

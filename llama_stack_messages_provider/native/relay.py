@@ -1,29 +1,35 @@
 """Native streams that need no repair: bytes in, the same bytes out, cut where events end.
 
-Only `message_start` is ever parsed, to exchange the model's name, and an error. What comes out always ends with a
-blank line, so a ping or an error event of ours can follow it at any time.
+Each event is read, since a client that cannot read one breaks; only `message_start` is changed, to exchange the
+model's name, and an error. What comes out always ends with a blank line, so a ping or an error event of ours can
+follow it at any time. After `message_stop` or an error nothing comes out.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream (lines that end with
 a lone CR, which the page allows too, are held until the end of the stream: no engine sends them).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import orjson
 
-from llama_stack_messages_provider.native.repair import told_error
-from llama_stack_messages_provider.wire.sse import encode
+from llama_stack_messages_provider.errors import MessagesError, UpstreamError
+from llama_stack_messages_provider.native.message import told_error
+from llama_stack_messages_provider.native.repair import NOT_JSON
+from llama_stack_messages_provider.wire.lenient_json import read_json
+from llama_stack_messages_provider.wire.sse import MAX_EVENT_BYTES, EventTooLargeError, encode
 
 __all__ = ["Relay"]
 
+_BOM = b"\xef\xbb\xbf"
 _ENDS = (b"\n\n", b"\n\r\n")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-_COMMENTS = re.compile(rb"(?:(?::[^\n]*\n)+\r?\n)+")
-_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
-# What may follow the end of a message, and says nothing about it.
-_TRAILERS = (b":", b"data: [DONE]", b"data:[DONE]")
+_MODEL = re.compile(rb'"model"\s*:\s*(?=")')
+# Nearly all that comes.
+_DELTA = b"event: content_block_delta\ndata: "
+_DELTA_BYTES = len(_DELTA)
+_DONE = b"[DONE]"
 
 
 class Relay:
@@ -31,22 +37,30 @@ class Relay:
 
     Args:
         model: The name that the client used, put into `message_start`; None leaves the upstream's.
-        ping: What a comment that ends a silence becomes, once the message has started; None leaves it. Clients
-            take no notice of comments, and some engines keep a stream alive with nothing else.
+        ping: What a comment becomes, once the message has started. Clients take no notice of comments, and some
+            engines keep a stream alive with nothing else. None leaves it out.
         patches: Bytes that an engine always gets wrong, and what is right. Give only what holds a bare quote: in
             text that comes from a model quotes are escaped, so it is never touched.
         request_id: Id of the request, for errors that are put in Anthropic's envelope.
+        max_event_bytes: The most that is held of an event that is not complete.
+
+    Attributes:
+        started: Whether `message_start` came: from then on a ping may be sent.
+        ended: Whether the stream came to its end: `message_stop`, or an error. Otherwise the upstream cut it.
+        failure: What is wrong with an event that came; nothing comes out from then on.
     """
 
     __slots__ = (
-        "_ended",
-        "_failed",
-        "_last",
+        "_begun",
+        "_flowing",
+        "_max",
         "_model",
         "_patches",
         "_ping",
         "_request_id",
         "_tail",
+        "ended",
+        "failure",
         "started",
     )
 
@@ -57,94 +71,126 @@ class Relay:
         ping: bytes | None = None,
         patches: Sequence[tuple[bytes, bytes]] = (),
         request_id: str | None = None,
+        max_event_bytes: int = MAX_EVENT_BYTES,
     ) -> None:
         self._model = model
         self._ping = ping
         self._patches = patches
         self._request_id = request_id
+        self._max = max_event_bytes
         self._tail = bytearray()
-        self._last = b""
-        self._ended = False
-        self._failed = False
+        self._begun = False
+        self._flowing = False
         self.started = False
-        """Whether `message_start` came: from then on a ping may be sent."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream came to its end: `message_stop`, or an error. Otherwise the upstream cut it."""
-        return self._ended or _ends_message(self._last)
+        self.ended = False
+        self.failure: MessagesError | None = None
 
     def feed(self, data: bytes) -> bytes:
-        """Take bytes, cut at any place. Nothing comes out after an error."""
+        """Take bytes, cut at any place.
+
+        Raises:
+            EventTooLargeError: An event does not end within the limit.
+        """
         if self._tail or not data.endswith(_ENDS):
             data = self._whole_events(data)
-        if not data or self._failed:
-            return b""
-        if not self.started:
-            data = self._start(data)
-        if data.startswith(_TRAILERS):
-            self._ended = self.ended
-            data = self._pinged(data)
-        for wrong, right in self._patches:
-            data = data.replace(wrong, right)
-        # An error ends a stream, so it can only be the last event of a piece.
-        last = data.rfind(b"\nevent: ", 0, -2) + 1
-        if data.startswith(b"event: error", last):
-            data = self._told(data, last)
-        self._last = data
-        return data
+        if self._flowing and data.startswith(_DELTA) and _are_deltas(data):
+            return data
+        out = b"".join(self._events(data))
+        self._flowing = self.started and not (self.ended or self.failure)
+        return out
 
     def close(self) -> bytes:
         """The upstream is over: the last event, if only its blank line is missing. What was cut stays behind."""
         tail = bytes(self._tail).rstrip(b"\r\n")
         self._tail.clear()
-        return self.feed(tail + b"\n\n") if _json_of(tail) is not None else b""
+        return self.feed(tail + b"\n\n") if _value_of(_fields_of(tail)[1]) is not None else b""
 
     def _whole_events(self, data: bytes) -> bytes:
         tail = self._tail
         kept = len(tail)
         tail += data
         end = _end_of_events(tail, kept, len(tail))
+        if len(tail) - end > self._max:
+            raise EventTooLargeError(self._max)
         whole = bytes(tail[:end])
         del tail[:end]
         return whole
 
-    def _start(self, data: bytes) -> bytes:
-        at = data.find(b"message_start")
-        while at >= 0:
-            begin = _end_of_events(data, 0, at)
-            blank = _BLANK_LINE.search(data, at)
-            end = blank.end() if blank else len(data)
-            event = _json_of(data[begin:end])
-            if isinstance(event, dict) and event.get("type") == "message_start":
-                self.started = True
-                return data[:begin] + self._renamed(data[begin:end], event) + data[end:]
-            at = data.find(b"message_start", end)
-        return data
+    def _events(self, data: bytes) -> Iterator[bytes]:
+        if not self._begun and data:
+            self._begun = True
+            data = data.removeprefix(_BOM)
+        commented = False
+        for frame in _frames_of(data):
+            if self.ended or self.failure:
+                return
+            frame = frame.lstrip(b"\r\n")
+            name, value = _fields_of(frame)
+            if value is None:
+                if self._ping and self.started and not commented and frame.startswith(b":"):
+                    commented = True
+                    yield self._ping
+            elif value.strip() not in (b"", _DONE) and (self.started or name != "ping"):
+                yield self._event(frame, name, value)
 
-    def _pinged(self, data: bytes) -> bytes:
-        comments = _COMMENTS.match(data)
-        if comments is None or self._ping is None or not self.started or self._ended:
-            return data
-        return self._ping + data[comments.end() :]
+    def _event(self, frame: bytes, name: str, data: bytes) -> bytes:
+        event = _value_of(data)
+        kind = name or (event.get("type") if isinstance(event, dict) else None)
+        if kind == "error":
+            return self._told(frame, event)
+        if not isinstance(event, dict):
+            self.failure = UpstreamError(NOT_JSON)
+            return b""
+        if kind == "message_start":
+            return self._start(frame, event)
+        self.ended = kind == "message_stop"
+        if not _is_json(data):  # but for halves of characters
+            return encode({"type": name, **event})
+        for wrong, right in self._patches:
+            frame = frame.replace(wrong, right)
+        return frame
 
-    def _told(self, data: bytes, begin: int) -> bytes:
-        self._ended = self._failed = True
-        event = _json_of(data[begin:])
-        told = told_error(event, self._request_id) if isinstance(event, dict) else event
-        return data if told is event else data[:begin] + encode(told)
-
-    def _renamed(self, frame: bytes, event: dict[str, Any]) -> bytes:
+    def _start(self, frame: bytes, event: dict[str, Any]) -> bytes:
+        if self.started:  # a second one
+            return b""
+        self.started = True
         message = event.get("message")
         if self._model is None or not isinstance(message, dict) or message.get("model") in (None, self._model):
             return frame
         wanted = {**event, "message": {**message, "model": self._model}}
         # The bytes around the name stay as they are; another `model` in the same event is told by its effect.
+        given, new = orjson.dumps(message["model"]), orjson.dumps(self._model)
         for found in _MODEL.finditer(frame):
-            renamed = frame[: found.start(1)] + orjson.dumps(self._model) + frame[found.end(1) :]
-            if _json_of(renamed) == wanted:
-                return renamed
+            if frame.startswith(given, found.end()):
+                renamed = frame[: found.end()] + new + frame[found.end() + len(given) :]
+                return renamed if _value_of(_fields_of(renamed)[1]) == wanted else encode(wanted)
         return encode(wanted)
+
+    def _told(self, frame: bytes, event: Any) -> bytes:
+        self.ended = True
+        told = told_error(event if isinstance(event, dict) else {"message": NOT_JSON}, self._request_id)
+        return frame if told is event else encode(told)
+
+
+def _are_deltas(data: bytes) -> bool:
+    """Whether these events are deltas of content that any client can read."""
+    try:
+        for frame in data[:-2].split(b"\n\n"):
+            if not frame.startswith(_DELTA) or frame.find(b"\n", _DELTA_BYTES) >= 0:
+                return False
+            if type(orjson.loads(frame[_DELTA_BYTES:])) is not dict:
+                return False
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _frames_of(data: bytes) -> Iterator[bytes]:
+    """The events of bytes that end with one, each with its blank line."""
+    begin = 0
+    for blank in _BLANK_LINE.finditer(data):
+        yield data[begin : blank.end()]
+        begin = blank.end()
 
 
 def _end_of_events(data: bytes | bytearray, start: int, end: int) -> int:
@@ -161,28 +207,28 @@ def _end_of_events(data: bytes | bytearray, start: int, end: int) -> int:
     return 0
 
 
-def _ends_message(data: bytes) -> bool:
-    while data := data.rstrip(b"\r\n"):
-        begin = _end_of_events(data, 0, len(data))
-        frame = data[begin:]
-        if not frame.startswith(_TRAILERS):
-            return _type_of(frame) in ("message_stop", "error")
-        data = data[:begin]
-    return False
-
-
-def _type_of(frame: bytes) -> str | None:
+def _fields_of(frame: bytes) -> tuple[str, bytes | None]:
+    """The name of an event and its data, which is None where it has none."""
+    name, data = "", []
     for line in frame.splitlines():
-        if line.startswith(b"event:"):
-            return line[6:].strip().decode(errors="replace")
-    event = _json_of(frame)
-    return event.get("type") if isinstance(event, dict) else None
+        if line.startswith(b"data:"):
+            data.append(line[5:])
+        elif line.startswith(b"event:"):
+            name = line[6:].strip().decode(errors="replace")
+    return name, b"\n".join(data) if data else None
 
 
-def _json_of(frame: bytes) -> Any:
-    """The data of one event, parsed; None if it is no JSON."""
-    lines = (line[5:] for line in frame.splitlines() if line.startswith(b"data:"))
+def _value_of(data: bytes | None) -> Any:
+    """The data of an event, parsed; None if it is no JSON."""
     try:
-        return orjson.loads(b"\n".join(lines))
-    except orjson.JSONDecodeError:
+        return read_json(data or b"")
+    except ValueError:
         return None
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True

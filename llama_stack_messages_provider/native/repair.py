@@ -15,51 +15,34 @@ emit a start and a stop.
 | any other, such as a call | held | held | left; what was held is taken up again |
 
 So text and thinking reach the client at once even from an upstream that stops all its blocks at the end, and a call
-stays one block whatever comes in between.
+stays one block whatever comes in between. What is held waits in `HeldEvents`, and each event is held and taken up
+at most once: time and memory are linear in what comes.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 
-from llama_stack_messages_provider.adaptation.upstream_errors import from_event
-from llama_stack_messages_provider.errors import ErrorType
+from llama_stack_messages_provider.errors import UpstreamError
+from llama_stack_messages_provider.native.blocks import CONTINUES, Block, HeldEvents, is_text, takes_over
+from llama_stack_messages_provider.native.message import (
+    Event,
+    Sign,
+    changed,
+    complete,
+    is_error,
+    skeleton,
+    told_error,
+    with_reason,
+    with_stop_sequence,
+)
+from llama_stack_messages_provider.wire.lenient_json import JSONReader
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, encode_all
 
-__all__ = ["Event", "StreamRepair", "repair_message", "told_error"]
+__all__ = ["NOT_JSON", "StreamRepair"]
 
-Event = dict[str, Any]
-Sign = Callable[[str], str]
-
-_ERROR_TYPES = frozenset(get_args(ErrorType))
-# The kind of block that a delta can begin anew where its own is closed; the others belong to one block only.
-_CONTINUES: Mapping[Any, str] = {"text_delta": "text", "citations_delta": "text", "thinking_delta": "thinking"}
-
-
-class _Block:
-    """One block: where the upstream put it, where the client has it, and what its stop has to bring."""
-
-    __slots__ = ("arguments", "identity", "index", "kind", "said", "signature", "signed", "source", "stopped")
-
-    def __init__(self, source: Any, index: int, block: Mapping[str, Any]) -> None:
-        self.source = source
-        self.index = index
-        self.kind: str = block.get("type") or ""
-        self.identity = _identity(block)
-        self.stopped = False
-        self.said: list[str] = []
-        self.signed = False
-        self.signature = str(block.get("signature") or "")
-        given = block.get("input")
-        self.arguments = orjson.dumps(given).decode() if given else ""
-        """An input that came with the start, until deltas bring one."""
-
-    @property
-    def yields(self) -> bool:
-        """Whether it can be closed at any time, because what comes late can go into another block."""
-        return self.kind in ("text", "thinking")
+NOT_JSON = "The upstream sent an event that is not JSON"
 
 
 class StreamRepair:
@@ -77,10 +60,12 @@ class StreamRepair:
         self._message_id = message_id
         self._model = model
         self._request_id = request_id
-        self._open: _Block | None = None
+        self._open: Block | None = None
         self._index = -1
-        self._blocks: dict[Any, _Block] = {}
-        self._held: list[Event] = []
+        self._blocks: dict[Any, Block] = {}
+        self._held = HeldEvents()
+        self._json = JSONReader()
+        self._calls = False
         self._output_tokens = 0
         self._closing = False
         self._reason = ""
@@ -102,7 +87,7 @@ class StreamRepair:
         out: list[Event] = []
         if self._over:
             return out
-        if _is_error(event, name):
+        if is_error(event, name):
             self._over = self.finished = True
             return [told_error(event, self._request_id)]
         match event.get("type"):
@@ -121,18 +106,37 @@ class StreamRepair:
         return out
 
     def mended(self, received: ServerSentEvent) -> bytes:
-        """What a received event makes, as bytes: its own where nothing in it was wrong."""
-        name = received.event.decode(errors="replace")
+        """What a received event makes, as bytes: its own where nothing in it was wrong.
+
+        Raises:
+            UpstreamError: It is no event that a client could read.
+        """
         try:
             event = orjson.loads(received.data)
         except orjson.JSONDecodeError:
-            return b""
+            return self._mended_broken(received)
         if not isinstance(event, dict):
-            return b""
+            raise UpstreamError(NOT_JSON)
+        block = None if self._over else self._open
+        if block is not None and received.event == b"content_block_delta" and block.goes_on(event):
+            return received.frame()  # nearly all that comes
+        name = received.event.decode(errors="replace")
         events = self.feed(event, name)
         if len(events) == 1 and events[0] is event and event.get("type") == name:
             return received.frame()
         return encode_all(events)
+
+    def _mended_broken(self, received: ServerSentEvent) -> bytes:
+        """What comes of data that is not JSON, but for halves of characters."""
+        if received.data.strip() in (b"", b"[DONE]") or self._over:
+            return b""
+        try:
+            event = self._json.read(received.data)
+        except ValueError as exc:
+            raise UpstreamError(NOT_JSON) from exc
+        if not isinstance(event, dict):
+            raise UpstreamError(NOT_JSON)
+        return encode_all(self.feed(event, received.event.decode(errors="replace")))
 
     def close(self) -> list[Event]:
         """The upstream is over: nothing more may be sent.
@@ -141,7 +145,7 @@ class StreamRepair:
         that is not whole, and a client would run it. The caller says that the stream broke.
         """
         self._over = True
-        self._held.clear()
+        self._held = HeldEvents()
         return []
 
     # --- the message ---
@@ -151,11 +155,11 @@ class StreamRepair:
             return
         self.started = True
         given = event.get("message") or {}
-        message = _complete(given, self._message_id, self._model)
-        message = _changed(message, {"stop_reason": None, "stop_sequence": None})
+        message = complete(given, self._message_id, self._model)
+        message = changed(message, {"stop_reason": None, "stop_sequence": None})
         self._message_id = message["id"]
         self._output_tokens = message["usage"]["output_tokens"]
-        out.append(_changed(event, {"message": message}))
+        out.append(changed(event, {"message": message}))
 
     def _message_delta(self, event: Event, out: list[Event]) -> None:
         self._settle(out)
@@ -165,11 +169,11 @@ class StreamRepair:
             usage = {**usage, "output_tokens": self._output_tokens}
         self._output_tokens = usage["output_tokens"]
         given = event.get("delta") or {}
-        delta = _with_stop_sequence(given)
+        delta = with_stop_sequence(given)
         if "stop_reason" not in given:  # null is said by those that tell it later
-            delta = _with_reason(delta, self._reason or _reason(block.kind for block in self._blocks.values()))
+            delta = with_reason(delta, self._reason or ("tool_use" if self._calls else "end_turn"))
         self._reason = delta["stop_reason"] or ""
-        out.append(_changed(event, {"delta": delta, "usage": usage}))
+        out.append(changed(event, {"delta": delta, "usage": usage}))
 
     def _message_stop(self, event: Event, out: list[Event]) -> None:
         self._over = True
@@ -185,9 +189,7 @@ class StreamRepair:
             self._message_start({"type": "message_start"}, out)
         while self._open is not None or self._held:
             self._leave(out)
-            held, self._held = self._held, []
-            for event in held:
-                self._route(event, out)
+            self._take_up(out)
 
     # --- the blocks ---
 
@@ -200,48 +202,55 @@ class StreamRepair:
         self._route(event, out)
 
     def _route(self, event: Event, out: list[Event]) -> None:
-        todo = deque([event])
-        while todo:
-            event = todo.popleft()
-            source = event.get("index", self._open and self._open.source)
-            if self._holding and self._open is not None and source != self._open.source:
-                self._held.append(event)
-                continue
-            match event["type"]:
-                case "content_block_start":
-                    self._block_start(source, event, out)
-                case "content_block_delta":
-                    self._block_delta(source, event, out)
-                case _:
-                    self._block_stop(source, event, out)
-            if self._held and not self._holding:
-                todo.extendleft(reversed(self._held))
-                self._held.clear()
+        source = event.get("index", self._open and self._open.source)
+        if (call := self._holding) is None:
+            self._apply(source, event, out)
+        elif source != call.source or is_text(event):
+            self._held.add(source, event)
+        elif takes_over(event, call):
+            self._held.add(source, event)
+            self._leave(out)
+        else:
+            self._apply(source, event, out)
+        self._take_up(out)
+
+    def _take_up(self, out: list[Event]) -> None:
+        """Bring out what is held, until a block is open that others wait for."""
+        while self._held and self._holding is None:
+            self._apply(*self._held.first(), out)
+            while (call := self._holding) is not None and (event := self._held.peek(call.source)) is not None:
+                if takes_over(event, call):
+                    self._leave(out)
+                else:
+                    self._apply(call.source, self._held.next_of(call.source), out)
+
+    def _apply(self, source: Any, event: Event, out: list[Event]) -> None:
+        match event["type"]:
+            case "content_block_start":
+                self._block_start(source, event, out)
+            case "content_block_delta":
+                self._block_delta(source, event, out)
+            case _:
+                self._block_stop(source, event, out)
 
     @property
-    def _holding(self) -> bool:
-        return self._open is not None and not self._open.yields
+    def _holding(self) -> Block | None:
+        """The open block, if it is one that others wait for."""
+        return self._open if self._open is not None and not self._open.yields else None
 
     def _block_start(self, source: Any, event: Event, out: list[Event]) -> None:
         block = event.get("content_block") or {}
         known = self._blocks.get(source)
         # llama.cpp starts a block again when its last chunk still brings a piece of it.
-        if known is not None and not known.stopped and known.identity == _identity(block):
+        if known is not None and not known.stopped and known.is_same(block):
             return
-        if self._holding:  # the open call's index, given to another block: that ends the call
-            self._held.append(event)
-            self._leave(out)
-        else:
-            self._enter(source, event, out)
+        self._enter(source, event, out)
 
     def _block_delta(self, source: Any, event: Event, out: list[Event]) -> None:
         delta = event.get("delta") or {}
         kind = delta.get("type")
         block = self._blocks.get(source)
-        if (anew := _CONTINUES.get(kind)) and not self._takes(block, anew):
-            if self._holding:  # text with the open call's index
-                self._held.append(event)
-                return
+        if (anew := CONTINUES.get(kind)) and not self._takes(block, anew):
             start = {"type": "content_block_start", "content_block": {"type": anew}}
             block = self._enter(source, start, out)
         if kind == "signature_delta":
@@ -251,22 +260,19 @@ class StreamRepair:
         else:
             self._say(block, event, delta, out)
 
-    def _takes(self, block: _Block | None, kind: str) -> bool:
+    def _takes(self, block: Block | None, kind: str) -> bool:
         # After its signature a block is complete.
         return block is not None and block is self._open and block.kind == kind and not block.signed
 
-    def _say(self, block: _Block, event: Event, delta: Mapping[str, Any], out: list[Event]) -> None:
-        if block.kind == "thinking":
-            block.said.append(delta.get("thinking") or "")
-        if delta.get("partial_json"):
-            block.arguments = ""
-        out.append(_changed(event, {"index": block.index}))
+    def _say(self, block: Block, event: Event, delta: Mapping[str, Any], out: list[Event]) -> None:
+        block.say(delta)
+        out.append(changed(event, {"index": block.index}))
 
-    def _take_signature(self, block: _Block | None, event: Event, delta: Mapping[str, Any], out: list[Event]) -> None:
+    def _take_signature(self, block: Block | None, event: Event, delta: Mapping[str, Any], out: list[Event]) -> None:
         # An empty one would replace ours, and one that comes after the stop has nothing to sign.
         if block is not None and delta.get("signature") and self._takes(block, "thinking"):
             block.signed = True
-            out.append(_changed(event, {"index": block.index}))
+            out.append(changed(event, {"index": block.index}))
 
     def _block_stop(self, source: Any, event: Event, out: list[Event]) -> None:
         block = self._blocks.get(source)
@@ -275,15 +281,16 @@ class StreamRepair:
             if block is self._open:
                 self._leave(out, event)
 
-    def _enter(self, source: Any, event: Event, out: list[Event]) -> _Block:
+    def _enter(self, source: Any, event: Event, out: list[Event]) -> Block:
         self._leave(out)
         self._index += 1
         given = event.get("content_block") or {}
-        block = self._open = self._blocks[source] = _Block(source, self._index, given)
-        skeleton = _changed(given, _skeleton(block.kind))
-        if "input" in skeleton and not skeleton.get("id"):
-            skeleton = {**skeleton, "id": f"toolu_{self._message_id.removeprefix('msg_')}_{self._index}"}
-        out.append(_changed(event, {"index": self._index, "content_block": skeleton}))
+        block = self._open = self._blocks[source] = Block(source, self._index, given)
+        self._calls = self._calls or block.kind == "tool_use"
+        started = changed(given, skeleton(block.kind))
+        if "input" in started and not started.get("id"):
+            started = {**started, "id": f"toolu_{self._message_id.removeprefix('msg_')}_{self._index}"}
+        out.append(changed(event, {"index": self._index, "content_block": started}))
         if block.yields and (text := given.get(block.kind)):
             delta = {"type": f"{block.kind}_delta", block.kind: text}
             self._say(block, {"type": "content_block_delta", "delta": delta}, delta, out)
@@ -299,106 +306,8 @@ class StreamRepair:
         # A client reads a call's input from its deltas only.
         if block.arguments:
             out.append(_delta(block, {"type": "input_json_delta", "partial_json": block.arguments}))
-        out.append(_changed(event or {"type": "content_block_stop"}, {"index": block.index}))
+        out.append(changed(event or {"type": "content_block_stop"}, {"index": block.index}))
 
 
-def told_error(event: Event, request_id: str | None) -> Event:
-    """An upstream's error as Anthropic tells one; the same object if it does so already.
-
-    Args:
-        event: An `error` event's data in any shape: engines have types of their own, or leave the envelope out.
-        request_id: Id of the request, for the envelope.
-    """
-    error = event.get("error")
-    told = from_event(event if isinstance(error, Mapping | str) else {"error": event})
-    if event.get("type") != "error" or not isinstance(error, Mapping) or error.get("type") not in _ERROR_TYPES:
-        return told.body(request_id)
-    # A context that is full is told in one way, whatever its words: agents act on it.
-    overflow = told.message.startswith("prompt is too long") and told.message != error.get("message")
-    return told.body(request_id) if overflow or not isinstance(error.get("message"), str) else event
-
-
-def repair_message(message: Event, sign: Sign, *, message_id: str = "", model: str | None = None) -> Event:
-    """A native upstream's whole message, mended; the same object if nothing was wrong.
-
-    Args:
-        message: The parsed body.
-        sign: Makes a thinking block's signature from its text, for upstreams that give none.
-        message_id: Id of the message, for upstreams that give none.
-        model: The name that the client used; None leaves the upstream's.
-    """
-    whole = _with_stop_sequence(_complete(message, message_id, model))
-    whole = _with_reason(whole, _reason(block.get("type") for block in whole["content"]))
-    return _changed(whole, {"content": [_whole_block(block, sign) for block in whole["content"]]})
-
-
-def _complete(message: Event, message_id: str, model: str | None) -> Event:
-    always = {"id": message_id, "type": "message", "role": "assistant", "content": []}
-    missing = {name: value for name, value in always.items() if not message.get(name)}
-    nullable = {name: None for name in ("stop_reason", "stop_sequence") if name not in message}
-    usage = message.get("usage") or {}
-    uncounted = {name: 0 for name in ("input_tokens", "output_tokens") if not isinstance(usage.get(name), int)}
-    named = {"model": message.get("model") or "" if model is None else model}
-    new = {**missing, **named, **nullable, "usage": _changed(usage, uncounted)}
-    return _changed(message, new)
-
-
-def _whole_block(block: Event, sign: Sign) -> Event:
-    empty = _skeleton(block.get("type"))
-    block = _changed(block, {name: value for name, value in empty.items() if block.get(name) is None})
-    if block.get("type") == "thinking" and not block["signature"]:
-        return {**block, "signature": sign(block["thinking"])}
-    return block
-
-
-def _skeleton(kind: str | None) -> Event:
-    """The fields that a block of this kind starts with, empty."""
-    match kind:
-        case "text":
-            return {"text": ""}
-        case "thinking":
-            return {"thinking": "", "signature": ""}
-        case "tool_use" | "server_tool_use" | "mcp_tool_use":
-            return {"input": {}}
-        case _:
-            return {}
-
-
-def _with_stop_sequence(fields: Event) -> Event:
-    # llama.cpp names the sequence that it stopped at, and gives `end_turn` as the reason.
-    if fields.get("stop_sequence") and fields.get("stop_reason") in ("end_turn", None):
-        return {**fields, "stop_reason": "stop_sequence"}
-    missing = {name: None for name in ("stop_reason", "stop_sequence") if name not in fields}
-    return {**fields, **missing} if missing else fields
-
-
-def _with_reason(fields: Event, reason: str) -> Event:
-    # Ollama leaves out a reason that it does not know; a message that came to its end has one, on both routes.
-    return fields if fields.get("stop_reason") else {**fields, "stop_reason": reason}
-
-
-def _reason(kinds: Iterable[Any]) -> str:
-    return "tool_use" if "tool_use" in kinds else "end_turn"
-
-
-def _changed(fields: Event, new: Mapping[str, Any]) -> Event:
-    """`fields` with `new` in them; the same object if they are there already."""
-    if all(name in fields and fields[name] == value for name, value in new.items()):
-        return fields
-    return {**fields, **new}
-
-
-def _delta(block: _Block, delta: Event) -> Event:
+def _delta(block: Block, delta: Event) -> Event:
     return {"type": "content_block_delta", "index": block.index, "delta": delta}
-
-
-def _identity(block: Mapping[str, Any]) -> tuple[Any, Any, Any]:
-    return block.get("type"), block.get("id"), block.get("name")
-
-
-def _is_error(event: Mapping[str, Any], name: str) -> bool:
-    # llama.cpp sends the bare error object: its `type` is the error's own, such as `server_error`.
-    kind = event.get("type")
-    if kind is None:
-        return name == "error" or "error" in event or "message" in event
-    return "error" in (kind, name) or str(kind).endswith("_error")

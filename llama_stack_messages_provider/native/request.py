@@ -18,7 +18,7 @@ from llama_stack_messages_provider.rewriting.server_threads import check_thread
 
 __all__ = ["native_body", "with_model"]
 
-_MODEL = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_MODEL = re.compile(rb'"model"\s*:\s*(?=")')
 _ATTRIBUTION = attribution.MARK.encode()
 _CARRYING = MARK.encode()
 _SIGNED, _SEALED = f'"{signatures.PREFIX}'.encode(), f'"{sealed.MARK}'.encode()
@@ -44,16 +44,23 @@ def native_body(raw: bytes, request: Mapping[str, Any], *, model: str, engine: s
 
 
 def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
-    """The bytes of a JSON object with its top-level `model` exchanged."""
+    """The bytes of a JSON object with its top-level `model` exchanged.
+
+    A key that is `model` but for its letters' case is left out: Go's decoder takes it for the same, so that another
+    model would be asked for than the one that the client may use.
+    """
+    if any(name != "model" and name.lower() == "model" for name in request):
+        others = {name: value for name, value in request.items() if name.lower() != "model"}
+        return orjson.dumps({**others, "model": model})
     # One occurrence can only be the top-level one: inside a string the quotes would be escaped. A second one may be
     # another top-level key, its letters escaped or not, and upstreams differ on which of two they take.
     alone = raw.count(b'"model"') == 1 and b"\\u006" not in raw
     if alone and request.get("model") == model:
         return raw
-    found = list(_MODEL.finditer(raw)) if alone else []
-    if len(found) == 1 and orjson.loads(found[0][1]) == request.get("model"):
-        start, end = found[0].span(1)
-        return raw[:start] + orjson.dumps(model) + raw[end:]
+    found = _MODEL.search(raw) if alone else None
+    given = orjson.dumps(request.get("model"))
+    if found and raw.startswith(given, found.end()):  # otherwise its letters are escaped
+        return b"".join((raw[: found.end()], orjson.dumps(model), raw[found.end() + len(given) :]))
     return orjson.dumps({**request, "model": model})
 
 

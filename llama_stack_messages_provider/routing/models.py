@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from cachetools import LRUCache
 from llama_stack.core.access_control.access_control import is_action_allowed
 from llama_stack.core.access_control.datatypes import Action
 from llama_stack.core.datatypes import ModelWithOwner
 from llama_stack.core.request_headers import get_authenticated_user
+from llama_stack.log import get_logger
 from llama_stack_api import ModelType
 
 from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
@@ -20,9 +22,13 @@ from llama_stack_messages_provider.upstream.target import Target
 
 __all__ = ["ModelResolver"]
 
+logger = get_logger(name=__name__, category="providers")
+
 _MATCHES = 3
 # Characters of a client's name that are told and compared: the time that comparing takes grows with its square.
 _SHOWN = 200
+# No model has a longer name. It is refused before anything looks at it or keeps it.
+_MAX_NAME = 1024
 # Access decisions remembered, each of one model and one user.
 _DECISIONS = 4096
 
@@ -38,7 +44,7 @@ class ModelResolver:
     def __init__(self, routing_table: Any, aliases: Mapping[str, str]) -> None:
         self._table = routing_table
         self._aliases = aliases
-        self._decisions: dict[tuple[str, str | None], tuple[Any, bool]] = {}
+        self._decisions: LRUCache[tuple[str, str | None], tuple[Any, bool]] = LRUCache(_DECISIONS)
 
     async def resolve(self, name: str) -> Target:
         """The target for a name.
@@ -47,6 +53,8 @@ class ModelResolver:
             NotFoundError: There is no such model for this user; close matches are named.
             InvalidRequestError: The name is not that of an LLM, or stands for several.
         """
+        if len(name) > _MAX_NAME:
+            raise NotFoundError(f"model: there is no model {name[:_SHOWN]}")
         if target := await self._registered(name):
             return target
         alias = next((to for pattern, to in self._aliases.items() if fnmatchcase(name, pattern)), None)
@@ -55,7 +63,9 @@ class ModelResolver:
             return target
         if target := await self._bare(wanted) or await self._fallback(wanted):
             return target
-        raise NotFoundError(f"model: {await self._not_found(name, alias)}")
+        if alias:  # for the log only: what it stands for may be nothing that this user may know of
+            logger.warning("An alias stands for no model that its user may use", name=name, alias=alias)
+        raise NotFoundError(f"model: {await self._not_found(name, alias or name)}")
 
     async def all_llms(self) -> list[Any]:
         """The registered LLMs that the current user may use."""
@@ -115,20 +125,18 @@ class ModelResolver:
         key = (model.identifier, user.model_dump_json() if user else None)
         known = self._decisions.get(key)
         if known is None or known[0] is not model:
-            if len(self._decisions) >= _DECISIONS:
-                self._decisions.clear()
             known = self._decisions[key] = (model, self._readable(model))
         return known[1]
 
     def _target(self, model: Any, provider: Any) -> Target:
         return Target(model.identifier, model.provider_id, provider, model.provider_resource_id, model.metadata or {})
 
-    async def _not_found(self, name: str, alias: str | None) -> str:
-        text = f"there is no model {name[:_SHOWN]}" + (f" (an alias of {alias})" if alias else "")
-        if len(name) > _SHOWN:
+    async def _not_found(self, name: str, wanted: str) -> str:
+        text = f"there is no model {name[:_SHOWN]}"
+        if len(wanted) > _SHOWN:
             return text
         models = await self.all_llms()
         known = {m.identifier: m.identifier for m in models} | {m.provider_resource_id: m.identifier for m in models}
-        close = difflib.get_close_matches(alias or name, known, n=_MATCHES, cutoff=0.5)
+        close = difflib.get_close_matches(wanted, known, n=_MATCHES, cutoff=0.5)
         names = list(dict.fromkeys(known[match] for match in close))
         return f"{text}; did you mean {' or '.join(names)}?" if names else text

@@ -8,16 +8,18 @@ everything with 400. A failed connection decides nothing.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
+from cachetools import TLRUCache
 
 from llama_stack_messages_provider.adaptation.upstream_errors import is_envelope
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
-from llama_stack_messages_provider.upstream.sessions import Answer, Limits, Sessions
+from llama_stack_messages_provider.upstream.sessions import Sessions, UpstreamResponse
 
 __all__ = ["Capability", "Prober", "speaks_messages"]
 
@@ -30,6 +32,10 @@ _SAID: dict[Verdict, str] = {
 }
 # How long a verdict that decides nothing is kept, in seconds: a dead upstream is not asked again by each request.
 _UNKNOWN_SECONDS = 5.0
+# How much is remembered: models whose capability is their own, upstreams whose models are alike, a list of models.
+_MAX_MODELS, _MAX_ENDPOINTS, _MAX_LIST_BYTES = 1024, 256, 1024 * 1024
+_MISSING = frozenset({404, 405, 501})
+_OF_THE_KEY = frozenset({401, 403, 429})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +74,13 @@ def speaks_messages(status: int, body: Any) -> Verdict:
         return "no"
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict) and is_envelope(body, error):
-        return "no" if status in {404, 405, 501} and not _names_model(error) else "yes"
-    if status in {404, 405, 501}:
+        return "no" if status in _MISSING and not _names_model(error) else "yes"
+    if status in _MISSING:
         return "no"
     if _names_messages(body):
         return "yes"
     # Who is asking, or that it is not well just now, says nothing about what is there.
-    return "unknown" if status in {401, 403, 429} or status >= 500 else "no"
+    return "unknown" if status in _OF_THE_KEY or status >= 500 else "no"
 
 
 def _names_model(error: Mapping[str, Any]) -> bool:
@@ -86,8 +92,28 @@ def _names_messages(body: Any) -> bool:
     return "messages" in text and ("required" in text.lower() or "missing" in text.lower())
 
 
+type _Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What a probe found out.
+
+    Args:
+        capability: Of the model that was asked for.
+        personal: Whether it holds for the key only that it was asked with.
+        general: Whether it holds for every model of the upstream.
+        listed: The upstream's list of models.
+    """
+
+    capability: Capability
+    personal: bool = False
+    general: bool = False
+    listed: Any = None
+
+
 class Prober:
-    """Capabilities, asked for once and kept for a time.
+    """Capabilities, asked for once and kept for a time, in caches that are bounded.
 
     Args:
         sessions: Where requests go out.
@@ -107,60 +133,93 @@ class Prober:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sessions = sessions
-        self._limits = Limits(timeout, timeout, timeout)
-        self._keep = {"yes": yes_seconds, "no": no_seconds, "unknown": min(_UNKNOWN_SECONDS, no_seconds)}
-        self._clock = clock
-        self._known: dict[tuple[str, str, str], tuple[float, Capability]] = {}
-        self._asking: dict[tuple[asyncio.AbstractEventLoop, str, str, str], asyncio.Task[Capability]] = {}
+        self._timeouts = Timeouts(timeout, timeout, timeout)
+        keep = {"yes": yes_seconds, "no": no_seconds, "unknown": min(_UNKNOWN_SECONDS, no_seconds)}
+
+        def until(_: _Key, answers: _Answers, now: float) -> float:
+            return now + keep[answers.capability.messages]
+
+        # By provider, base URL, model and, where it holds for a key only, the key.
+        self._models: TLRUCache[_Key, _Answers] = TLRUCache(_MAX_MODELS, ttu=until, timer=clock)
+        # By provider and base URL: what all models of an upstream have in common.
+        self._endpoints: TLRUCache[_Key, _Answers] = TLRUCache(_MAX_ENDPOINTS, ttu=until, timer=clock)
+        self._asking: dict[tuple[Any, ...], asyncio.Task[Capability]] = {}
 
     async def capability(self, provider_id: str, endpoint: Endpoint, model: str) -> Capability:
-        """The capability of a model, from memory or by asking; concurrent callers share one probe."""
+        """The capability of a model, from memory or by asking; concurrent callers with one key share one probe."""
         key = (provider_id, endpoint.root, model)
-        known = self._known.get(key)
-        if known is not None and self._clock() < known[0]:
-            return known[1]
-        asking = (asyncio.get_running_loop(), *key)
+        if (known := self._known(key, endpoint)) is not None:
+            return known
+        asking = (asyncio.get_running_loop(), *key, endpoint.api_key)
         task = self._asking.get(asking)
         if task is None:
-            task = self._asking[asking] = asyncio.create_task(self._ask(key, endpoint, model))
+            task = self._asking[asking] = asyncio.create_task(self._ask(key, endpoint))
             task.add_done_callback(lambda _: self._asking.pop(asking, None))
         # A caller that goes away must not end the probe of the others.
         return await asyncio.shield(task)
 
     def forget(self, provider_id: str, endpoint: Endpoint, model: str, reason: str) -> None:
-        """The endpoint turned out to be missing: remember that as a "no"."""
+        """The endpoint turned out to be missing: remember that as a "no", for this model."""
         key = (provider_id, endpoint.root, model)
-        engine = self._known[key][1].engine if key in self._known else "unknown"
-        self._remember(key, Capability("no", False, engine, reason))
+        known = self._known(key, endpoint)
+        engine = known.engine if known else ENGINES.generic.name
+        self._models[key] = _Answers(Capability("no", False, engine, reason))
 
-    async def _ask(self, key: tuple[str, str, str], endpoint: Endpoint, model: str) -> Capability:
-        capability = await self._probe(endpoint, model)
-        self._remember(key, capability)
-        return capability
+    def _known(self, key: _Key, endpoint: Endpoint) -> Capability | None:
+        found = self._models.get(key) or self._models.get(_with_key(key, endpoint))
+        if found is not None:
+            return found.capability
+        shared = self._endpoints.get(key[:2])
+        if shared is None:
+            return None
+        window = ENGINES.window(ENGINES[shared.capability.engine], shared.listed, key[2])
+        return replace(shared.capability, window=window)
 
-    def _remember(self, key: tuple[str, str, str], capability: Capability) -> None:
-        self._known[key] = (self._clock() + self._keep[capability.messages], capability)
+    async def _ask(self, key: _Key, endpoint: Endpoint) -> Capability:
+        answers = await self._probe(endpoint, key[2])
+        if answers.general:
+            self._endpoints[key[:2]] = answers
+        else:
+            self._models[_with_key(key, endpoint) if answers.personal else key] = answers
+        return answers.capability
 
-    async def _probe(self, endpoint: Endpoint, model: str) -> Capability:
+    async def _probe(self, endpoint: Endpoint, model: str) -> _Answers:
         try:
             refused, counted, models = await asyncio.gather(
                 self._post(endpoint, "/v1/messages", {"model": model}),
                 self._post(endpoint, "/v1/messages/count_tokens", _one_word(model)),
-                self._sessions.fetch("GET", f"{endpoint.root}/v1/models", endpoint, self._limits),
+                self._sessions.fetch("GET", f"{endpoint.root}/v1/models", endpoint, self._timeouts),
             )
         except MessagesError as exc:
-            return Capability("unknown", False, "unknown", exc.message)
-        listed = models.json()
+            return _Answers(Capability("unknown", False, ENGINES.generic.name, exc.message))
+        listed = models.json() if len(models.body) <= _MAX_LIST_BYTES else None
         engine = ENGINES.answering(models.headers.get("server", ""), listed)
         verdict = speaks_messages(refused.status, refused.json())
         counts = counted.status == 200 and _is_count(counted.json())
         reason = f"{_SAID[verdict]} (an invalid request was answered with {refused.status})"
         window = ENGINES.window(engine, listed, model)
-        return Capability(verdict, counts and verdict == "yes", engine.name, reason, refused.status, window)
+        capability = Capability(verdict, counts and verdict == "yes", engine.name, reason, refused.status, window)
+        # A key that is refused, or has no more quota, says nothing about what others get.
+        personal = any(answer.status in _OF_THE_KEY for answer in (refused, counted, models))
+        known = engine is not ENGINES.generic and verdict == "yes" and (counts or _is_missing(counted))
+        return _Answers(capability, personal, not personal and (known or _is_missing(refused)), listed)
 
-    async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Answer:
+    async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> UpstreamResponse:
         url, headers = f"{endpoint.root}{path}", {"anthropic-version": "2023-06-01"}
-        return await self._sessions.fetch("POST", url, endpoint, self._limits, headers=headers, data=orjson.dumps(body))
+        data = orjson.dumps(body)
+        return await self._sessions.fetch("POST", url, endpoint, self._timeouts, headers=headers, data=data)
+
+
+def _with_key(key: _Key, endpoint: Endpoint) -> _Key:
+    return (*key, endpoint.api_key or "")
+
+
+def _is_missing(answer: UpstreamResponse) -> bool:
+    """Whether the path is missing, whatever the model."""
+    body = answer.json()
+    error = body.get("error") if isinstance(body, dict) else None
+    named = "model" in str(error if error is not None else body).lower()
+    return answer.status in _MISSING and not named
 
 
 def _one_word(model: str) -> dict[str, Any]:

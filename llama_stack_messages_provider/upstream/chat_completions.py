@@ -17,27 +17,27 @@ from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 from pydantic import BaseModel, ValidationError
 
-from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, not_understood
+from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, not_understood, understood
 from llama_stack_messages_provider.errors import (
     InvalidRequestError,
     MessagesError,
     UpstreamError,
     UpstreamTimeoutError,
 )
+from llama_stack_messages_provider.native.shapes import looks_like_events, looks_whole
+from llama_stack_messages_provider.upstream.body import Timeouts, close_soon, iter_body
+from llama_stack_messages_provider.upstream.completion_shapes import chunks_as_completion, completion_as_chunk
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, wire_is_faithful
+from llama_stack_messages_provider.upstream.failures import ConnectionFailedError, did_not_begin, stopped
 from llama_stack_messages_provider.upstream.sessions import (
-    Answer,
-    ConnectionFailedError,
-    Limits,
     Sessions,
-    did_not_begin,
-    linger,
+    UpstreamResponse,
+    is_success,
     parsed,
-    pieces,
     refusal,
-    stopped,
 )
 from llama_stack_messages_provider.upstream.target import Target
+from llama_stack_messages_provider.wire.lenient_json import JSONReader
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["ChatCompletions", "ChunkStream"]
@@ -86,14 +86,14 @@ class ChatCompletions:
     Args:
         inference: The stack's inference API, for `store`.
         sessions: Pooled sessions.
-        limits: How long an upstream may take.
+        timeouts: How long an upstream may take.
         store: Go over the host's router and its inference store.
     """
 
-    def __init__(self, inference: Any, sessions: Sessions, limits: Limits, *, store: bool) -> None:
+    def __init__(self, inference: Any, sessions: Sessions, timeouts: Timeouts, *, store: bool) -> None:
         self._inference = inference
         self._sessions = sessions
-        self._limits = limits
+        self._timeouts = timeouts
         self._store = store
 
     async def complete(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> dict[str, Any]:
@@ -106,14 +106,14 @@ class ChatCompletions:
             return _plain(await self._call(target, params))
         _check_allowed(target)
         answer = await self._sessions.fetch(
-            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._limits, data=orjson.dumps(params)
+            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._timeouts, data=orjson.dumps(params)
         )
-        if answer.status != 200:
+        if not is_success(answer.status):
             raise refusal(answer)
-        completion = answer.json()
-        if not isinstance(completion, dict) or "choices" not in completion:
-            raise not_understood(answer.body, "a chat completion")
-        return completion
+        if looks_like_events(answer.body[:64]):
+            with understood(None, "a chat completion"):
+                return chunks_as_completion(_chunks_of(answer.body))
+        return _completion_of(answer, "a chat completion")
 
     def stream(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> ChunkStream:
         """A streamed completion; nothing is sent before the first batch is asked for."""
@@ -128,32 +128,45 @@ class ChatCompletions:
     async def _wired(self, target: Target, endpoint: Endpoint, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
         _check_allowed(target)
         response = await self._sessions.open(
-            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._limits, data=orjson.dumps(params)
+            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._timeouts, data=orjson.dumps(params)
         )
-        body = pieces(response, self._limits)
+        if not is_success(response.status):
+            raise refusal(await self._sessions.whole(response, endpoint, self._timeouts))
+        body = iter_body(response, self._timeouts, self._sessions.limits.stream)
         try:
-            if response.status != 200:
-                raise refusal(Answer(response.status, response.headers, b"".join([p async for p in body])))
-            if not response.content_type.startswith("text/event-stream"):
-                raise not_understood(b"".join([p async for p in body]), "a stream of events")
-            decoder = SSEDecoder()
-            async for data in body:
-                for chunks in _together(decoder.decode(data)):
-                    if chunks[-1] is _DONE:
-                        linger(response)
-                    yield chunks
-            # The last blank line may be missing; half a chunk is not there at all.
-            for chunks in _together(event for event in decoder.flush() if _is_whole(event.data)):
+            head = await anext(body, b"")
+            if looks_whole(head) or not (looks_like_events(head) or response.content_type == "text/event-stream"):
+                whole = b"".join([head, *[piece async for piece in body]])
+                answer = UpstreamResponse(response.status, response.headers, whole)
+                with understood(None, "a chat completion"):
+                    yield [completion_as_chunk(_completion_of(answer, "a stream of events")), _DONE]
+                return
+            async for chunks in self._batches(head, body):
                 yield chunks
+                if chunks and chunks[-1] is _DONE:
+                    await close_soon(response)
+                    return
         finally:
             await body.aclose()
             response.close()  # a generator that was never begun has closed nothing
+
+    async def _batches(self, head: bytes, body: AsyncGenerator[bytes]) -> AsyncGenerator[list[Chunk]]:
+        """The chunks of a stream, as many as come together."""
+        decoder, reader = SSEDecoder(self._sessions.limits.event), JSONReader()
+        for chunks in _together(decoder.decode(head), reader):
+            yield chunks
+        async for data in body:
+            for chunks in _together(decoder.decode(data), reader):
+                yield chunks
+        # The last blank line may be missing; half a chunk is not there at all.
+        for chunks in _together((event for event in decoder.flush() if _is_whole(event.data)), reader):
+            yield chunks
 
     async def _called(self, target: Target, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
         chunks = await self._call(target, params)
         try:
             with _foreign_errors():
-                async for chunk in _in_time(chunks, self._limits):
+                async for chunk in _in_time(chunks, self._timeouts):
                     if chunk is not None:
                         yield [_plain(chunk)]
         finally:
@@ -164,16 +177,36 @@ class ChatCompletions:
             model = target.identifier if self._store else target.upstream_model
             request = OpenAIChatCompletionRequestWithExtraBody(**{**params, "model": model})
             api = self._inference if self._store else target.provider
-            async with _within(self._limits.first_byte, did_not_begin):
+            async with _within(self._timeouts.first_byte, did_not_begin):
                 return await api.openai_chat_completion(request)
 
 
-def _together(events: Iterable[ServerSentEvent]) -> Iterator[list[Chunk]]:
-    """The chunks in one list, if there are any; an error comes after those before it."""
+def _completion_of(answer: UpstreamResponse, wanted: str) -> dict[str, Any]:
+    completion = answer.json()
+    if not isinstance(completion, dict) or "choices" not in completion:
+        raise not_understood(answer.body, wanted)
+    if error := _error_in(completion):
+        raise from_event(error)
+    return completion
+
+
+def _chunks_of(body: bytes) -> Iterator[Chunk]:
+    """The chunks of a whole stream."""
+    decoder = SSEDecoder(len(body))
+    for chunks in _together((*decoder.decode(body), *decoder.flush()), JSONReader()):
+        yield from (chunk for chunk in chunks if chunk is not _DONE)
+
+
+def _together(events: Iterable[ServerSentEvent], reader: JSONReader) -> Iterator[list[Chunk]]:
+    """The chunks in one list, if there are any; an error comes after those before it, and nothing after the end."""
     chunks: list[Chunk] = []
     try:
         for event in events:
-            chunks.append(_chunk(event.data))
+            if not event.data.strip():  # a sign of life
+                continue
+            chunks.append(_chunk(event.data, reader))
+            if chunks[-1] is _DONE:
+                break
     except MessagesError:
         if chunks:
             yield chunks
@@ -182,19 +215,31 @@ def _together(events: Iterable[ServerSentEvent]) -> Iterator[list[Chunk]]:
         yield chunks
 
 
-def _chunk(data: bytes) -> Chunk:
-    if data == b"[DONE]":
+def _chunk(data: bytes, reader: JSONReader) -> Chunk:
+    if data == b"[DONE]" or data.strip() == b"[DONE]":
         return _DONE
-    chunk = parsed(data)
+    try:
+        chunk = reader.read(data)
+    except ValueError:
+        chunk = None
     if not isinstance(chunk, dict):
         raise UpstreamError("The upstream sent a chunk that is not JSON")
-    if "error" in chunk and not chunk.get("choices"):
-        raise from_event(chunk)
+    if error := _error_in(chunk):
+        raise from_event(error)
     return chunk
 
 
+def _error_in(chunk: Chunk) -> Chunk | None:
+    """What holds the error that a chunk or a completion says: itself, or its choice, as OpenRouter has it."""
+    if chunk.get("error"):
+        return chunk
+    choices = chunk.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) and first.get("error") else None
+
+
 def _is_whole(data: bytes) -> bool:
-    return data == b"[DONE]" or parsed(data) is not None
+    return data.strip() == b"[DONE]" or parsed(data) is not None
 
 
 def _needs_localized_images(provider: Any, params: dict[str, Any]) -> bool:
@@ -218,17 +263,17 @@ def _plain(completion: Any) -> dict[str, Any]:
     return dict(completion)
 
 
-async def _in_time(chunks: Any, limits: Limits) -> AsyncGenerator[Any]:
+async def _in_time(chunks: Any, timeouts: Timeouts) -> AsyncGenerator[Any]:
     """The chunks of a provider, whose own limits are not ours to set."""
     source = aiter(chunks)
-    seconds, late = limits.first_byte, did_not_begin
+    seconds, late = timeouts.first_byte, did_not_begin
     while True:
         async with _within(seconds, late):
             chunk = await anext(source, _DONE)
         if chunk is _DONE:
             return
         yield chunk
-        seconds, late = limits.idle, stopped
+        seconds, late = timeouts.idle, stopped
 
 
 @asynccontextmanager

@@ -1,9 +1,10 @@
 """Where a provider's upstream is and how to reach it: what its OpenAI client would use, for our own requests."""
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cachetools import LRUCache
 from llama_stack.providers.utils.inference.http_client import _build_ssl_context
 from llama_stack.providers.utils.inference.model_registry import NetworkConfig, TimeoutConfig
 from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
@@ -17,7 +18,8 @@ __all__ = ["Endpoint", "Endpoints", "wire_is_faithful"]
 _SAME_ON_THE_WIRE = frozenset({"VLLMInferenceAdapter"})
 # Its client differs only in that it asks no proxy for an address of this machine.
 _PLAIN_CLIENT = frozenset({"LlamaCppInferenceAdapter"})
-
+# How many keys are remembered with their endpoints: requests may bring their own.
+_KEYS = 256
 
 _LOOPBACK = ("http://127.0.0.1", "http://localhost", "http://[::1]")
 
@@ -27,6 +29,7 @@ class Endpoint:
     """An OpenAI-style upstream: `{root}/v1/...`, with the credentials and network settings of its provider.
 
     Args:
+        provider_id: Its provider.
         configured: The base URL as the provider gives it.
         root: The base URL without its `/v1`.
         api_base: The base URL, where `/chat/completions` hangs.
@@ -38,6 +41,7 @@ class Endpoint:
         anthropic_key: Whether the key goes into `x-api-key` instead of `Authorization`.
     """
 
+    provider_id: str
     configured: str
     root: str
     api_base: str
@@ -64,10 +68,12 @@ class Endpoint:
 
 
 class Endpoints:
-    """The endpoints of a stack's providers, worked out once for each base URL and key."""
+    """The endpoints of a stack's providers: what a provider's settings say is worked out once, whatever the key."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, Endpoint] = {}
+        # A provider is kept with its endpoint, so that its id is not given to another.
+        self._known: dict[int, tuple[Any, Endpoint]] = {}
+        self._keyed: LRUCache[tuple[int, str, str | None], Endpoint] = LRUCache(_KEYS)
 
     def of(self, provider: Any) -> Endpoint | None:
         """The endpoint behind a provider; None where it has no OpenAI-style upstream, or one that needs its own client.
@@ -83,9 +89,16 @@ class Endpoints:
             base, key = str(provider.get_base_url()), provider._get_api_key_from_config_or_provider_data()
         except (RuntimeError, ValueError) as exc:  # an embedded model whose process is gone, an address to be given
             raise UpstreamError(f"The provider has no upstream now: {exc}") from exc
-        known = self._known.get(id(provider))
-        if known is None or known.api_key != key or known.configured != base:
-            known = self._known[id(provider)] = endpoint_of(provider, base, key)
+        endpoint = self._keyed.get((id(provider), base, key))
+        if endpoint is None:
+            endpoint = self._keyed[id(provider), base, key] = replace(self._of_base(provider, base), api_key=key)
+        return endpoint
+
+    def _of_base(self, provider: OpenAIMixin, base: str) -> Endpoint:
+        _, known = self._known.get(id(provider), (None, None))
+        if known is None or known.configured != base:
+            known = endpoint_of(provider, base, None)
+            self._known[id(provider)] = provider, known
         return known
 
 
@@ -95,6 +108,7 @@ def endpoint_of(provider: OpenAIMixin, configured: str, api_key: str | None) -> 
     network: NetworkConfig | None = getattr(provider.config, "network", None)
     connect, read = _timeouts(network)
     return Endpoint(
+        provider_id=str(getattr(provider, "__provider_id__", "unknown")),
         configured=configured,
         root=base.removesuffix("/v1"),
         api_base=base,

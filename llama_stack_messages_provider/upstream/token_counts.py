@@ -11,8 +11,9 @@ from llama_stack_messages_provider.adaptation.refusals import Refusal
 from llama_stack_messages_provider.engines import Engine, Kind
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.translation.reasons import usage_of
+from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
-from llama_stack_messages_provider.upstream.sessions import Limits, Sessions
+from llama_stack_messages_provider.upstream.sessions import Sessions
 
 __all__ = ["Count", "TokenCounter"]
 
@@ -36,12 +37,12 @@ class TokenCounter:
 
     Args:
         sessions: Pooled sessions.
-        limits: How long an upstream may take.
+        timeouts: How long an upstream may take.
     """
 
-    def __init__(self, sessions: Sessions, limits: Limits) -> None:
+    def __init__(self, sessions: Sessions, timeouts: Timeouts) -> None:
         self._sessions = sessions
-        self._limits = limits
+        self._timeouts = timeouts
 
     async def count(
         self,
@@ -97,7 +98,7 @@ class TokenCounter:
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Any:
         url = f"{endpoint.root}{path}"
         try:
-            answer = await self._sessions.fetch("POST", url, endpoint, self._limits, data=orjson.dumps(body))
+            answer = await self._sessions.fetch("POST", url, endpoint, self._timeouts, data=orjson.dumps(body))
         except MessagesError:
             return None
         return answer.json() if answer.status == 200 else None

@@ -118,7 +118,7 @@ NOT_FOUND = {
     "tiny-modle": "; did you mean small/tiny-model",
     "nobody/tiny-model": "; did you mean small/tiny-model",
     "large/": "; did you mean large/",
-    "to-nothing": " (an alias of large-no/model); did you mean large/huge-model",
+    "to-nothing": "; did you mean large/huge-model",
     "embedder": "",
     "nothing-like-it-0000": "",
     "/": "",

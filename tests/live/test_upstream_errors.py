@@ -492,7 +492,7 @@ def test_a_call_that_broke_off_is_never_whole(failing: Failing) -> None:
 def test_an_upstream_that_is_down_is_said_to_be(failing: Failing, provider: str, stream: bool) -> None:
     status, kind, message = post(failing.stack, f"{provider}/m", stream=stream).error
     assert (status, kind) == (502, "api_error")
-    assert message == "The upstream could not be reached: Connection refused"
+    assert message == f"The upstream of provider '{provider}' could not be reached: Connection refused"
 
 
 def test_an_embedded_model_whose_process_is_gone_is_said_to_be(scripted_stack: Callable[..., Stack]) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.native.relay import Relay
-from llama_stack_messages_provider.wire.sse import PING, encode_all
+from llama_stack_messages_provider.wire.sse import PING, EventTooLargeError, encode_all
 from tests.support import sse
 from tests.support.fixtures import sse_bytes, sse_names
 from tests.support.wire import Json, anthropic_message, anthropic_stream
@@ -40,30 +40,44 @@ FRAME = st.sampled_from(
     [
         b"event: content_block_delta|data: {}||",
         b'data: {"type":"x","text":"\\n\\nevent: message_stop"}||',
-        b": keep-alive||",
-        b":||",
-        b"id: 7|event: x|data: 1|data: 2||",
-        b"|",
-        b"data: [DONE]||",
+        b'id: 7|event: x|data: {"a":|data: 2}||',
+        b": note|event: x|data: {}||",
         b'event: message_start|data: {"type":"message_start","message":{"model":"up"}}||',
         b"event: message_stop|data: {}||",
     ]
 )
+START = b"event: message_start"
+NOTHING = st.sampled_from([b": keep-alive||", b":||", b"|", b"data: [DONE]||", b"data:||", b"id: 7||"])
+
+
+def expected(frames: list[tuple[bytes, bool]]) -> bytes:
+    """What comes out of events, of which some say nothing: one start, and nothing after the end."""
+    out: list[bytes] = []
+    for frame, says in frames:
+        if says and not (
+            b"event: message_start" in frame and any(each.startswith(b"event: message_start") for each in out)
+        ):
+            out.append(frame)
+        if frame.startswith(b"event: message_stop"):
+            break
+    return b"".join(out)
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> bytes:
-    """Whole events of any kind, lines ending either way even within one stream."""
-    frames = draw(st.lists(st.tuples(FRAME, LINE), max_size=8))
-    return b"".join(frame.replace(b"|", end) for frame, end in frames)
+def streams(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
+    """Events of any kind and whether they say something, lines ending either way even within one stream."""
+    frame = st.tuples(FRAME, st.just(True)) | st.tuples(NOTHING, st.just(False))
+    frames = draw(st.lists(st.tuples(frame, LINE), max_size=8))
+    return [(frame.replace(b"|", end), says) for (frame, says), end in frames]
 
 
 @steady
 @given(st.data())
 def test_bytes_are_the_same_in_any_pieces(data: st.DataObject) -> None:
-    stream = data.draw(streams())
+    frames = data.draw(streams())
+    stream = b"".join(frame for frame, _ in frames)
     for model in (None, "up"):
-        assert relayed(Relay(model), data.draw(cut(stream))) == stream
+        assert relayed(Relay(model), data.draw(cut(stream))) == expected(frames)
 
 
 @steady
@@ -118,7 +132,6 @@ def test_the_right_model_is_found_whatever_surrounds_it(frame: bytes) -> None:
     [
         b'event: message_start\ndata: {"type":"message_start","message":{"id":"m"}}\n\n',
         b'event: message_start\ndata: {"type":"message_start"}\n\n',
-        b"event: message_start\ndata: not json\n\n",
         b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"\\"message_start\\""}}\n\n',
     ],
 )
@@ -126,13 +139,12 @@ def test_what_has_no_model_is_left_alone(frame: bytes) -> None:
     assert Relay("new").feed(frame) == frame
 
 
-def test_only_the_first_message_start_is_touched() -> None:
-    doubled = FRAMES[0] + FRAMES[0]
-    assert Relay("new").feed(b": hi\n\n" + doubled).count(b'"model":"up"') == 1
+def test_only_the_first_message_start_comes_out() -> None:
+    assert Relay("new").feed(b": hi\n\n" + FRAMES[0] * 2) == FRAMES[0].replace(b'"model":"up"', b'"model":"new"')
 
 
 def test_the_name_is_exchanged_behind_an_event_that_only_mentions_message_start() -> None:
-    odd = b'event: x\ndata: "message_start"\n\n'
+    odd = b'event: x\ndata: {"x":"message_start"}\n\n'
     out = Relay("new").feed(odd + FRAMES[0])
     assert out == odd + FRAMES[0].replace(b'"model":"up"', b'"model":"new"')
 
@@ -184,11 +196,59 @@ def test_the_end_is_known_from_the_last_event(last: bytes, ended: bool) -> None:
     assert relay.ended is ended
 
 
-def test_what_trails_behind_the_end_does_not_undo_it() -> None:
-    relay = Relay(ping=PING)
-    for piece in (*FRAMES, b"data: [DONE]\n\n", b":\n\n"):
-        assert relay.feed(piece) == piece
+TRAILERS = [
+    b"data: [DONE]\n\n",
+    b":\n\n",
+    b'event: ping\ndata: {"type":"ping"}\n\n',
+    FRAMES[0],
+    b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"late"}}\n\n',
+    b"event: x\ndata: broken\n\n",
+]
+
+
+@pytest.mark.parametrize("trailer", TRAILERS)
+@pytest.mark.parametrize("together", [True, False])
+def test_nothing_comes_after_the_end(trailer: bytes, together: bool) -> None:
+    relay = Relay("up", ping=PING)
+    pieces = [STREAM + trailer * 2] if together else [*FRAMES, trailer, trailer]
+    assert relayed(relay, pieces) == STREAM
     assert relay.ended
+    assert relay.failure is None
+
+
+def test_a_byte_order_mark_is_taken_off() -> None:
+    relay = Relay("up")
+    assert relayed(relay, [b"\xef\xbb", b"\xbf" + FRAMES[0][:9], FRAMES[0][9:], *FRAMES[1:]]) == STREAM
+    assert relay.ended
+
+
+BROKEN = [b"{", b"not json", b"[1]", b"7", b'"message_stop"', b'{"type":"x"} {}', b"null"]
+
+
+@pytest.mark.parametrize("name", [b"event: content_block_delta\n", b"event: message_start\n", b""])
+@pytest.mark.parametrize("data", BROKEN)
+def test_an_event_that_no_client_can_read_is_told_after_those_before_it(name: bytes, data: bytes) -> None:
+    relay = Relay("up")
+    broken = name + b"data: " + data + b"\n\n"
+    assert relay.feed(FRAMES[0] + FRAMES[1] + broken + FRAMES[3]) == FRAMES[0] + FRAMES[1]
+    assert relay.failure is not None
+    assert relay.failure.message == "The upstream sent an event that is not JSON"
+    assert relay.feed(FRAMES[3]) == b""
+    assert not relay.ended
+
+
+def test_half_a_character_is_mended() -> None:
+    relay = Relay("up")
+    relay.feed(FRAMES[0])
+    out = relay.feed(b'event: content_block_delta\ndata: {"type":"content_block_delta","t":"\\ud83d!"}\n\n')
+    assert sse.events(out) == [{"type": "content_block_delta", "t": "\ufffd!"}]
+
+
+@pytest.mark.parametrize("line", [b"x" * 1000, b"\rdata: x" * 100, b"data: x\n" * 100])
+def test_an_event_that_does_not_end_is_not_held_without_bound(line: bytes) -> None:
+    relay = Relay("up", max_event_bytes=10_000)
+    with pytest.raises(EventTooLargeError, match="more than 10000 bytes"):
+        relayed(relay, [line] * 20)
 
 
 def test_a_last_event_without_its_blank_line_counts_and_half_an_event_does_not() -> None:
@@ -232,12 +292,18 @@ def test_an_error_in_an_engines_own_shape_is_put_in_the_envelope(data: Json, tol
     "raw",
     [
         b'event: error\ndata: {"type":"error",  "error":{"type":"overloaded_error","message":"Busy"},"x":1}\n\n',
-        b"event: error\ndata: not json\n\n",
     ],
 )
-def test_an_error_that_is_anthropics_or_nobodys_is_left_alone(raw: bytes) -> None:
+def test_an_error_that_is_anthropics_is_left_alone(raw: bytes) -> None:
     relay = Relay()
     assert relay.feed(raw) == raw
+    assert relay.ended
+
+
+def test_an_error_that_is_not_json_is_told() -> None:
+    relay = Relay()
+    [error] = sse.events(relay.feed(b"event: error\ndata: not json\n\n"))
+    assert error["error"] == {"type": "api_error", "message": "The upstream sent an event that is not JSON"}
     assert relay.ended
 
 
@@ -252,17 +318,12 @@ def test_what_an_engine_always_gets_wrong_is_patched_but_never_in_text() -> None
 # --- comments ---
 
 
-def test_comments_that_end_a_silence_become_pings_once_the_message_has_started() -> None:
+def test_comments_become_pings_once_the_message_has_started() -> None:
     relay = Relay(ping=PING)
-    assert relay.feed(b":\n\n") == b":\n\n"
+    assert relay.feed(b":\n\n") == b""
     relay.feed(FRAMES[0])
     assert relay.feed(b":\n\n") == PING
     assert relay.feed(b": a\r\n: b\r\n\r\n:\n\n" + FRAMES[3]) == PING + FRAMES[3]
-    assert relay.feed(FRAMES[3] + b":\n\n") == FRAMES[3] + b":\n\n"
-    within = b": note\nevent: x\ndata: 1\n\n"
+    assert relay.feed(FRAMES[3] + b":\n\n") == FRAMES[3] + PING
+    within = b": note\nevent: x\ndata: {}\n\n"
     assert relay.feed(within) == within
-
-
-def test_comments_pass_unless_told_otherwise() -> None:
-    relay = Relay()
-    assert relayed(relay, [FRAMES[0], b":\n\n"]) == FRAMES[0] + b":\n\n"

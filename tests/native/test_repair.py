@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.errors import ErrorType
-from llama_stack_messages_provider.native.repair import StreamRepair, repair_message
+from llama_stack_messages_provider.errors import ErrorType, UpstreamError
+from llama_stack_messages_provider.native import blocks
+from llama_stack_messages_provider.native.message import repair_message
+from llama_stack_messages_provider.native.repair import StreamRepair
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder
+from tests.support import sse
 from tests.support.fixtures import sse_bytes, sse_names
 from tests.support.laws import assert_well_formed, fold
 from tests.support.wire import (
@@ -185,9 +189,61 @@ def test_what_needs_no_repair_keeps_its_bytes_however_they_are_cut(
     assert b"".join(repair.mended(event) for piece in pieces for event in decoder.decode(piece)) == raw
 
 
-def test_what_is_no_event_makes_nothing() -> None:
+@pytest.mark.parametrize("data", [b"<html>", b"[1]", b"null", b'{"type":'])
+def test_what_no_client_can_read_is_told(data: bytes) -> None:
+    with pytest.raises(UpstreamError, match="an event that is not JSON"):
+        repairer().mended(ServerSentEvent(b"x", data))
+
+
+@pytest.mark.parametrize("data", [b"", b" ", b"[DONE]"])
+def test_what_says_nothing_makes_nothing(data: bytes) -> None:
+    assert repairer().mended(ServerSentEvent(b"x", data)) == b""
+
+
+def test_halves_of_a_character_in_two_events_become_one() -> None:
     repair = repairer()
-    assert [repair.mended(ServerSentEvent(b"x", data)) for data in (b"<html>", b"[1]", b"null")] == [b""] * 3
+    raw = orjson.dumps(text(0, "X")).replace(b"X", b"%s")
+    out = b"".join(
+        repair.mended(ServerSentEvent(b"content_block_delta", raw % half)) for half in (rb"\ud83d", rb"\ude00")
+    )
+    assert "".join(event["delta"]["text"] for event in sse.events(out) if "delta" in event) == "😀"
+
+
+def calls_in_parallel(count: int) -> int:
+    """How many lines are run for calls whose fragments come by turns."""
+    steps = 0
+
+    def counted(frame: Any, kind: str, argument: Any) -> Any:
+        nonlocal steps
+        steps += kind == "line"
+        return counted
+
+    events = [MESSAGE_START, *(call_start(index, f"n{index}") for index in range(count))]
+    events += [arguments(index, part) for part in ("{", "}") for index in range(count)]
+    events += [*(stop(index) for index in range(count)), *ENDING]
+    before = sys.gettrace()
+    sys.settrace(counted)
+    try:
+        out = repaired(events)
+    finally:
+        sys.settrace(before)
+    assert len(calls(out)) == count
+    return steps
+
+
+def test_twice_as_many_calls_in_parallel_are_twice_the_work() -> None:
+    assert calls_in_parallel(400) < 2.1 * calls_in_parallel(200)
+
+
+def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MAX_HELD_EVENTS", 10)
+    repair = repairer()
+    repair.feed(MESSAGE_START)
+    repair.feed(call_start(0, "a"))
+    for index in range(1, 11):
+        repair.feed(call_start(index, "b"))
+    with pytest.raises(UpstreamError, match="than can be held"):
+        repair.feed(call_start(11, "b"))
 
 
 def test_an_event_without_its_name_gets_it() -> None:

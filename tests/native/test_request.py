@@ -1,6 +1,7 @@
 """What is changed in a request that is passed through, and that nothing else is."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -115,6 +116,26 @@ def test_the_line_in_a_conversation_is_left_there() -> None:
     given = request(user(f"What is {LINE}"))
 
     assert passed(given) == {**given, "model": "upstream"}
+
+
+@pytest.mark.parametrize("key", ["Model", "MODEL", "mOdEl"])
+def test_another_model_is_not_asked_for_under_a_key_of_other_case(key: str) -> None:
+    """Go's decoder takes the last of either."""
+    for raw in (b'{"model":"claude-x","%s":"secret"}', b'{"%s":"secret","model":"claude-x"}'):
+        body = raw % key.encode()
+        assert orjson.loads(with_model(body, orjson.loads(body), "upstream")) == {"model": "upstream"}
+
+
+def test_a_long_name_takes_memory_in_proportion() -> None:
+    raw = b'{"model":"%s","messages":[]}' % (b'\\"a' * 300_000)
+    given = orjson.loads(raw)
+    tracemalloc.start()
+    try:
+        assert with_model(raw, given, "upstream") == b'{"model":"upstream","messages":[]}'
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * len(raw)
 
 
 # --- failed results ---

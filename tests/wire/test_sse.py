@@ -1,5 +1,7 @@
 """Events to bytes and bytes to events, under any chunking."""
 
+import sys
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -7,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.wire.sse import PING, SSEDecoder, encode, encode_all
+from llama_stack_messages_provider.wire.sse import PING, EventTooLargeError, SSEDecoder, encode, encode_all
 from tests.strategies import json_objects
 
 type Json = dict[str, Any]
@@ -54,6 +56,9 @@ CASES: list[tuple[str, bytes, Events]] = [
     ("the end of OpenAI's streams", b"data: [DONE]\n\n", [(b"", b"[DONE]")]),
     ("an unfinished event", b"data: x\n\ndata: y\n", [(b"", b"x")]),
     ("nothing", b"", []),
+    ("a byte order mark", b"\xef\xbb\xbfdata: x\n\n\xef\xbb\xbfdata: y\n\ndata: z\n\n", [(b"", b"x"), (b"", b"z")]),
+    ("half of a byte order mark", b"\xef\xbbdata: x\n\ndata: y\n\n", [(b"", b"y")]),
+    ("a CR before a blank line of LF", b"data: x\n\ndata: y\r\n\ndata: z\n\n", [(b"", b"x"), (b"", b"y"), (b"", b"z")]),
 ]
 
 
@@ -133,3 +138,58 @@ def test_cuts_never_matter(lines: list[tuple[bytes, bytes]], data: st.DataObject
     pieces = [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
 
     assert decoded(pieces, flush=True) == decoded([wire], flush=True)
+
+
+@pytest.mark.parametrize("line", [b"data: " + b"x" * 1000, b": " + b"x" * 1000, b"event: " + b"x" * 1000])
+def test_an_event_that_does_not_end_is_not_held_without_bound(line: bytes) -> None:
+    decoder = SSEDecoder(max_event_bytes=10_000)
+    with pytest.raises(EventTooLargeError, match="more than 10000 bytes"):
+        list(map(decoder.decode, [line] * 20))
+
+
+def test_lines_of_data_that_do_not_end_are_not_held_without_bound() -> None:
+    decoder = SSEDecoder(max_event_bytes=10_000)
+    with pytest.raises(EventTooLargeError, match="more than 10000 bytes"):
+        list(map(decoder.decode, [b"data:\n"] * 20_000))
+    spare = SSEDecoder(max_event_bytes=1_000)
+    for _ in range(20):  # nothing of these is kept
+        assert spare.decode(b": x\nid: 1\n" * 1_000) == []
+
+
+def steps_of(pieces: list[bytes]) -> int:
+    """How many lines of the decoder are run for these pieces."""
+    steps = 0
+
+    def count(frame: Any, kind: str, argument: Any) -> Any:
+        nonlocal steps
+        steps += kind == "line"
+        return count
+
+    decoder = SSEDecoder()
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        for piece in pieces:
+            decoder.decode(piece)
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+@pytest.mark.parametrize("piece", [b"x" * 64, b"\ndata: x", b"data: x\n\n", b"\r", b": x\r\n"])
+def test_twice_as_many_pieces_are_twice_the_work(piece: bytes) -> None:
+    once, twice = steps_of([b"data: ", *[piece] * 500]), steps_of([b"data: ", *[piece] * 1000])
+    assert twice < 2.1 * once
+
+
+def test_a_long_line_is_joined_once() -> None:
+    """Bytes that were held are not copied again for each piece that follows them."""
+    decoder = SSEDecoder()
+    tracemalloc.start()
+    try:
+        for _ in range(2_000):
+            decoder.decode(b"data: " + b"x" * 1_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * 2_000 * 1_100

@@ -1,0 +1,108 @@
+"""How an upstream's failure is told: the provider and the reason in words, and in the log the address too."""
+
+import os
+import socket
+
+import aiohttp
+from llama_stack.log import get_logger
+from yarl import URL
+
+from llama_stack_messages_provider.errors import MessagesError, UpstreamError, UpstreamTimeoutError
+from llama_stack_messages_provider.upstream.endpoint import Endpoint
+
+__all__ = [
+    "AnswerTooLargeError",
+    "ConnectionFailedError",
+    "connect_timeout",
+    "did_not_begin",
+    "log_failure",
+    "no_answer",
+    "stopped",
+    "unreachable",
+]
+
+logger = get_logger(name=__name__, category="providers")
+
+
+class ConnectionFailedError(UpstreamError):
+    """The upstream could not be reached, or hung up before it answered: worth another try."""
+
+
+class AnswerTooLargeError(UpstreamError):
+    """The upstream's answer is longer than the limit.
+
+    Args:
+        limit: The limit, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The upstream's answer is longer than {limit} bytes", headers={"x-should-retry": "false"})
+
+
+def connect_timeout(endpoint: Endpoint, seconds: float) -> UpstreamTimeoutError:
+    """The connect limit passed."""
+    return UpstreamTimeoutError(f"{_upstream_of(endpoint)} did not accept a connection within {seconds:g} s")
+
+
+def did_not_begin(seconds: float) -> UpstreamTimeoutError:
+    """The first-byte limit passed."""
+    return UpstreamTimeoutError(f"The upstream did not begin to answer within {seconds:g} s")
+
+
+def stopped(seconds: float) -> UpstreamTimeoutError:
+    """The idle limit passed."""
+    return UpstreamTimeoutError(f"The upstream's answer stopped for {seconds:g} s")
+
+
+def unreachable(endpoint: Endpoint, exc: BaseException) -> ConnectionFailedError:
+    """No connection, or none that answered in HTTP."""
+    return ConnectionFailedError(f"{_upstream_of(endpoint)} could not be reached: {_reason(exc)}")
+
+
+def no_answer(status: int) -> UpstreamError:
+    """A status that neither has a message nor says what is wrong, such as a redirect's."""
+    what = "a redirect" if 300 <= status < 400 and status != 304 else "a status that means nothing here"
+    return UpstreamError(f"The upstream answered with {what} ({status})", headers={"x-should-retry": "false"})
+
+
+def log_failure(endpoint: Endpoint, url: str, error: MessagesError) -> None:
+    """Tell the log which address failed, without what may be secret in it."""
+    address = URL(url).with_user(None).with_query(None)
+    cause = repr(error.__cause__) if error.__cause__ else None
+    logger.warning(
+        "Upstream failed", provider=endpoint.provider_id, url=str(address), reason=error.message, cause=cause
+    )
+
+
+def _upstream_of(endpoint: Endpoint) -> str:
+    return f"The upstream of provider '{endpoint.provider_id}'"
+
+
+def _reason(exc: BaseException) -> str:
+    # A class stands before those it derives from. The texts of the exceptions name the address, nobody's business.
+    match exc:
+        case aiohttp.ClientProxyConnectionError():
+            return f"its proxy: {_of_system(exc.os_error)}"
+        case aiohttp.ClientHttpProxyError():
+            return f"its proxy answered with status {exc.status}"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its TLS certificate is not trusted"
+        case aiohttp.ClientSSLError():
+            return "the TLS handshake failed"
+        case aiohttp.ClientConnectorError():
+            return _of_system(exc.os_error)
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case aiohttp.ClientResponseError():
+            return "its answer is not HTTP"
+        case aiohttp.InvalidURL() | ValueError():
+            return "its address, or its proxy's, is not one that can be used"
+        case OSError():
+            return _of_system(exc)
+    return type(exc).__name__
+
+
+def _of_system(exc: OSError) -> str:
+    if isinstance(exc, socket.gaierror):  # its numbers are not those of `strerror`
+        return "its host name is not known"
+    return os.strerror(exc.errno) if exc.errno and exc.errno > 0 else "the connection failed"
