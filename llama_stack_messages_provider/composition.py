@@ -52,7 +52,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), search)
-    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker)
+    memory = AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
+    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory)
     translated = TranslatedRoute(
         ChatCompletions(inference, sessions, timeouts, store=config.store_completions),
         TokenCounter(sessions, timeouts),
@@ -60,7 +61,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         TranslationOptions(tool_error_marker=marker),
         config.translation.system_messages,
         search,
-        AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic),
+        memory,
     )
     service = MessageService(planner, native, translated, documents_of(config), strict=config.strict)
     batches = _batches(config.batches, service.run_for_batch, policy)

@@ -133,6 +133,8 @@ class MessageService:
                             async for piece in events:
                                 if not begun:
                                     begun = True
+                                    if state.draft is not None:
+                                        state.draft.adapter.confirm()
                                     metrics.first()
                                 yield piece
                         report_dropped(state)
@@ -140,7 +142,8 @@ class MessageService:
                     except MessagesError as exc:
                         if begun:
                             raise
-                        await self._leave_native(state, exc, exchange.request)
+                        if not (isinstance(state.plan, NativePlan) and self._native.adapt(state, exc)):
+                            await self._leave_native(state, exc, exchange.request)
         except Exception as exc:
             if not (begun or start.sent):
                 raise

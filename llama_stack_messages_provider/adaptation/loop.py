@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import orjson
+
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import CapMaxTokens, Retranslate
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory, Scope
 from llama_stack_messages_provider.adaptation.refusals import Refusal
 from llama_stack_messages_provider.errors import MessagesError
 
-__all__ = ["Adapter", "Draft", "apply_change"]
+__all__ = ["Adapter", "Draft", "NativeDraft", "apply_change"]
 
 # Far more than any upstream was seen to need: a server may refuse one parameter at a time.
 _MOST_ROUNDS = 32
@@ -61,17 +63,23 @@ class Adapter:
         Raises:
             MessagesError: The last refusal, where no change is left; any other failure as it comes.
         """
-        for _ in range(_MOST_ROUNDS):
+        while True:
             try:
                 result = await attempt()
             except MessagesError as exc:
-                self._adapt(draft, exc)
+                self.adapt(draft, exc)
             else:
-                self._confirm()
+                self.confirm()
                 return result
-        return await attempt()
 
-    def _adapt(self, draft: Draft, refused: MessagesError) -> None:
+    def adapt(self, draft: Draft, refused: MessagesError) -> None:
+        """Change a draft as its refusal asks for.
+
+        Raises:
+            MessagesError: The refusal, where no change is left.
+        """
+        if len(self.applied) >= _MOST_ROUNDS:
+            raise refused
         refusal = refused.refusal
         if refusal is None or refused.status >= 500:
             raise refused
@@ -92,11 +100,37 @@ class Adapter:
         new = all(change != applied for applied, _ in self.applied)
         return new and self.allowed(change) and not (draft.strict and change.dropped(draft.params))
 
-    def _confirm(self) -> None:
+    def confirm(self) -> None:
+        """The draft was taken: remember what its model needed."""
         for n, (change, refusal) in enumerate(self.applied):
             # The same words after a change: it was not what they asked for.
             if refusal.words not in {later.words for _, later in self.applied[n + 1 :]}:
                 self.memory.confirm(self.scope, change, refusal)
+
+
+class NativeDraft:
+    """A Messages request that is about to be sent; its bytes are the client's as long as nothing is changed.
+
+    Args:
+        raw: The client's bytes.
+        request: Their JSON.
+        adapter: Adapts it.
+        strict: Whether nothing may be lost.
+    """
+
+    __slots__ = ("_raw", "_request", "adapter", "dropped", "max_tokens", "params", "strict")
+
+    def __init__(self, raw: bytes, request: dict[str, Any], adapter: Adapter, strict: bool) -> None:
+        self._raw = raw
+        self._request = self.params = request
+        self.adapter = adapter
+        self.strict = strict
+        self.dropped: list[str] = []
+        self.max_tokens: int | None = None
+
+    def body(self) -> bytes:
+        """The request's bytes."""
+        return self._raw if self.params is self._request else orjson.dumps(self.params)
 
 
 def apply_change(change: Change, draft: Draft) -> None:

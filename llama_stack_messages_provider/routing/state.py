@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from llama_stack_messages_provider.adaptation.loop import NativeDraft
 from llama_stack_messages_provider.routing.plan import Plan
 
 __all__ = ["RouteState"]
@@ -17,15 +18,17 @@ class RouteState:
 
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
+        draft: What is streamed from a native upstream.
     """
 
-    __slots__ = ("_reported", "dropped", "headers", "plan", "strict")
+    __slots__ = ("_reported", "draft", "dropped", "headers", "plan", "strict")
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool) -> None:
         self.plan = plan
         self.headers = headers
         self.strict = strict
         self.dropped: list[str] = []
+        self.draft: NativeDraft | None = None
         self._reported = 0
 
     def drop(self, paths: Iterable[str]) -> None:
