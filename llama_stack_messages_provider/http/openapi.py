@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Query, Response
 
+from llama_stack_messages_provider.wire.answers import ErrorResponse
 from llama_stack_messages_provider.wire.base import Omittable
-from llama_stack_messages_provider.wire.message import ErrorResponse
 
 __all__ = ["Cursor", "documented"]
 

@@ -47,8 +47,6 @@ __all__ = [
     "JsonObject",
     "Named",
     "Omittable",
-    "Rare",
-    "ResponseModel",
     "UnknownType",
     "WireModel",
     "describe",
@@ -128,14 +126,6 @@ Named = Annotated[dict[str, T], WrapValidator(_each_entry)]
 """An object with a name for each entry, checked up to its first bad one."""
 
 
-class _Rare:
-    """Marks a field of a response that may be left out."""
-
-
-Rare = Annotated[T | None, _Rare()]
-"""A field of a response that need not be there."""
-
-
 def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
     """No generated titles, no null defaults; descriptions from the glossary; required as documented."""
     schema.pop("title", None)
@@ -146,10 +136,7 @@ def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
         if prop.get("default", "") is None:
             del prop["default"]
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    if issubclass(model, ResponseModel):
-        required = [name for name, field in fields.items() if not _marked(field, _Rare)]
-    else:
-        required = [name for name, field in fields.items() if field.is_required() or _marked(field, _Expected)]
+    required = [name for name, field in fields.items() if field.is_required() or _marked(field, _Expected)]
     if required:
         schema["required"] = required
 
@@ -173,18 +160,6 @@ class WireModel(BaseModel):
     def model_dump_json(self, **options: Any) -> str:
         """As `wire`, as text: what the host's in-process client keeps of a request."""
         return super().model_dump_json(**{"exclude_unset": True, **options})
-
-
-class ResponseModel(WireModel):
-    """An object that the server writes: fields that may be null are written as null, not left out."""
-
-    def model_post_init(self, context: Any) -> None:
-        self.__pydantic_fields_set__.update(self.always_present())
-
-    @classmethod
-    def always_present(cls) -> list[str]:
-        """The fields that are in every such object: all but the rare ones."""
-        return [name for name, field in cls.model_fields.items() if not _marked(field, _Rare)]
 
 
 def _marked(field: FieldInfo, marker: type) -> bool:

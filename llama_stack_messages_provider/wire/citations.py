@@ -1,4 +1,4 @@
-"""Citations, as requests carry them back and as responses write them.
+"""Citations, as requests carry them back.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/citations
 """
@@ -11,26 +11,18 @@ from llama_stack_messages_provider.wire.base import (
     ByField,
     ExpectedOrNull,
     Omittable,
-    ResponseModel,
     UnknownType,
     WireModel,
     published,
 )
 
 __all__ = [
-    "CitationCharLocation",
     "CitationCharLocationParam",
-    "CitationContentBlockLocation",
     "CitationContentBlockLocationParam",
-    "CitationPageLocation",
     "CitationPageLocationParam",
     "CitationSearchResultLocationParam",
     "CitationWebSearchResultLocationParam",
-    "CitationsConfig",
     "CitationsConfigParam",
-    "CitationsSearchResultLocation",
-    "CitationsWebSearchResultLocation",
-    "TextCitation",
     "TextCitationParam",
 ]
 
@@ -41,10 +33,6 @@ Index = Annotated[int, Field(ge=0)]
 class CitationsConfigParam(WireModel):
     enabled: Omittable[bool] = None
     """Whether the model is asked to cite this source."""
-
-
-class CitationsConfig(ResponseModel):
-    enabled: bool = False
 
 
 class CitationCharLocationParam(WireModel):
@@ -108,43 +96,6 @@ TextCitationParam = Annotated[
     | CitationContentBlockLocationParam
     | CitationWebSearchResultLocationParam
     | CitationSearchResultLocationParam
-    | UnknownType,
-    ByField(),
-]
-
-
-class CitationCharLocation(CitationCharLocationParam, ResponseModel):
-    type: Literal["char_location"] = "char_location"
-    document_title: str | None = None
-
-
-class CitationPageLocation(CitationPageLocationParam, ResponseModel):
-    type: Literal["page_location"] = "page_location"
-    document_title: str | None = None
-
-
-class CitationContentBlockLocation(CitationContentBlockLocationParam, ResponseModel):
-    type: Literal["content_block_location"] = "content_block_location"
-    document_title: str | None = None
-
-
-class CitationsWebSearchResultLocation(CitationWebSearchResultLocationParam, ResponseModel):
-    type: Literal["web_search_result_location"] = "web_search_result_location"
-    title: Annotated[str, published(maxLength=512)] | None = None
-    url: str
-
-
-class CitationsSearchResultLocation(CitationSearchResultLocationParam, ResponseModel):
-    type: Literal["search_result_location"] = "search_result_location"
-    title: str | None = None
-
-
-TextCitation = Annotated[
-    CitationCharLocation
-    | CitationPageLocation
-    | CitationContentBlockLocation
-    | CitationsWebSearchResultLocation
-    | CitationsSearchResultLocation
     | UnknownType,
     ByField(),
 ]

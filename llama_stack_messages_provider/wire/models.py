@@ -33,8 +33,7 @@ ThinkingConfigParam     ThinkingConfigEnabled(budget_tokens, display) | Thinking
                         | ThinkingConfigAdaptive(display) | ThinkingConfigBetweenTools
 OutputConfig            effort, format: JSONOutputFormat(schema_), task_budget
 
-Message                 id, type, role, model, content, stop_reason, stop_sequence, stop_details, usage,
-                        container
+Message                 id, type, role, model, content, stop_reason, stop_sequence, usage; the rest as it came
 MessageTokensCount      input_tokens
 ```
 
@@ -43,15 +42,13 @@ in `model_extra`. `x.wire()` gives the JSON object back as it came. Blocks of re
 `response_blocks`, events of streams in `events`, batches in `batch_models`.
 """
 
+from llama_stack_messages_provider.wire.answers import *  # noqa: F403
 from llama_stack_messages_provider.wire.base import *  # noqa: F403
 from llama_stack_messages_provider.wire.batches import *  # noqa: F403
 from llama_stack_messages_provider.wire.beta_blocks import *  # noqa: F403
 from llama_stack_messages_provider.wire.blocks import *  # noqa: F403
 from llama_stack_messages_provider.wire.citations import *  # noqa: F403
-from llama_stack_messages_provider.wire.events import *  # noqa: F403
-from llama_stack_messages_provider.wire.message import *  # noqa: F403
 from llama_stack_messages_provider.wire.request import *  # noqa: F403
 from llama_stack_messages_provider.wire.request_config import *  # noqa: F403
-from llama_stack_messages_provider.wire.response_blocks import *  # noqa: F403
 from llama_stack_messages_provider.wire.server_blocks import *  # noqa: F403
 from llama_stack_messages_provider.wire.tools import *  # noqa: F403

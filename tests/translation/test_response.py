@@ -7,7 +7,7 @@ from anthropic.types import Message as SDKMessage
 
 from llama_stack_messages_provider.rewriting.call_ids import decode_call_id
 from llama_stack_messages_provider.translation.response import to_message
-from llama_stack_messages_provider.wire.models import Message
+from tests.support.answers import complaints
 from tests.support.wire import call, chat_completion, completion_usage
 
 type Json = dict[str, Any]
@@ -17,7 +17,7 @@ DIRECT = {"caller": {"type": "direct"}}
 
 def message_of(completion: Json, **options: Any) -> Json:
     message = to_message(completion, message_id="msg_1", model="claude-x", **options)
-    assert Message.model_validate(message).wire() == message
+    assert complaints("Message", message) == []
     SDKMessage.model_validate(message)
     return message
 

@@ -15,9 +15,8 @@ from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.rewriting.call_ids import decode_call_id
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
-from llama_stack_messages_provider.wire.events import MessageStreamEvent
-from llama_stack_messages_provider.wire.models import Message
 from llama_stack_messages_provider.wire.sse import SSEDecoder, encode_all
+from tests.support.answers import complaints
 from tests.support.fixtures import chunk_bytes, chunk_names, chunks
 from tests.support.laws import (
     assert_calls_conserved,
@@ -209,10 +208,8 @@ def test_a_recording_keeps_the_laws(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_events_have_every_field_that_the_api_has(name: str) -> None:
-    wire = TypeAdapter(MessageStreamEvent)
-
     for event in events_of(chunks(name)):
-        assert wire.validate_python(event).wire() == event
+        assert complaints("MessageStreamEvent", event) == []
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -292,7 +289,7 @@ def test_a_recording_gives_the_same_message_whole(name: str) -> None:
     folded = fold(events_of(fed))
     assert in_one_order(whole["content"]) == in_one_order(folded["content"])
     assert {**whole, "content": None} == {**folded, "content": None}
-    assert Message.model_validate(whole).wire() == whole
+    assert complaints("Message", whole) == []
 
 
 # --- failures ---

@@ -1,0 +1,254 @@
+"""Write what our routes publish about answers: JSON schemas made from the installed `anthropic` SDK.
+
+    python scripts/generate_response_schema.py            write the data file
+    python scripts/generate_response_schema.py --check    say whether it is as the SDK has it (exit status 1: not)
+
+The SDK's types say which fields and types there are. What they do not say comes from Anthropic's OpenAPI document,
+where it knows the object: bounds, defaults, and whether a field may be null or left out. Descriptions are ours.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from anthropic.types.beta import BetaMessage, BetaMessageTokensCount, BetaRawMessageStreamEvent
+from anthropic.types.beta.messages import (
+    BetaDeletedMessageBatch,
+    BetaMessageBatch,
+    BetaMessageBatchIndividualResponse,
+)
+from anthropic.types.shared import ErrorResponse
+from pydantic import TypeAdapter
+
+from llama_stack_messages_provider.wire.answers import SCHEMAS, SHARED
+from llama_stack_messages_provider.wire.descriptions import FIELD_DESCRIPTIONS
+from scripts.compare_spec import BOUNDS, REFERENCE, Schema
+
+type Json = dict[str, Any]
+
+ROOTS: Mapping[str, Any] = {
+    "Message": BetaMessage,
+    "MessageTokensCount": BetaMessageTokensCount,
+    "MessageBatch": BetaMessageBatch,
+    "DeletedMessageBatch": BetaDeletedMessageBatch,
+    "MessageBatchIndividualResponse": BetaMessageBatchIndividualResponse,
+    "ErrorResponse": ErrorResponse,
+    "MessageStreamEvent": BetaRawMessageStreamEvent,
+}
+"""Our names of the answers, and the SDK's types."""
+
+ANSWERS: Mapping[str, tuple[str, str]] = {
+    "Message": ("/v1/messages", "post"),
+    "MessageTokensCount": ("/v1/messages/count_tokens", "post"),
+    "MessageBatch": ("/v1/messages/batches/{message_batch_id}", "get"),
+    "DeletedMessageBatch": ("/v1/messages/batches/{message_batch_id}", "delete"),
+    "MessageBatchIndividualResponse": ("/v1/messages/batches/{message_batch_id}/results", "get"),
+    "MessageBatchPage": ("/v1/messages/batches", "get"),
+}
+"""Where the reference has them."""
+
+PAGE: Json = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "array", "items": {"$ref": "MessageBatch"}},
+        "has_more": {"type": "boolean"},
+        "first_id": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "last_id": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    },
+    "required": ["data", "has_more", "first_id", "last_id"],
+}
+"""The SDK has pages of anything, and no type for this one."""
+
+EXTRA_EVENTS: Mapping[str, Json] = {
+    "PingEvent": {
+        "type": "object",
+        "properties": {"type": {"const": "ping", "type": "string"}},
+        "required": ["type"],
+    },
+    "ErrorEvent": {"$ref": "ErrorResponse"},
+}
+"""Sent by Anthropic and read by the SDK, though not among its event types."""
+
+DESCRIPTIONS: Mapping[str, str] = {
+    **FIELD_DESCRIPTIONS,
+    "archived_at": "When the results were removed.",
+    "cache_miss_reason": "Why the prompt cache was missed.",
+    "cache_missed_input_tokens": "Input tokens that were not read from the cache.",
+    "cleared_input_tokens": "Input tokens that were removed.",
+    "cleared_thinking_turns": "Turns whose thinking was removed.",
+    "cleared_tool_uses": "Calls that were removed.",
+    "end_block_index": "Exclusive.",
+    "end_char_index": "Exclusive.",
+    "end_page_number": "Exclusive.",
+    "reason": "Why.",
+    "remove_to_redeem": "Fields of the request that stand in the way.",
+    "request_counts": "How many requests are in which state.",
+    "results_url": "Where the results are, in JSON lines, once the batch has ended.",
+    "retrieved_at": "ISO 8601.",
+    "search_result_index": "Counts the `search_result` blocks of the whole request from 0.",
+    "start_page_number": "Counts from 1.",
+    "succeeded": "Zero until the batch ends, as the next three.",
+    "usage": "Tokens of the request.",
+    "Message.model": "The name that the client asked for.",
+    "Message.stop_reason": "Null only in `message_start`.",
+    "MessageBatch.expires_at": "24 hours after creation; what has not run by then is expired.",
+    "MessageBatch.id": "Id of the batch, such as `msgbatch_...`.",
+    "MessageTokensCount.input_tokens": "Tokens of the whole prompt: messages, system and tools.",
+}
+"""What a field means, by its name or by its object's name and its own."""
+
+UNKNOWN: Json = {"type": "object", "properties": {"type": {"type": "string"}}}
+
+EXTRA_ERRORS: tuple[str, ...] = ("request_too_large",)
+"""https://platform.claude.com/docs/en/api/errors"""
+
+RENAMED: Mapping[str, str] = {"Diagnostics": "MessageDiagnostics"}
+"""Objects of answers that have the name of one of requests."""
+
+
+def generate() -> dict[str, Json]:
+    """The schemas of all answers, by name."""
+    schemas: dict[str, Json] = {"MessageBatchPage": deepcopy(PAGE), "UnknownType": UNKNOWN, **deepcopy(EXTRA_EVENTS)}
+    for name, kind in ROOTS.items():
+        made = TypeAdapter(kind).json_schema(ref_template="{model}")
+        schemas |= {_ours(each): schema for each, schema in made.pop("$defs", {}).items()}
+        schemas[name] = made
+    schemas = {name: _plain(schema) for name, schema in schemas.items()}
+    _extend(schemas)
+    schemas["Message"]["properties"]["model"] = {"type": "string"}
+    _follow_reference(schemas)
+    kept = sorted(_reachable(schemas, ["MessageBatchPage", *ROOTS]))
+    return {name: _described(name, schemas[name]) for name in kept}
+
+
+def _ours(name: str) -> str:
+    plain = name.removeprefix("Beta")
+    return RENAMED.get(plain, plain)
+
+
+def _plain(value: Any) -> Any:
+    """Without generated titles, and with our names; unions of tagged objects stay open to newer ones."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return {"$ref": _ours(value["$ref"])}
+    made = {
+        key: {name: _plain(each) for name, each in inner.items()} if key == "properties" else _plain(inner)
+        for key, inner in value.items()
+        if not (key == "title" and isinstance(inner, str)) and not (key == "default" and inner is None)
+    }
+    made.pop("additionalProperties", None) if "properties" in made else None
+    if "oneOf" in made:
+        made["anyOf"] = made.pop("oneOf")
+    if sum("$ref" in each for each in made.get("anyOf", ())) > 1:
+        made["anyOf"].append({"$ref": "UnknownType"})
+    return made
+
+
+def _extend(schemas: dict[str, Json]) -> None:
+    schemas["MessageStreamEvent"]["anyOf"] += [{"$ref": name} for name in EXTRA_EVENTS]
+    error = schemas["ErrorResponse"]["properties"]["error"]
+    for name in EXTRA_ERRORS:
+        type_ = {"type": "string", "const": name}
+        title = "".join(map(str.capitalize, name.split("_"))) + "Error"
+        schemas[title] = {
+            "type": "object",
+            "properties": {"type": type_, "message": {"type": "string"}},
+            "required": ["type", "message"],
+        }
+        error["anyOf"].append({"$ref": title})
+
+
+def _reachable(schemas: Mapping[str, Json], roots: list[str]) -> set[str]:
+    found: set[str] = set()
+    while roots:
+        name = roots.pop()
+        if name not in found and name not in SHARED:
+            found.add(name)
+            roots += _references(schemas[name])
+    return found
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _references(each)
+
+
+# --- what the reference says of them ---
+
+
+def _follow_reference(schemas: dict[str, Json]) -> None:
+    reference: Json = json.loads(REFERENCE.read_text())
+    ours = {"components": {"schemas": schemas}}
+    seen: set[int] = set()
+    for name, (path, method) in ANSWERS.items():
+        content = next(iter(reference["paths"][path][method]["responses"]["200"]["content"].values()))
+        _follow(Schema(schemas[name], ours), Schema(content["schema"], reference), seen)
+    failed = reference["paths"]["/v1/messages"]["post"]["responses"]["4XX"]["content"]["application/json"]["schema"]
+    _follow(Schema(schemas["ErrorResponse"], ours), Schema(failed, reference), seen)
+
+
+def _follow(ours: Schema, theirs: Schema, seen: set[int]) -> None:
+    known = ours.objects()
+    for tag, (_, documented) in theirs.objects().items():
+        if tag in known and id(mine := known[tag][1]) not in seen:
+            seen.add(id(mine))
+            _follow_object(ours, mine, theirs, documented, seen)
+    if (items := ours.items()) and (their_items := theirs.items()):
+        _follow(items, their_items, seen)
+
+
+def _follow_object(ours: Schema, mine: Json, theirs: Schema, documented: Json, seen: set[int]) -> None:
+    required = set(mine.get("required", ())) - set(documented["properties"]) | set(documented.get("required", ()))
+    mine["required"] = [name for name in mine["properties"] if name in required]
+    for name, schema in documented["properties"].items():
+        if name in mine["properties"]:
+            their = theirs.sub(schema)
+            mine["properties"][name] = _bounded(mine["properties"][name], their)
+            _follow(ours.sub(mine["properties"][name]), their, seen)
+
+
+def _bounded(schema: Json, theirs: Schema) -> Json:
+    parts = [part for part in schema.get("anyOf", [schema]) if part != {"type": "null"}]
+    bounds = theirs.bounds()
+    if len(parts) == 1:
+        parts = [{key: value for key, value in parts[0].items() if key not in BOUNDS} | bounds]
+    if "null" in theirs.types:
+        parts.append({"type": "null"})
+    made = parts[0] if len(parts) == 1 else {"anyOf": parts}
+    return made | ({} if theirs.default is None else {"default": theirs.default})
+
+
+def _described(name: str, schema: Json) -> Json:
+    for field, described in schema.get("properties", {}).items():
+        if text := DESCRIPTIONS.get(f"{name}.{field}", DESCRIPTIONS.get(field)):
+            described["description"] = text
+    return schema
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args(arguments)
+    text = json.dumps(generate(), indent=1, sort_keys=True) + "\n"
+    if not options.check:
+        Path(SCHEMAS).write_text(text)
+        return 0
+    if same := Path(SCHEMAS).read_text() == text:
+        print("The schemas of answers are those of the installed SDK")
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
