@@ -95,14 +95,11 @@ class MessagesAdapter:
         """Begin background work in the serving loop, and wrap the app's middlewares for our paths."""
         # All that the host imported lives as long as the process: unless the collector is told, it looks through it
         # again and again, a tenth of what a request costs.
-        gc.collect()
-        gc.freeze()
+        if self._config.freeze_gc:
+            gc.collect()
+            gc.freeze()
         if app is not None:
-            install_middleware(
-                app,
-                max_body_bytes=self._config.limits.body_bytes,
-                max_batch_bytes=self._config.batches.max_bytes,
-            )
+            install_middleware(app, self._config.limits, max_batch_bytes=self._config.batches.max_bytes)
         if self._batches is not None:
             await self._batches.start()
 

@@ -46,6 +46,11 @@ class LimitsConfig(BaseModel):
         default=600.0, gt=0, description="For an upstream to begin its answer: a long prompt on a slow machine."
     )
     idle_seconds: float = Field(default=120.0, gt=0, description="Between two pieces of an upstream's answer.")
+    shutdown_seconds: float = Field(
+        default=20.0,
+        ge=0,
+        description="For what runs when the server is told to exit; streams then end with an `error` event.",
+    )
     body_bytes: int = Field(
         default=32 * 1024 * 1024, gt=0, description="The largest request body, Anthropic's own limit by default."
     )
@@ -58,6 +63,24 @@ class LimitsConfig(BaseModel):
     max_stream_bytes: int = Field(
         default=256 * 1024 * 1024, gt=0, description="The longest stream of an upstream, decompressed."
     )
+    max_header_bytes: int = Field(default=64 * 1024, gt=0, description="All headers of a request together.")
+    max_header_value_bytes: int = Field(
+        default=8192, gt=0, description="A header that is handed on to an upstream, such as `anthropic-beta`."
+    )
+    max_url_bytes: int = Field(default=8192, gt=0, description="Path and query of a request.")
+    max_depth: int = Field(default=200, gt=0, le=250, description="Levels of arrays and objects within each other.")
+    max_values: int = Field(
+        default=1_000_000,
+        gt=0,
+        description="JSON values in a body, counted before it is parsed: they take a hundred bytes each.",
+    )
+    max_number_length: int = Field(default=4300, gt=0, description="Digits of a number.")
+    max_fields: int = Field(default=1000, gt=0, description="Top-level fields, unknown ones included.")
+    max_model_characters: int = Field(default=1024, gt=0, description="The name of a model.")
+    max_messages: int = Field(default=100_000, gt=0, description="Messages, Anthropic's own limit by default.")
+    max_blocks: int = Field(default=250_000, gt=0, description="Content blocks of all messages together.")
+    max_tools: int = Field(default=10_000, gt=0, description="Tools, Anthropic's own limit by default.")
+    max_stop_sequences: int = Field(default=8191, gt=0, description="Stop sequences.")
 
 
 class PingConfig(BaseModel):
@@ -182,6 +205,11 @@ class MessagesConfig(BaseModel):
         default=None,
         description="Key of the signatures on thinking blocks; the same on all replicas. Without one each "
         "process makes its own, and what they carry is lost at a restart.",
+    )
+    freeze_gc: bool = Field(
+        default=True,
+        description="Take all that was imported out of the garbage collector's sight when the server starts: a tenth "
+        "of a request.",
     )
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="See below.")
     limits: LimitsConfig = Field(default_factory=LimitsConfig, description="See below.")

@@ -17,6 +17,7 @@ from llama_stack_messages_provider.documents.resolve import Documents
 from llama_stack_messages_provider.engines import ENGINES, Kind
 from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.limits import check_names
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -80,6 +81,7 @@ class MessageService:
         Raises:
             InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
         """
+        check_names(exchange.request)
         plan = await self._planner.plan(exchange.request)
         if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)

@@ -8,14 +8,18 @@ What carries a `request-id` header comes from our own routes and passes as it is
 error is the host's, and is put into Anthropic's envelope.
 """
 
+import asyncio
 import re
 from collections.abc import Awaitable
+from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import orjson
 from llama_stack.log import get_logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -27,8 +31,11 @@ from llama_stack_messages_provider.errors import (
     RequestTooLargeError,
     UpstreamTimeoutError,
 )
+from llama_stack_messages_provider.host.app import wrap_middlewares
+from llama_stack_messages_provider.host.uvicorn import abort_connections, bound_exit, bound_heads, find_server, on_exit
+from llama_stack_messages_provider.http.limits import LIMITS_KEY, check_head
 from llama_stack_messages_provider.http.request_ids import new_request_id
-from llama_stack_messages_provider.http.streaming import Direct
+from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
 
 __all__ = ["AnthropicMiddleware", "install_middleware"]
 
@@ -42,6 +49,12 @@ OURS = (PATH, ALIAS)
 
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """Anthropic's limit of a batch."""
+
+VERSION = "2023-06-01"
+"""Of the API, where a client names none."""
+
+EXIT_SECONDS = 5.0
+"""What the host's own routes get on top when the server exits."""
 
 MAX_ERROR_BYTES = 64 * 1024
 """What is read of a refusal; the host's are a few hundred bytes."""
@@ -62,32 +75,69 @@ _TYPES = {
 } | {503: OverloadedError.error_type}
 # Refusals by the host's auth that blame the service that it asked: the same key may do a moment later.
 _TRANSIENT = re.compile(r"timeout|service error|introspection error|failed: 5\d\d", re.IGNORECASE)
+_DATE = re.compile(rb"\d{4}-\d\d-\d\d")
 # They describe the body that is replaced.
 _REPLACED = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 
-def install_middleware(app: Any, *, max_body_bytes: int, max_batch_bytes: int = MAX_BATCH_BYTES) -> bool:
-    """Put a `AnthropicMiddleware` around the app's middlewares, once.
+def install_middleware(app: Any, limits: LimitsConfig, *, max_batch_bytes: int = MAX_BATCH_BYTES) -> bool:
+    """Put an `AnthropicMiddleware` around the app's middlewares, once, and bound what the server reads before it.
+
+    Called in the loop that serves, before it does.
 
     Args:
         app: The FastAPI app that a router's lifespan receives.
-        max_body_bytes: The largest request body.
+        limits: Of requests.
         max_batch_bytes: The largest body that creates a batch.
 
     Returns:
         Whether it is there. Without it our routes work, but the host's refusals keep their own shape.
     """
-    inner = getattr(app, "middleware_stack", None)
-    if isinstance(inner, AnthropicMiddleware):
+    if isinstance(getattr(app, "middleware_stack", None), AnthropicMiddleware):
         return True
-    if inner is None:
-        logger.warning(
-            "The app has no middleware_stack to wrap: x-api-key is not read, refusals keep the host's shape",
-            app=type(app).__name__,
-        )
-        return False
-    app.middleware_stack = AnthropicMiddleware(inner, max_body_bytes=max_body_bytes, max_batch_bytes=max_batch_bytes)
-    return True
+
+    def wrap(inner: ASGIApp) -> AnthropicMiddleware:
+        shutdown = _bound_server(limits)
+        return AnthropicMiddleware(inner, limits, max_batch_bytes=max_batch_bytes, shutdown=shutdown)
+
+    if wrap_middlewares(app, wrap):
+        return True
+    logger.warning(
+        "The app has no middleware_stack to wrap: x-api-key is not read, refusals keep the host's shape",
+        app=type(app).__name__,
+    )
+    return False
+
+
+def _bound_server(limits: LimitsConfig) -> Shutdown:
+    """The shutdown of the server that runs this, its heads bounded; one that never begins, where there is none."""
+    server = find_server()
+    if server is None:
+        logger.info("Not served by uvicorn's main thread: no limit of heads, no graceful shutdown")
+        return Shutdown(limits.shutdown_seconds)
+    bound_heads(server, limits.max_header_bytes + limits.max_url_bytes, _refuse_head)
+    bound_exit(server, limits.shutdown_seconds + EXIT_SECONDS)
+    shutdown = Shutdown(limits.shutdown_seconds, partial(abort_connections, server))
+    on_exit(server, shutdown.begin)
+    return shutdown
+
+
+def _refuse_head(start: bytes, status: int, message: str) -> bytes | None:
+    """The answer to what never becomes a request, where it can be seen that it was meant for us."""
+    if PATH.encode() not in start:
+        return None
+    kind = RequestTooLargeError if status == 413 else InvalidRequestError
+    request_id = new_request_id()
+    body = orjson.dumps(kind(message).body(request_id))
+    head = {
+        "content-type": "application/json",
+        "content-length": str(len(body)),
+        "request-id": request_id,
+        "anthropic-version": VERSION,
+        "connection": "close",
+    }
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in head.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 class AnthropicMiddleware:
@@ -95,14 +145,16 @@ class AnthropicMiddleware:
 
     Args:
         app: What it wraps.
-        max_body_bytes: The largest request body.
+        limits: Of requests.
         max_batch_bytes: The largest body that creates a batch.
+        shutdown: What ends requests when the server exits.
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_batch_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, limits: LimitsConfig, *, max_batch_bytes: int, shutdown: Shutdown) -> None:
         self.app = app
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits
         self._max_batch_bytes = max_batch_bytes
+        self._shutdown = shutdown
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand on what is not ours at the cost of one comparison: every request of the server comes by."""
@@ -118,36 +170,62 @@ class AnthropicMiddleware:
             return
         # One path for the route policy, the quota and the metrics: a rule for it cannot be walked around.
         scope["path"] = PATH + tail
-        request_id = scope.setdefault("state", {})["request_id"] = new_request_id()
-        scope["state"][Direct.KEY] = direct = Direct(send)
-        answer = _Answer(direct, request_id)
+        request_id = new_request_id()
+        scope.setdefault("state", {}).update(
+            {"request_id": request_id, LIMITS_KEY: self._limits, Shutdown.KEY: self._shutdown}
+        )
         headers = dict(scope["headers"])
-        limit = self._max_batch_bytes if tail.rstrip("/") == BATCHES else self._max_body_bytes
-        length = _content_length(headers)
-        if length is not None and length > limit:
-            await answer.tell(_too_large(limit))
+        limit = self._max_batch_bytes if tail.rstrip("/") == BATCHES else self._limits.body_bytes
+        answer = _Answer(send, request_id, _version(headers))
+        try:
+            length = self._checked(scope, headers, limit)
+        except MessagesError as exc:
+            await answer.tell(exc)
             return
         if length is None:
             receive = _counted(receive, limit, answer)
-        if b"x-api-key" in headers:
-            scope["headers"] = _as_bearer(scope["headers"], headers)
+        scope["headers"] = _readable(_as_bearer(scope["headers"], headers))
+        await self._run(scope, receive, answer)
+
+    def _checked(self, scope: Scope, headers: dict[bytes, bytes], limit: int) -> int | None:
+        """The length of the body, if it is announced.
+
+        Raises:
+            MessagesError: The request is not to be read any further.
+        """
+        if self._shutdown.begun:
+            raise shutting_down()
+        url_bytes = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+        check_head(url_bytes, scope["headers"], self._limits)
+        length = _content_length(headers)
+        if length is not None and length > limit:
+            raise _too_large(limit)
+        return length
+
+    async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
-            await self.app(scope, receive, answer)
+            with self._shutdown.request():
+                await self.app(scope, receive, answer)
         except RequestTooLargeError as error:
             if error is not answer.overflow or answer.passing:
                 raise
+        except asyncio.CancelledError:
+            if not self._shutdown.over:
+                raise
+            if not answer.passing:
+                await answer.tell(shutting_down())
         await answer.close()
 
 
 class _Answer:
     """The `send` that our paths get: it stamps what passes and rewrites what the host refuses."""
 
-    __slots__ = ("_body", "_direct", "_done", "_refusal", "_request_id", "_send", "overflow", "passing")
+    __slots__ = ("_body", "_done", "_refusal", "_request_id", "_send", "_version", "overflow", "passing")
 
-    def __init__(self, direct: Direct, request_id: str) -> None:
-        self._direct = direct
-        self._send = direct.send
+    def __init__(self, send: Send, request_id: str, version: str) -> None:
+        self._send = send
         self._request_id = request_id
+        self._version = version
         self._refusal: Message | None = None
         self._body = bytearray()
         self._done = False
@@ -159,7 +237,6 @@ class _Answer:
     def __call__(self, message: Message) -> Awaitable[None]:
         """No frame of its own once the answer passes: streams come through here event by event."""
         if self.passing:
-            self._direct.last = message
             return self._send(message)
         return self._take(message)
 
@@ -178,14 +255,14 @@ class _Answer:
             await self._send(message)
 
     async def _begin(self, message: Message) -> None:
-        headers = message.get("headers", ())
+        headers = [*message.get("headers", ()), (b"anthropic-version", self._version.encode())]
         if b"request-id" not in dict(headers):
             if message["status"] >= 400:
                 self._refusal = message
                 return
-            message = {**message, "headers": [*headers, (b"request-id", self._request_id.encode())]}
+            headers.append((b"request-id", self._request_id.encode()))
         self.passing = True
-        await self._send(message)
+        await self._send({**message, "headers": headers})
 
     async def close(self) -> None:
         """Answer what is not answered yet: a refusal that was held, or a body that was too large."""
@@ -206,6 +283,7 @@ class _Answer:
             "content-type": "application/json",
             "content-length": str(len(body)),
             "request-id": self._request_id,
+            "anthropic-version": self._version,
             **error.headers,
         }
         kept += [(name.encode(), value.encode()) for name, value in made.items()]
@@ -249,11 +327,34 @@ def _as_bearer(pairs: Headers, headers: dict[bytes, bytes]) -> Headers:
     `x-api-key` is always taken out: nothing behind this line reads it, the host's custom auth forwards every
     header but `Authorization` to its endpoint, and a key that is not there cannot reach an upstream or a log.
     """
-    key = headers[b"x-api-key"]
+    key = headers.get(b"x-api-key")
+    if key is None:
+        return pairs
     if not key or headers.get(b"authorization"):
         return [pair for pair in pairs if pair[0] != b"x-api-key"]
     kept = [pair for pair in pairs if pair[0] not in (b"x-api-key", b"authorization")]
     return [*kept, (b"authorization", b"Bearer " + key)]
+
+
+def _readable(pairs: Headers) -> Headers:
+    """The headers as UTF-8, which the host insists on with a 500; browsers and proxies send Latin-1 too."""
+    if b"".join([value for _, value in pairs]).isascii():
+        return pairs
+    return [(name, _as_utf8(value)) for name, value in pairs]
+
+
+def _as_utf8(text: bytes) -> bytes:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1").encode()
+    return text
+
+
+def _version(headers: dict[bytes, bytes]) -> str:
+    """The version that an answer is of: the one that was asked for, since any is accepted."""
+    asked = headers.get(b"anthropic-version", b"")
+    return asked.decode() if _DATE.fullmatch(asked) else VERSION
 
 
 def _error_of(status: int, headers: Headers, body: bytes) -> MessagesError:

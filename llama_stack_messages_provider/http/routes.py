@@ -7,15 +7,17 @@ from contextlib import asynccontextmanager
 from traceback import format_exception
 from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from llama_stack.log import get_logger
 from starlette.requests import ClientDisconnect
 
+from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.host.app import put_first
 from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
 from llama_stack_messages_provider.http.openapi import Cursor, documented
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody, while_connected
@@ -40,8 +42,7 @@ logger = get_logger(name=__name__, category="providers")
 
 Handler = Callable[[Request, str], Awaitable[Response]]
 
-# Anthropic's SDKs append `/v1/messages` to their base URL, which may end in `/v1` already.
-_PREFIXES = ("/v1", "/v1/v1")
+_PREFIX = "/v1"
 _CLIENT_CLOSED_REQUEST = 499
 
 
@@ -54,8 +55,7 @@ def create_router(impl: "Messages") -> APIRouter:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # The host tries its hundred routes in their order, a twentieth of a request for whoever comes last.
-        app.router.routes.sort(key=lambda route: getattr(route, "original_router", None) is not router)
+        put_first(app, router)
         await impl.start(app)
         try:
             yield
@@ -63,13 +63,12 @@ def create_router(impl: "Messages") -> APIRouter:
             await impl.stop()
 
     router = APIRouter(lifespan=lifespan)
-    for prefix in _PREFIXES:
-        _add_messages(router, impl, prefix, published=prefix == _PREFIXES[0])
-        _add_batches(router, impl, prefix, published=prefix == _PREFIXES[0])
+    _add_messages(router, impl)
+    _add_batches(router, impl)
     return router
 
 
-def _add_messages(router: APIRouter, impl: "Messages", prefix: str, *, published: bool) -> None:
+def _add_messages(router: APIRouter, impl: "Messages") -> None:
     async def create_message(params: Annotated[CreateMessageRequest, Body(...)]) -> Any:
         """Create a message. The answer is a message, or server-sent events if `stream` is true."""
         return _plain(await impl.create_message(params))
@@ -86,12 +85,12 @@ def _add_messages(router: APIRouter, impl: "Messages", prefix: str, *, published
         exchange = await _exchange(request, request_id)
         return await while_connected(request.receive, impl.serve_count(exchange))
 
-    add = _Adder(router, prefix, published)
+    add = _Adder(router)
     add("POST", "/messages", create_message, serve_message, Message)
     add("POST", "/messages/count_tokens", count_message_tokens, serve_count, MessageTokensCount)
 
 
-def _add_batches(router: APIRouter, impl: "Messages", prefix: str, *, published: bool) -> None:
+def _add_batches(router: APIRouter, impl: "Messages") -> None:
     async def create_message_batch(params: Annotated[CreateBatchRequest, Body(...)]) -> Any:
         """Create a batch of messages, which runs in the background."""
         return _plain(await impl.create_message_batch(params))
@@ -128,7 +127,7 @@ def _add_batches(router: APIRouter, impl: "Messages", prefix: str, *, published:
     async def serve_create(request: Request, request_id: str) -> Response:
         return await impl.serve_batch(request.stream(), request.headers)
 
-    add, one = _Adder(router, prefix, published), "/messages/batches/{message_batch_id}"
+    add, one = _Adder(router), "/messages/batches/{message_batch_id}"
     add("POST", "/messages/batches", create_message_batch, serve_create, MessageBatch)
     add("GET", "/messages/batches", list_message_batches, _listed(impl), MessageBatchPage)
     add("GET", one, retrieve_message_batch, _with_progress(impl), MessageBatch)
@@ -179,12 +178,10 @@ def _plain(result: Any) -> Any:
 
 
 class _Adder:
-    """Adds routes under a prefix; what is declared and what answers are two functions."""
+    """Adds routes; what is declared and what answers are two functions."""
 
-    def __init__(self, router: APIRouter, prefix: str, published: bool) -> None:
+    def __init__(self, router: APIRouter) -> None:
         self._router = router
-        self._prefix = prefix
-        self._published = published
 
     def __call__(
         self,
@@ -199,11 +196,10 @@ class _Adder:
         declared.__annotations__["return"] = Any
         declared._handler = handler  # type: ignore[attr-defined]
         self._router.add_api_route(
-            self._prefix + path,
+            _PREFIX + path,
             declared,
             methods=[method],
             response_model=None,
-            include_in_schema=self._published,
             route_class_override=_MessagesRoute,
             **documented(answer, lines=lines),
         )
@@ -257,14 +253,5 @@ def _request_id(request: Request) -> str:
 
 async def _exchange(request: Request, request_id: str) -> Exchange:
     body = await request.body()
-    return Exchange(request_id, body, _json_object(body), request.headers)
-
-
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
-        raise InvalidRequestError(f"The request body is not valid JSON: {exc}") from None
-    if not isinstance(value, dict):
-        raise InvalidRequestError("The request body is not a JSON object")
-    return value
+    limits = (request.scope.get("state") or {}).get(LIMITS_KEY) or LimitsConfig()
+    return Exchange(request_id, body, await parse_request(body, limits), request.headers)

@@ -1,7 +1,6 @@
 """HTTP answers that end when the client goes away, and streams that stay alive while the upstream does."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
@@ -10,11 +9,11 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
 from llama_stack_messages_provider.wire.sse import PING
 
-__all__ = ["Direct", "EventStream", "JSONBody", "while_connected"]
+__all__ = ["EventStream", "JSONBody", "while_connected"]
 
 # After these nothing may be said any more, although the upstream may keep its connection for a moment.
 _ENDS = (b"event: message_stop\n", b"event: error\n")
@@ -72,40 +71,6 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
             watcher.cancel()
 
 
-class Direct:
-    """The server's own `send`, and what came to it last through all that the host has put around it.
-
-    Args:
-        send: The server's.
-
-    Attributes:
-        last: The last message that came through to it.
-    """
-
-    __slots__ = ("_cycle", "last", "send")
-
-    KEY = "messages_direct"
-    """Its place in a scope's `state`."""
-
-    def __init__(self, send: Send) -> None:
-        self.send = send
-        self.last: Message | None = None
-        cycle = getattr(send, "__self__", None)
-        self._cycle = cycle if isinstance(cycle, RequestResponseCycle) else None
-
-    def wrote(self, data: bytes) -> bool:
-        """Write a piece of a body that has begun as uvicorn would, if it would do so at once: it makes a message, a
-        coroutine and several bytes objects of each.
-        """
-        cycle = self._cycle
-        if cycle is None or not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected:
-            return False
-        if not data:  # an empty chunk would be the end
-            return True
-        cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        return True
-
-
 class EventStream(StreamingResponse):
     """A stream of server-sent events, begun once its first piece is there or has been waited for long enough.
 
@@ -132,10 +97,6 @@ class EventStream(StreamingResponse):
         self._make_headers = headers
         self._late = late
         self._ping_after = ping_after
-        self._last = time.monotonic()
-        self._piece = b""
-        self._begun = False
-        self._speaking: asyncio.Task[None] | None = None
         self.refused: Callable[[Exception], Response] = _unexpected
         """Makes the answer of a stream that failed before it began."""
 
@@ -151,84 +112,137 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
+        writer = _Writer(send, self._start, self._late, self._ping_after)
+        shutdown: Shutdown | None = scope.get("state", {}).get(Shutdown.KEY)
         with suppress(ClientDisconnect, OSError):
             # In a task of its own: each event would otherwise wake all coroutines that the host has put around us.
-            direct = scope.get("state", {}).get(Direct.KEY)
-            sending = asyncio.Task(self._send_all(send, direct), loop=asyncio.get_running_loop(), eager_start=True)
+            work = self._send_all(writer, shutdown)
+            sending = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
             refusal = await while_connected(receive, sending)
             if refusal is not None:
                 await refusal(scope, receive, send)
 
-    async def _send_all(self, send: Send, direct: Direct | None) -> Response | None:
-        passed = False
-        timer = _Timer(self._ping_after, lambda: self._silent(send))
+    async def _send_all(self, writer: "_Writer", shutdown: Shutdown | None) -> Response | None:
         try:
             async for data in self._source:
-                self._last = time.monotonic()
-                self._piece = data
-                if not self._begun:
-                    await self._begin(send)
-                if direct is None or not passed:
-                    message = {"type": "http.response.body", "body": data, "more_body": True}
-                    await send(message)
-                    # Where nobody on the way changes what is sent, all but the end may go by them.
-                    passed = direct is not None and direct.last is message
-                elif not direct.wrote(data):
-                    await direct.send({"type": "http.response.body", "body": data, "more_body": True})
-        except Exception as exc:
-            if self._begun:
+                await writer.write(data)
+        except asyncio.CancelledError:
+            if not (writer.begun and shutdown is not None and shutdown.over):
                 raise
-            return self.refused(exc)
+            await writer.fail(self.refused(shutting_down()))
+        except Exception as exc:
+            if not writer.begun:
+                return self.refused(exc)
+            if isinstance(exc, (ClientDisconnect, OSError)):
+                raise
+            await writer.fail(self.refused(exc))
         finally:
-            timer.cancel()
-            if self._speaking is not None:
-                self._speaking.cancel()
+            await writer.stop()
             await self._source.aclose()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await writer.end()
         return None
 
-    async def _begin(self, send: Send) -> None:
-        self._begun = True
+    def _start(self) -> Message:
         self.headers.update({**self._make_headers(), "cache-control": "no-cache", "x-accel-buffering": "no"})
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-
-    def _silent(self, send: Send) -> float:
-        """Look whether nothing has been said for long enough; the seconds until the next look."""
-        silence = time.monotonic() - self._last
-        if silence < self._ping_after:
-            return self._ping_after - silence
-        if not any(end in self._piece for end in _ENDS):
-            self._last = time.monotonic()
-            self._speaking = asyncio.get_running_loop().create_task(self._speak(send))
-        return self._ping_after
-
-    async def _speak(self, send: Send) -> None:
-        body = PING
-        with suppress(ClientDisconnect, OSError):  # the client has gone: the watch will see it
-            if any(end in self._piece for end in _ENDS):  # it came between the look and this
-                return
-            if not self._begun:
-                body = self._late() + PING
-                await self._begin(send)
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
 
-class _Timer:
-    """Calls again and again, after as many seconds as the last call said; cheaper than a task that sleeps."""
+class _Writer:
+    """All that is written of a stream: a piece and a ping never overtake each other, and a client that does not read
+    is waited for by one of them at most.
 
-    __slots__ = ("_call", "_handle", "_loop")
+    Args:
+        send: Sends a message.
+        start: Makes the message that begins the answer.
+        late: Makes the events that begin a stream by a ping.
+        ping_after: Seconds of silence until a ping.
+    """
 
-    def __init__(self, seconds: float, call: Callable[[], float]) -> None:
-        self._call = call
+    __slots__ = (
+        "_handle",
+        "_last",
+        "_late",
+        "_loop",
+        "_piece",
+        "_ping",
+        "_ping_after",
+        "_send",
+        "_start",
+        "_writing",
+        "begun",
+    )
+
+    def __init__(self, send: Send, start: Callable[[], Message], late: Callable[[], bytes], ping_after: float) -> None:
+        self._send = send
+        self._start = start
+        self._late = late
+        self._ping_after = ping_after
         self._loop = asyncio.get_running_loop()
-        self._handle = self._loop.call_later(seconds, self._fire)
+        self._last = self._loop.time()
+        self._piece = b""
+        self._writing = False
+        self._ping: asyncio.Task[None] | None = None
+        self._handle = self._loop.call_later(ping_after, self._look)
+        self.begun = False
+        """The answer has its status."""
 
-    def cancel(self) -> None:
-        """No more calls."""
+    async def write(self, data: bytes) -> None:
+        """Send a piece, after a ping that is on its way."""
+        self._last = self._loop.time()
+        if self._ping is not None:
+            ping, self._ping = self._ping, None
+            await ping
+        self._piece = data
+        self._writing = True
+        if not self.begun:
+            self.begun = True
+            await self._send(self._start())
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        self._writing = False
+
+    async def fail(self, refusal: Response) -> None:
+        """Send an error as the last event, in place of a ping that is on its way."""
+        await self.stop()
+        await self.write(b"event: error\ndata: %b\n\n" % bytes(refusal.body))
+
+    async def stop(self) -> None:
+        """No more pings."""
         self._handle.cancel()
+        ping, self._ping = self._ping, None
+        if ping is not None:
+            ping.cancel()
+            await asyncio.wait([ping])
+            if not ping.cancelled():
+                ping.exception()
 
-    def _fire(self) -> None:
-        self._handle = self._loop.call_later(self._call(), self._fire)
+    async def end(self) -> None:
+        """End the answer."""
+        if self.begun:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _look(self) -> None:
+        """Look whether nothing has been said for long enough; a timer costs less than a task that sleeps."""
+        rest = self._ping_after - (self._loop.time() - self._last)
+        if rest <= 0:
+            rest = self._ping_after
+            if self._may_ping():
+                self._last = self._loop.time()
+                # At once: the events that begin a stream late are made while its source is known to be silent.
+                self._ping = asyncio.Task(self._say(), loop=self._loop, eager_start=True)
+        self._handle = self._loop.call_later(rest, self._look)
+
+    def _may_ping(self) -> bool:
+        if self._writing or any(end in self._piece for end in _ENDS):
+            return False
+        return self._ping is None or (self._ping.done() and self._ping.exception() is None)
+
+    async def _say(self) -> None:
+        body = PING
+        if not self.begun:
+            body = self._late() + PING
+            self.begun = True
+            await self._send(self._start())
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 async def _chained(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

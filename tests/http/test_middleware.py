@@ -22,11 +22,12 @@ from llama_stack.core.datatypes import AuthenticationConfig
 from llama_stack.core.server.auth import AuthenticationMiddleware, RouteAuthorizationMiddleware
 from llama_stack.core.server.server import ClientVersionMiddleware, global_exception_handler
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.errors import RequestTooLargeError
 from llama_stack_messages_provider.http.middleware import AnthropicMiddleware, install_middleware
-from llama_stack_messages_provider.http.streaming import Direct, EventStream
+from llama_stack_messages_provider.http.shutdown import Shutdown
+from llama_stack_messages_provider.http.streaming import EventStream
 from tests.support.personalities import identities
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config
 from tests.support.upstream import ScriptedUpstream, json_reply
@@ -35,6 +36,7 @@ from tests.support.wire import Json
 
 LIMIT = 1000
 BATCH_LIMIT = 5000
+LIMITS = LimitsConfig(body_bytes=LIMIT)
 
 USERS = {"good": ("ann", {"roles": ["user"]}), "admin": ("ida", {"roles": ["admin"]})}
 
@@ -59,8 +61,8 @@ class Refusing:
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """As our router's: the second call changes nothing."""
-    assert install_middleware(app, max_body_bytes=LIMIT, max_batch_bytes=BATCH_LIMIT)
-    assert install_middleware(app, max_body_bytes=1)
+    assert install_middleware(app, LIMITS, max_batch_bytes=BATCH_LIMIT)
+    assert install_middleware(app, LimitsConfig(body_bytes=1))
     yield
 
 
@@ -195,7 +197,7 @@ def guarded() -> Iterator[Served]:
 
 def sealed(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> AnthropicMiddleware:
     """The seam around an app."""
-    return AnthropicMiddleware(app, max_body_bytes=LIMIT, max_batch_bytes=LIMIT)
+    return AnthropicMiddleware(app, LIMITS, max_batch_bytes=LIMIT, shutdown=Shutdown(20.0))
 
 
 def assert_refusal(response: httpx.Response, status: int, error_type: str, words: str) -> None:
@@ -470,19 +472,19 @@ async def test_other_kinds_of_scope_go_through() -> None:
 
 
 def test_an_app_without_middlewares_is_left_alone_with_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    assert install_middleware(FastAPI(), max_body_bytes=1) is False
+    assert install_middleware(FastAPI(), LIMITS) is False
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "middleware_stack" in caplog.text
-    assert install_middleware(object(), max_body_bytes=1) is False
+    assert install_middleware(object(), LIMITS) is False
 
 
 def test_the_seam_is_installed_once() -> None:
     app = FastAPI()
     app.middleware_stack = app.build_middleware_stack()
     inner = app.middleware_stack
-    assert install_middleware(app, max_body_bytes=1)
+    assert install_middleware(app, LIMITS)
     first = app.middleware_stack
-    assert install_middleware(app, max_body_bytes=1)
+    assert install_middleware(app, LIMITS)
     assert app.middleware_stack is first
     assert isinstance(first, AnthropicMiddleware)
     assert first.app is inner
@@ -505,7 +507,7 @@ class Watching:
 
 
 @pytest.mark.parametrize("changes", [False, True])
-async def test_events_pass_by_those_who_change_nothing(changes: bool) -> None:
+async def test_events_pass_through_every_middleware(changes: bool) -> None:
     events = [b"event: a\ndata: %d\n\n" % number for number in range(5)]
     seen: list[bytes] = []
 
@@ -520,14 +522,14 @@ async def test_events_pass_by_those_who_change_nothing(changes: bool) -> None:
     app.add_api_route("/v1/messages", stream, response_model=None)
     app.add_middleware(Watching, seen=seen, changes=changes)
     app.middleware_stack = app.build_middleware_stack()
-    assert install_middleware(app, max_body_bytes=1)
+    assert install_middleware(app, LIMITS)
 
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         answer = await client.get("/v1/messages")
 
     sent = b"".join(events)
     assert answer.content == (sent.upper() if changes else sent)
-    assert seen == [*(events if changes else events[:1]), b""]
+    assert seen == [*events, b""]
 
 
 # --- the real host ---
@@ -618,37 +620,3 @@ def test_the_real_hosts_quota_is_a_rate_limit_error(scripted_stack: Callable[...
             answers = [client.post("/v1/messages", json=ASKED) for _ in range(5)]
     assert_refusal(answers[-1], 429, "rate_limit_error", "Quota exceeded")
     assert answers[-1].headers["x-should-retry"] == "false"
-
-
-# --- past the host's middlewares ---
-
-
-class Connection:
-    """What uvicorn writes to."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.write_paused = False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-
-def test_pieces_are_written_as_the_server_would_and_an_empty_one_ends_nothing() -> None:
-    cycle, connection = object.__new__(RequestResponseCycle), Connection()
-    cycle.transport = cycle.flow = connection  # type: ignore[assignment]
-    cycle.chunked_encoding, cycle.disconnected = True, False
-    direct = Direct(cycle.send)
-    assert all(direct.wrote(piece) for piece in (b"data", b"", b"x" * 17))
-    assert connection.written == b"4\r\ndata\r\n11\r\n" + b"x" * 17 + b"\r\n"
-    connection.write_paused = True
-    assert not direct.wrote(b"later")
-    cycle.disconnected, connection.write_paused = True, False
-    assert not direct.wrote(b"never")
-
-
-async def test_another_server_s_send_is_left_to_it() -> None:
-    async def send(message: Message) -> None:
-        raise AssertionError(message)
-
-    assert not Direct(send).wrote(b"data")

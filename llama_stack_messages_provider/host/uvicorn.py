@@ -1,0 +1,134 @@
+"""uvicorn below the ASGI interface: heads of requests that have no end, requests that are no HTTP, and its exit.
+
+| internal | used for |
+|---|---|
+| `Server.handle_exit` as the signals' handler | `find_server`: without it no limits of heads, no graceful shutdown |
+| `Config.http_protocol_class`, read at each connection | `bound_heads` |
+| `HttpToolsProtocol`: its `cycle`, `transport`, `loop`, `send_400_response`, callbacks | `bound_heads` |
+| `ServerState.connections`, each with a `transport` | `abort_connections` |
+| `Config.timeout_graceful_shutdown`, read at the shutdown | `bound_exit` |
+
+Tried with uvicorn 0.54.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn import Server
+
+try:
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError:  # another parser then; h11 has a limit of its own
+    HttpToolsProtocol = None  # type: ignore[assignment, misc]
+
+__all__ = ["abort_connections", "bound_exit", "bound_heads", "find_server", "on_exit"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LINGER_SECONDS = 5.0
+_SHOWN_BYTES = 4096
+
+type Refuse = Callable[[bytes, int, str], bytes | None]
+"""Makes a whole HTTP response of the start of a request, a status and a message; None: uvicorn's own will do."""
+
+
+def find_server() -> Server | None:
+    """The uvicorn server of this process, while it serves in the main thread; None if something else does."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, Server) else None
+
+
+def on_exit(server: Server, call: Callable[[], None]) -> None:
+    """Call back in the running loop once the server has been told to exit; the server is told all the same."""
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int, frame: Any) -> None:
+        loop.call_soon_threadsafe(call)
+        server.handle_exit(number, frame)
+
+    for number in _SIGNALS:
+        signal.signal(number, handle)
+
+
+def bound_exit(server: Server, seconds: float) -> None:
+    """End requests that are still there so long after the exit began, unless the host says when."""
+    if server.config.timeout_graceful_shutdown is None:
+        server.config.timeout_graceful_shutdown = max(1, round(seconds))
+
+
+def abort_connections(server: Server) -> None:
+    """Drop every connection, whatever is still to be sent on it."""
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
+
+
+def bound_heads(server: Server, max_bytes: int, refuse: Refuse) -> bool:
+    """Bound what is read of a request before its body, and after it; answer what is no HTTP by `refuse`.
+
+    Args:
+        server: The server; connections that are open already keep their ways.
+        max_bytes: Of a head, or of what follows a chunked body. One read of the socket (256 KiB) may come on top.
+        refuse: Makes the answers.
+
+    Returns:
+        Whether it is so: not with other parsers than httptools.
+    """
+    base = server.config.http_protocol_class
+    if HttpToolsProtocol is None or not issubclass(base, HttpToolsProtocol):
+        return False
+    members = {"max_bytes": max_bytes, "refuse": staticmethod(refuse)}
+    server.config.http_protocol_class = type("BoundedProtocol", (_Bounded, base), members)
+    return True
+
+
+class _Bounded:
+    """Mixed into a protocol: counts what came since the last piece of a body or the last request, which is a head."""
+
+    max_bytes: int
+    refuse: Refuse
+
+    _counted = 0
+    _refused = False
+    _start = b""
+
+    def data_received(self: Any, data: bytes) -> None:
+        if self._refused:  # what is on its way is let in and dropped, else the answer would not get through
+            return
+        if not self._counted:
+            self._start = data
+        self._counted += len(data)
+        super().data_received(data)  # type: ignore[misc]
+        if self._counted > self.max_bytes and not self.transport.is_closing():
+            self._answer(413, f"The head of the request exceeds the maximum size of {self.max_bytes} bytes")
+
+    def on_headers_complete(self: Any) -> None:
+        self._counted = 0
+        super().on_headers_complete()  # type: ignore[misc]
+
+    def on_body(self: Any, body: bytes) -> None:
+        self._counted = 0
+        super().on_body(body)  # type: ignore[misc]
+
+    def on_message_complete(self: Any) -> None:
+        self._counted = 0
+        super().on_message_complete()  # type: ignore[misc]
+
+    def send_400_response(self: Any, msg: str) -> None:
+        if not self._is_answering() and self.refuse(self._start[:_SHOWN_BYTES], 400, msg) is None:
+            super().send_400_response(msg)  # type: ignore[misc]
+        else:
+            self._answer(400, msg)
+
+    def _is_answering(self: Any) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _answer(self: Any, status: int, message: str) -> None:
+        self._refused = True
+        response = None if self._is_answering() else self.refuse(self._start[:_SHOWN_BYTES], status, message)
+        self._start = b""
+        if response is None:  # an answer under way cannot be taken back
+            self.transport.close()
+            return
+        self.transport.write(response)
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
