@@ -22,6 +22,7 @@ from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.middleware import install_middleware
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody
+from llama_stack_messages_provider.metrics import count_unknown_fields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Planner
@@ -115,6 +116,7 @@ class MessagesAdapter:
     async def serve_message(self, exchange: Exchange) -> Response:
         """`POST /v1/messages`: bytes in, bytes out on the native route."""
         check_top_level(exchange.request)
+        count_unknown_fields(exchange.request)
         state = await self._service.plan(exchange)
         if exchange.request.get("stream"):
             return self._streamed(exchange, state)

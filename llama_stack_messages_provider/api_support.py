@@ -1,6 +1,7 @@
-"""What becomes of everything the Messages API can say, on each route: one table.
+"""What becomes of everything the Messages API can say, on each route: one table, which the routes read.
 
-On the native route all of it is forwarded as it came. Under translation a thing is
+On the native route all of it is forwarded as it came, where the upstream's engine has what it needs. Under translation
+a thing is
 
 - mapped: the inference API has it, and gets it;
 - emulated: the inference API has nothing like it, and the model gets the same by other means;
@@ -10,378 +11,30 @@ On the native route all of it is forwarded as it came. Under translation a thing
 Of what servers say, mapped and emulated things are made by a translation, and dropped ones never are. Strict mode
 refuses what would be dropped.
 
-The drift guard in the tests fails when the installed `anthropic` SDK knows something that is not here.
+The drift guard in the tests fails when the installed `anthropic` SDK knows something that is not here, or when
+something is here that neither it nor `OBSERVED` knows.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
-__all__ = ["POLICIES", "Kind", "Policy", "Translated", "feature_table", "policy_of"]
+from llama_stack_messages_provider.support_rows import SUPPORT, Kind, Support
 
-Kind = Literal[
-    "parameter",
-    "setting",
-    "header",
-    "block",
-    "block field",
-    "source",
-    "tool",
-    "tool field",
-    "tool choice",
-    "response block",
-    "delta",
-    "event",
-    "stop reason",
-    "error",
+__all__ = [
+    "OBSERVED",
+    "SUPPORT",
+    "Kind",
+    "Support",
+    "carried_fields",
+    "carried_parameters",
+    "feature_table",
+    "native_need",
+    "support_of",
+    "unknown_fields",
 ]
-Translated = Literal["mapped", "emulated", "dropped", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What becomes of one thing.
-
-    Args:
-        translated: Its fate under translation.
-        reason: How, or why not.
-        named: Whether the client is told of a loss; false where dropping changes no answer.
-        native: Its fate on the native route.
-    """
-
-    translated: Translated
-    reason: str
-    named: bool = True
-    native: Literal["forwarded"] = "forwarded"
-
-
-def _mapped(reason: str) -> Policy:
-    return Policy("mapped", reason, named=False)
-
-
-def _emulated(reason: str) -> Policy:
-    return Policy("emulated", reason, named=False)
-
-
-def _dropped(reason: str) -> Policy:
-    return Policy("dropped", reason)
-
-
-def _harmless(reason: str) -> Policy:
-    return Policy("dropped", reason, named=False)
-
-
-def _refused(reason: str) -> Policy:
-    return Policy("refused", reason)
-
-
-_CACHING = _harmless("upstreams cache prefixes by themselves; never changes the prompt")
-_ANTHROPIC_ONLY = _dropped("means something to Anthropic's servers only")
-_NOBODY_RUNS_IT = _dropped("nothing here runs it; refused where it is the only or the forced tool")
-_SEARCH = _emulated(
-    "run by the stack's own web search; where it has none, named as dropped, or refused as the only or the forced tool"
-)
-_HISTORY = _emulated("its content is shown to the model as text")
-_SEARCHED = _emulated("shown to the model as text, or as a call and its result where the stack searches")
-_FUNCTION = _emulated("offered as a function with its documented name and input schema")
-_NEVER = _harmless("never made by a translation")
-
-_PARAMETERS: Mapping[str, Policy] = {
-    "model": _mapped("resolved to a model of the stack; the answer has the name that was asked for"),
-    "max_tokens": _mapped("`max_tokens` or `max_completion_tokens`; 0 becomes 1"),
-    "messages": _mapped("`messages`; unanswered calls and orphaned results are repaired"),
-    "system": _mapped("the first system message"),
-    "stream": _mapped("`stream` with `include_usage`"),
-    "stop_sequences": _mapped("`stop`; the text is cut here where the upstream goes on"),
-    "temperature": _mapped("`temperature`"),
-    "top_p": _mapped("`top_p`"),
-    "top_k": _mapped("`top_k` where the engine has it, else named as dropped"),
-    "tools": _mapped("`tools`; see the tools below"),
-    "tool_choice": _mapped("`tool_choice` and `parallel_tool_calls`"),
-    "thinking": _mapped("the engine's reasoning controls, where it has any"),
-    "output_config": _mapped("see its fields below"),
-    "output_format": _mapped("`response_format`"),
-    "metadata": _mapped("`user`"),
-    "cache_control": _CACHING,
-    "service_tier": _harmless("there are no tiers"),
-    "container": _dropped("nothing here runs code"),
-    "context_management": _dropped("prompts are sent whole, so that keeping all of it loses nothing"),
-    "compaction": _dropped("the client is to compact its conversation itself"),
-    "diagnostics": _dropped("caches are the upstream's own business"),
-    "fallbacks": _dropped("the stack's routing decides"),
-    "inference_geo": _ANTHROPIC_ONLY,
-    "speed": _ANTHROPIC_ONLY,
-    "mcp_servers": _dropped("nothing here calls MCP servers"),
-    "billing_policy": _ANTHROPIC_ONLY,
-    "fallback_credit_token": _ANTHROPIC_ONLY,
-    "thread": _dropped("conversations are not kept; going on with one is a 404, upon which the SDK sends it whole"),
-    "requests": _mapped("each is a request of its own"),
-    "after_id": _mapped("pages of batches"),
-    "before_id": _mapped("pages of batches"),
-    "limit": _mapped("pages of batches"),
-}
-
-_SETTINGS: Mapping[str, Policy] = {
-    "thinking.enabled": _mapped("reasoning on, with the budget"),
-    "thinking.adaptive": _mapped("reasoning on, if it has a switch"),
-    "thinking.disabled": _mapped("reasoning off: `enable_thinking: false` or `reasoning_effort: none`"),
-    "thinking.between_tools": _mapped("reasoning off, since no engine thinks between calls only"),
-    "thinking.budget_tokens": _mapped(
-        "`thinking_token_budget` (vLLM) or `thinking_budget_tokens` (llama.cpp), and `reasoning_effort` by its size"
-    ),
-    "thinking.display": _emulated("`omitted` leaves the thinking text out of the answer"),
-    "thinking.block_binding": _harmless("thinking is not bound to a conversation"),
-    "output_config.effort": _mapped(
-        "`reasoning_effort`, the next weaker one where the engine has fewer; there is none without thinking"
-    ),
-    "output_config.format": _mapped(
-        "`response_format` of type `json_schema`, `strict` unless the upstream refuses optional properties so, which "
-        "is named as dropped"
-    ),
-    "output_config.task_budget": _dropped("nothing keeps a budget over several requests"),
-    "metadata.user_id": _mapped("`user`; its digest where it has more than 64 characters"),
-    "tool_choice.disable_parallel_tool_use": _mapped("`parallel_tool_calls: false`"),
-    "tool_choice.name": _mapped("the function of that name"),
-    "message.system": _mapped("a system message at its place, or at the head where configured"),
-    "message.output_config": _mapped("the last effort set is the request's"),
-    "message.clear_at": _emulated("instructions that no longer hold are left out"),
-}
-
-_HEADERS: Mapping[str, Policy] = {
-    "betas": _harmless("what they switch on is accepted without them"),
-    "user_profile_id": _harmless("means something to Anthropic's servers only"),
-    "workspace_id": _harmless("means something to Anthropic's servers only"),
-}
-
-_BLOCKS: Mapping[str, Policy] = {
-    "text": _mapped("text; an empty one is left out"),
-    "image": _mapped(
-        "`image_url`; one inside a tool result moves into the user message after it; named as dropped where the model "
-        "takes none"
-    ),
-    "document": _emulated("text with title, context and page markers, or a `file` part where configured"),
-    "search_result": _emulated("text with source and title"),
-    "thinking": _mapped("the assistant message's reasoning, where the engine takes it back"),
-    "redacted_thinking": _harmless("nobody but its maker can read it"),
-    "tool_use": _mapped("`tool_calls`"),
-    "tool_result": _mapped("a `tool` message"),
-    "tool_reference": _emulated("text that names the tool"),
-    "browser_state": _emulated("text that lists the tabs"),
-    "server_tool_use": _SEARCHED,
-    "web_search_tool_result": _SEARCHED,
-    "web_fetch_tool_result": _HISTORY,
-    "code_execution_tool_result": _HISTORY,
-    "bash_code_execution_tool_result": _HISTORY,
-    "text_editor_code_execution_tool_result": _HISTORY,
-    "tool_search_tool_result": _HISTORY,
-    "advisor_tool_result": _HISTORY,
-    "mcp_tool_use": _HISTORY,
-    "mcp_tool_result": _HISTORY,
-    "mcp_tool_listing": _harmless("nothing here calls MCP servers"),
-    "container_upload": _dropped("there is no container"),
-    "tool_addition": _emulated("the tool is offered, and text says from when on"),
-    "tool_removal": _emulated("text says that the tool is gone"),
-    "compaction": _emulated("its summary as text; an encrypted one is named as dropped"),
-    "fallback": _harmless("only marks where another model took over"),
-}
-
-_BLOCK_FIELDS: Mapping[str, Policy] = {
-    "cache_control": _CACHING,
-    "citations": _dropped("models that are translated to do not cite"),
-    "title": _emulated("part of the text"),
-    "context": _emulated("part of the text"),
-    "transformations": _harmless("the engine scales images by its own rules"),
-    "caller": _harmless("only the model itself calls tools here"),
-    "toolset_name": _emulated("part of the function's name"),
-    "content": _mapped("the content of the `tool` message"),
-    "is_error": _emulated("a marker before the result"),
-    "state_changes": _emulated("text that tells what became of downloads; the list of tabs has what opened"),
-    "trigger": _harmless("only says why another model took over"),
-    "encrypted_content": _dropped("nobody but its maker can read it"),
-    "signature": _harmless("any signature is accepted"),
-    "tool_changes": _harmless("the request's tools are offered"),
-}
-
-_SOURCES: Mapping[str, Policy] = {
-    "image base64": _mapped("a data URL"),
-    "image url": _mapped("the URL; the upstream fetches it"),
-    "image file": _refused("there is no Files API"),
-    "document base64": _emulated("the PDF's text with page markers, or a `file` part where configured"),
-    "document text": _emulated("text"),
-    "document content": _emulated("its text, and its images as image parts"),
-    "document url": _refused("nothing is fetched, unless switched on"),
-    "document file": _refused("there is no Files API"),
-}
-
-_TOOLS: Mapping[str, Policy] = {
-    "custom": _mapped("a function; names over 64 characters are shortened and restored"),
-    **dict.fromkeys(
-        (
-            "bash_20241022",
-            "bash_20250124",
-            "text_editor_20241022",
-            "text_editor_20250124",
-            "text_editor_20250429",
-            "text_editor_20250728",
-            "memory_20250818",
-            "computer_20241022",
-            "computer_20250124",
-            "computer_20251124",
-        ),
-        _FUNCTION,
-    ),
-    **dict.fromkeys(
-        ("browser_toolset_20260801", "computer_toolset_20260801"),
-        _emulated("a function for each enabled member, with its documented input schema"),
-    ),
-    **dict.fromkeys(
-        (
-            "code_execution_20250522",
-            "code_execution_20250825",
-            "code_execution_20260120",
-            "code_execution_20260521",
-            "web_fetch_20250910",
-            "web_fetch_20260209",
-            "web_fetch_20260309",
-            "web_fetch_20260318",
-            "tool_search_tool_bm25",
-            "tool_search_tool_bm25_20251119",
-            "tool_search_tool_regex",
-            "tool_search_tool_regex_20251119",
-            "advisor_20260301",
-            "mcp_toolset",
-        ),
-        _NOBODY_RUNS_IT,
-    ),
-    **dict.fromkeys(("web_search_20250305", "web_search_20260209", "web_search_20260318"), _SEARCH),
-}
-
-_TOOL_FIELDS: Mapping[str, Policy] = {
-    "type": _mapped("tells the client's own tools from the documented ones"),
-    "description": _mapped("the function's description"),
-    "cache_control": _CACHING,
-    "strict": _mapped("`strict`; named as dropped for the documented tools, whose schemas are not strict ones"),
-    "defer_loading": _harmless("every tool is offered from the start"),
-    "allowed_callers": _harmless("only the model itself calls tools here"),
-    "eager_input_streaming": _harmless("inputs are streamed as they come"),
-    "input_examples": _emulated("part of the function's description"),
-    "max_characters": _harmless("for the client that executes the tool"),
-    "display_number": _harmless("for the client that executes the tool"),
-    "enable_zoom": _emulated("decides whether the function offers to zoom"),
-    "configs": _emulated("decides which members are offered"),
-    "max_uses": _emulated("more searches than these fail"),
-    "allowed_domains": _emulated("pages of others are left out; search services are told too"),
-    "blocked_domains": _emulated("their pages are left out"),
-    "user_location": _emulated("part of the function's description"),
-    "response_inclusion": _harmless("nothing here runs code that would search"),
-}
-
-_TOOL_CHOICES: Mapping[str, Policy] = {
-    "auto": _mapped("`auto`"),
-    "any": _mapped("`required`"),
-    "tool": _mapped("the function; refused where nothing here runs the tool"),
-    "none": _mapped("`none`"),
-}
-
-_RESPONSE_BLOCKS: Mapping[str, Policy] = {
-    "text": _mapped("`content`"),
-    "thinking": _mapped("`reasoning` or `reasoning_content`, signed here"),
-    "tool_use": _mapped("`tool_calls`"),
-    **dict.fromkeys(("server_tool_use", "web_search_tool_result"), _emulated("made where the stack searches the web")),
-    **dict.fromkeys(
-        (
-            "redacted_thinking",
-            "web_fetch_tool_result",
-            "code_execution_tool_result",
-            "bash_code_execution_tool_result",
-            "text_editor_code_execution_tool_result",
-            "tool_search_tool_result",
-            "advisor_tool_result",
-            "mcp_tool_use",
-            "mcp_tool_result",
-            "mcp_tool_listing",
-            "container_upload",
-            "compaction",
-            "fallback",
-        ),
-        _NEVER,
-    ),
-}
-
-_DELTAS: Mapping[str, Policy] = {
-    "text_delta": _mapped("`delta.content`"),
-    "input_json_delta": _mapped("`delta.tool_calls[].function.arguments`"),
-    "thinking_delta": _mapped("`delta.reasoning` or `delta.reasoning_content`"),
-    "signature_delta": _emulated("signed here, once, before the block stops"),
-    "citations_delta": _NEVER,
-    "compaction_delta": _NEVER,
-}
-
-_EVENTS: Mapping[str, Policy] = {
-    **dict.fromkeys(
-        (
-            "message_start",
-            "content_block_start",
-            "content_block_delta",
-            "content_block_stop",
-            "message_delta",
-            "message_stop",
-        ),
-        _mapped("made from the upstream's chunks"),
-    ),
-    "ping": _emulated("sent in silence while the upstream's connection lives"),
-    "error": _emulated("ends a stream that failed"),
-}
-
-_STOP_REASONS: Mapping[str, Policy] = {
-    "end_turn": _mapped("`stop`"),
-    "max_tokens": _mapped("`length`"),
-    "stop_sequence": _mapped("`stop`, with the sequence where the upstream tells it or the text ends in it"),
-    "tool_use": _mapped("whenever there is a call that no limit or stop sequence cut off"),
-    "refusal": _mapped("`content_filter` or `refusal`, with `stop_details`"),
-    "model_context_window_exceeded": _emulated(
-        "`length` before `max_tokens` was reached, or an engine's own word for it"
-    ),
-    "pause_turn": _emulated("after many searches, where the stack searches the web"),
-    "compaction": _NEVER,
-}
-
-_ERRORS: Mapping[str, Policy] = {
-    "invalid_request_error": _mapped("400, 409, 422 and others"),
-    "authentication_error": _mapped("401"),
-    "billing_error": _mapped("402"),
-    "permission_error": _mapped("403"),
-    "not_found_error": _mapped("404"),
-    "request_too_large": _mapped("413"),
-    "rate_limit_error": _mapped("429"),
-    "api_error": _mapped("500 and 502"),
-    "timeout_error": _mapped("408 and 504"),
-    "overloaded_error": _mapped("503 and 529"),
-    "conflict_error": _NEVER,
-    "memory_precondition_failed_error": _NEVER,
-    "memory_path_conflict_error": _NEVER,
-}
-
-POLICIES: Mapping[Kind, Mapping[str, Policy]] = {
-    "parameter": _PARAMETERS,
-    "setting": _SETTINGS,
-    "header": _HEADERS,
-    "block": _BLOCKS,
-    "block field": _BLOCK_FIELDS,
-    "source": _SOURCES,
-    "tool": _TOOLS,
-    "tool field": _TOOL_FIELDS,
-    "tool choice": _TOOL_CHOICES,
-    "response block": _RESPONSE_BLOCKS,
-    "delta": _DELTAS,
-    "event": _EVENTS,
-    "stop reason": _STOP_REASONS,
-    "error": _ERRORS,
-}
-"""Kind of thing, its name, what becomes of it."""
 
 _HEADINGS: Mapping[Kind, str] = {
     "parameter": "Parameters",
+    "batch parameter": "Parameters of batches",
     "setting": "Fields of parameters and messages",
     "header": "Headers",
     "block": "Content blocks of requests",
@@ -398,19 +51,78 @@ _HEADINGS: Mapping[Kind, str] = {
 }
 
 
-def policy_of(kind: Kind, name: str) -> Policy | None:
+OBSERVED: Mapping[Kind, Mapping[str, str]] = {
+    "parameter": {
+        "safeguards": "Claude Code 2.1.332 in its auto mode, beta `dangerous-tool-use-2026-09-03`",
+        "temperature": "documented; sent as `extra_body` or by older and other clients",
+        "top_p": "documented; sent as `extra_body` or by older and other clients",
+        "top_k": "documented; sent as `extra_body` or by older and other clients",
+        "output_format": "the older spelling of `output_config.format`, sent by older clients",
+    },
+    "event": {
+        "ping": "sent by Anthropic and read by the SDK, though not among its event types",
+        "error": "sent by Anthropic and read by the SDK, though not among its event types",
+    },
+    "error": {"request_too_large": "https://platform.claude.com/docs/en/api/errors"},
+}
+"""What the SDK's types do not have and was seen all the same: its kind, its name, and where."""
+
+_MAX_UNKNOWN = 20
+_MAX_NAME = 64
+
+
+def support_of(kind: Kind, name: str) -> Support | None:
     """What becomes of a thing, or None where it is not known."""
-    return POLICIES[kind].get(name)
+    return SUPPORT[kind].get(name)
+
+
+def native_need(kind: Kind, name: str, unknown: str) -> str | None:
+    """What a native engine must have for a thing: a word of its profile, or None where every one has it.
+
+    Args:
+        kind: Kind of the thing.
+        name: The thing.
+        unknown: What is needed for a thing that is not known.
+    """
+    support = SUPPORT[kind].get(name)
+    return support.needs if support else unknown
+
+
+def carried_parameters() -> frozenset[str]:
+    """The parameters of a message, and what the SDK sends as headers, that are no loss under translation."""
+    return frozenset(name for kind in ("parameter", "header") for name in _carried(kind))
+
+
+def carried_fields() -> Mapping[str, frozenset[str]]:
+    """For each parameter whose fields have rows of their own, those that are no loss under translation."""
+    holders = ("thinking", "output_config", "metadata")
+    names = [name.split(":")[0].partition(".") for name in _carried("setting")]
+    return {holder: frozenset(field for owner, _, field in names if owner == holder) for holder in holders}
+
+
+def _carried(kind: Kind) -> list[str]:
+    return [name for name, support in SUPPORT[kind].items() if support.translated != "dropped" or not support.named]
+
+
+def unknown_fields(request: Mapping[str, object]) -> list[str]:
+    """The top-level fields of a message that nobody knows, cut and printable: the first few of them."""
+    names: list[str] = []
+    for name in request:
+        if name not in SUPPORT["parameter"] and name not in SUPPORT["header"]:
+            names.append(ascii(name[:_MAX_NAME])[1:-1])
+            if len(names) == _MAX_UNKNOWN:
+                break
+    return names
 
 
 def feature_table() -> str:
     """The table in Markdown, a section a kind, equal rows joined: what README shows."""
-    return "\n\n".join(_section(kind) for kind in POLICIES)
+    return "\n\n".join(_section(kind) for kind in SUPPORT)
 
 
 def _section(kind: Kind) -> str:
-    rows: dict[Policy, list[str]] = {}
-    for name, policy in POLICIES[kind].items():
-        rows.setdefault(policy, []).append(f"`{name}`")
-    lines = [f"| {', '.join(names)} | {policy.translated} | {policy.reason} |" for policy, names in rows.items()]
+    rows: dict[Support, list[str]] = {}
+    for name, support in SUPPORT[kind].items():
+        rows.setdefault(support, []).append(f"`{name}`")
+    lines = [f"| {', '.join(names)} | {support.translated} | {support.reason} |" for support, names in rows.items()]
     return "\n".join([f"### {_HEADINGS[kind]}", "", "| what | under translation | how |", "|---|---|---|", *lines])

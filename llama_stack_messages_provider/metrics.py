@@ -1,8 +1,10 @@
 """The host's inference metrics for requests that do not pass its router."""
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
+from llama_stack.log import get_logger
 from llama_stack.telemetry.inference_metrics import (
     create_inference_metric_attributes,
     inference_duration,
@@ -11,10 +13,13 @@ from llama_stack.telemetry.inference_metrics import (
 )
 from opentelemetry import metrics
 
+from llama_stack_messages_provider.api_support import unknown_fields
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 
-__all__ = ["InferenceMetrics", "count_dropped"]
+__all__ = ["MAX_UNKNOWN_NAMES", "InferenceMetrics", "count_dropped", "count_unknown_fields"]
+
+logger = get_logger(name=__name__, category="providers")
 
 _dropped = metrics.get_meter("llama_stack.messages").create_counter(
     name="llama_stack.messages.dropped_total",
@@ -31,6 +36,25 @@ def count_dropped(target: Target, names: list[str]) -> None:
         known = part if part in CreateMessageRequest.model_fields else "unknown"
         attributes = {"model": target.identifier, "provider": target.provider_id, "part": known}
         _dropped.add(1, attributes=attributes)
+
+
+_unknown = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.unknown_fields_total",
+    description="Parameters of requests that this version does not know, by name",
+    unit="1",
+)
+MAX_UNKNOWN_NAMES: int = 100
+_names: set[str] = set()
+
+
+def count_unknown_fields(request: Mapping[str, object]) -> None:
+    """Count the parameters that nobody knows; the first of each name is logged, so that a new one is noticed."""
+    for name in unknown_fields(request):
+        if name not in _names and len(_names) < MAX_UNKNOWN_NAMES:
+            _names.add(name)
+            logger.info("A request has a parameter that is not known here", parameter=name)
+        # Any client can invent names, and each is a series of its own.
+        _unknown.add(1, attributes={"parameter": name if name in _names else "other"})
 
 
 class InferenceMetrics:

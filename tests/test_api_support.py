@@ -1,12 +1,15 @@
-"""The policy table says what the translation does: rows are tried one by one, with strict mode off and on."""
+"""The table of support says what the translation does: rows are tried one by one, with strict mode off and on."""
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from llama_stack_messages_provider.api_support import POLICIES, Policy
+from llama_stack_messages_provider import metrics
+from llama_stack_messages_provider.api_support import SUPPORT, Support, unknown_fields
 from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.translation.reasons import FINISH_TO_STOP
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
@@ -29,13 +32,13 @@ def translate(request: Json, *, strict: bool = False, searches: bool = True) -> 
     return to_chat_completion(request, model="m", dialect=DIALECTS["vllm"], options=options)
 
 
-def check(policy: Policy, request: Json) -> None:
-    """A request that says one thing fares as the policy of that thing says."""
-    if policy.translated == "refused":
+def check(support: Support, request: Json) -> None:
+    """A request that says one thing fares as the table says of that thing."""
+    if support.translated == "refused":
         with pytest.raises(InvalidRequestError):
             translate(request)
         return
-    lost = policy.translated == "dropped" and policy.named
+    lost = support.translated == "dropped" and support.named
     assert bool(translate(request).dropped) == lost
     if lost:
         with pytest.raises(InvalidRequestError, match="strict"):
@@ -72,24 +75,24 @@ PARAMETERS: Mapping[str, Any] = {
     "billing_policy": {"type": "billing_policy"},
     "fallback_credit_token": "t",
     "thread": {"type": "create"},
+    "safeguards": [{"type": "dangerous_tool_use"}],
 }
 
 
-@pytest.mark.parametrize("name", [name for name in POLICIES["parameter"] if name in PARAMETERS])
+@pytest.mark.parametrize("name", [name for name in SUPPORT["parameter"] if name in PARAMETERS])
 def test_parameters_fare_as_declared(name: str) -> None:
-    check(POLICIES["parameter"][name], {**HELLO, name: PARAMETERS[name]})
+    check(SUPPORT["parameter"][name], {**HELLO, name: PARAMETERS[name]})
 
 
 def test_all_parameters_of_a_message_are_tried() -> None:
-    elsewhere = {"tool_choice", "requests", "after_id", "before_id", "limit"}
-    assert set(POLICIES["parameter"]) - set(PARAMETERS) == elsewhere
+    assert set(SUPPORT["parameter"]) - set(PARAMETERS) == {"tool_choice"}
 
 
 SETTINGS: Mapping[str, Json] = {
-    "thinking.enabled": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
-    "thinking.adaptive": {"thinking": {"type": "adaptive"}},
-    "thinking.disabled": {"thinking": {"type": "disabled"}},
-    "thinking.between_tools": {"thinking": {"type": "between_tools"}},
+    "thinking.type: enabled": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+    "thinking.type: adaptive": {"thinking": {"type": "adaptive"}},
+    "thinking.type: disabled": {"thinking": {"type": "disabled"}},
+    "thinking.type: between_tools": {"thinking": {"type": "between_tools"}},
     "thinking.budget_tokens": {"thinking": {"type": "enabled", "budget_tokens": 100}},
     "thinking.display": {"thinking": {"type": "adaptive", "display": "omitted"}},
     "thinking.block_binding": {"thinking": {"type": "adaptive", "block_binding": {}}},
@@ -110,9 +113,9 @@ SETTINGS: Mapping[str, Json] = {
 }
 
 
-@pytest.mark.parametrize("name", POLICIES["setting"])
+@pytest.mark.parametrize("name", SUPPORT["setting"])
 def test_settings_fare_as_declared(name: str) -> None:
-    check(POLICIES["setting"][name], {**HELLO, **SETTINGS[name]})
+    check(SUPPORT["setting"][name], {**HELLO, **SETTINGS[name]})
 
 
 def says(block: Json, role: str = "user") -> Json:
@@ -149,9 +152,9 @@ BLOCKS: Mapping[str, Json] = {
 }
 
 
-@pytest.mark.parametrize("name", POLICIES["block"])
+@pytest.mark.parametrize("name", SUPPORT["block"])
 def test_blocks_fare_as_declared(name: str) -> None:
-    check(POLICIES["block"][name], BLOCKS[name])
+    check(SUPPORT["block"][name], BLOCKS[name])
 
 
 BLOCK_FIELDS: Mapping[str, Json] = {
@@ -173,11 +176,11 @@ BLOCK_FIELDS: Mapping[str, Json] = {
 
 @pytest.mark.parametrize("name", BLOCK_FIELDS)
 def test_fields_of_blocks_fare_as_declared(name: str) -> None:
-    check(POLICIES["block field"][name], BLOCK_FIELDS[name])
+    check(SUPPORT["block field"][name], BLOCK_FIELDS[name])
 
 
 def test_all_fields_of_blocks_are_tried_but_those_that_only_other_models_write() -> None:
-    assert set(POLICIES["block field"]) - set(BLOCK_FIELDS) == {"caller", "toolset_name", "trigger"}
+    assert set(SUPPORT["block field"]) - set(BLOCK_FIELDS) == {"caller", "toolset_name", "trigger"}
 
 
 SOURCES: Mapping[str, Json] = {
@@ -193,7 +196,7 @@ SOURCES: Mapping[str, Json] = {
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_sources_fare_as_declared(name: str) -> None:
-    check(POLICIES["source"][name], says({"type": name.split()[0], "source": SOURCES[name]}))
+    check(SUPPORT["source"][name], says({"type": name.split()[0], "source": SOURCES[name]}))
 
 
 TOOLS: Mapping[str, Json] = {
@@ -201,12 +204,12 @@ TOOLS: Mapping[str, Json] = {
 } | {"custom": LOOK}
 
 
-@pytest.mark.parametrize("name", POLICIES["tool"])
+@pytest.mark.parametrize("name", SUPPORT["tool"])
 def test_tools_fare_as_declared(name: str) -> None:
-    check(POLICIES["tool"][name], {**HELLO, "tools": [TOOLS[name], {**LOOK, "name": "see"}]})
+    check(SUPPORT["tool"][name], {**HELLO, "tools": [TOOLS[name], {**LOOK, "name": "see"}]})
 
 
-SEARCHES = [name for name in POLICIES["tool"] if name.startswith("web_search_")]
+SEARCHES = [name for name in SUPPORT["tool"] if name.startswith("web_search_")]
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -217,7 +220,7 @@ def test_a_search_is_dropped_where_the_stack_cannot_search(name: str) -> None:
         translate(request, strict=True, searches=False)
 
 
-@pytest.mark.parametrize("name", [*SEARCHES, *(n for n, p in POLICIES["tool"].items() if p.translated == "dropped")])
+@pytest.mark.parametrize("name", [*SEARCHES, *(n for n, p in SUPPORT["tool"].items() if p.translated == "dropped")])
 def test_a_tool_that_nothing_runs_is_refused_where_a_tool_is_forced(name: str) -> None:
     with pytest.raises(InvalidRequestError, match="cannot run"):
         translate({**HELLO, "tools": [TOOLS[name]], "tool_choice": {"type": "any"}}, searches=False)
@@ -244,15 +247,15 @@ TOOL_FIELDS: Mapping[str, Json] = {
 }
 
 
-@pytest.mark.parametrize("name", POLICIES["tool field"])
+@pytest.mark.parametrize("name", SUPPORT["tool field"])
 def test_fields_of_tools_fare_as_declared(name: str) -> None:
-    check(POLICIES["tool field"][name], {**HELLO, "tools": [TOOL_FIELDS[name]]})
+    check(SUPPORT["tool field"][name], {**HELLO, "tools": [TOOL_FIELDS[name]]})
 
 
-@pytest.mark.parametrize("name", POLICIES["tool choice"])
+@pytest.mark.parametrize("name", SUPPORT["tool choice"])
 def test_tool_choices_fare_as_declared(name: str) -> None:
     choice = {"type": name, **({"name": "look"} if name == "tool" else {})}
-    check(POLICIES["tool choice"][name], {**HELLO, "tools": [LOOK], "tool_choice": choice})
+    check(SUPPORT["tool choice"][name], {**HELLO, "tools": [LOOK], "tool_choice": choice})
 
 
 def test_caching_never_changes_the_prompt() -> None:
@@ -269,4 +272,29 @@ def test_caching_never_changes_the_prompt() -> None:
 
 def test_stop_reasons_that_are_mapped_have_a_finish_reason() -> None:
     made = {reason for reason in FINISH_TO_STOP.values() if reason is not None}
-    assert made <= {name for name, policy in POLICIES["stop reason"].items() if policy.translated != "dropped"}
+    assert made <= {name for name, support in SUPPORT["stop reason"].items() if support.translated != "dropped"}
+
+
+def test_what_nobody_knows_is_named_shortly() -> None:
+    assert unknown_fields({**HELLO, "safeguards": [], "betas": []}) == []
+    assert unknown_fields({**HELLO, "new": [], "a\n": 1, "x" * 999: 1}) == ["new", r"a\n", "x" * 64]
+    assert len(unknown_fields({f"f{n}": n for n in range(99)})) == 20
+
+
+def test_unknown_fields_are_counted_by_name_and_their_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    counter = SimpleNamespace(add=lambda n, attributes: counted.append(attributes["parameter"]))
+    monkeypatch.setattr(metrics, "_unknown", counter)
+    monkeypatch.setattr(metrics, "_names", set())
+    monkeypatch.setattr(metrics, "MAX_UNKNOWN_NAMES", 2)
+    for name in ("a", "b", "c", "a"):
+        metrics.count_unknown_fields({**HELLO, name: 1})
+    assert counted == ["a", "b", "other", "a"]
+
+
+@pytest.mark.parametrize("block", [*SUPPORT["block"], "newer_tool_result", "newer"])
+def test_what_a_native_engine_needs_is_what_the_table_says(block: str) -> None:
+    needed = features_of(says({"type": block}))
+    row = SUPPORT["block"].get(block)
+    newer = {"newer_tool_result": "server_tool_history", "newer": "unknown_block"}
+    assert needed == frozenset(filter(None, [row.needs if row else newer[block]]))

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llama_stack_messages_provider.api_support import native_need
+
 __all__ = ["features_of"]
 
-_CLIENT_TOOLS = ("bash_", "text_editor_", "computer_", "memory_", "browser_")
-# Blocks that every native endpoint takes; images and results are looked into.
-_KNOWN_BLOCKS = frozenset({"text", "tool_use", "thinking"})
-_FEATURE_BLOCKS = frozenset({"document", "search_result", "tool_reference", "redacted_thinking", "container_upload"})
+_HISTORY = "server_tool_history"
 
 
 def features_of(request: Mapping[str, Any]) -> frozenset[str]:
@@ -32,7 +31,7 @@ def _block_features(messages: Any) -> Iterator[str]:
 
 def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
     kind = block.get("type")
-    if not isinstance(kind, str) or kind in _KNOWN_BLOCKS:
+    if not isinstance(kind, str):
         return
     if kind == "image":
         source = block.get("source")
@@ -42,14 +41,9 @@ def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
         if block.get("is_error"):
             yield "is_error"
         yield from _block_features([block])
-    elif kind in _FEATURE_BLOCKS:
-        yield kind
-    elif kind in {"tool_addition", "tool_removal"}:
-        yield "tool_change"
-    elif kind.endswith("_tool_result") or kind in {"server_tool_use", "mcp_tool_use"}:
-        yield "server_tool_history"
-    else:
-        yield "unknown_block"
+    # A block of a newer server tool is history as theirs are.
+    elif need := native_need("block", kind, _HISTORY if kind.endswith("_tool_result") else "unknown_block"):
+        yield need
 
 
 def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
@@ -75,10 +69,8 @@ def _kind_of_tool(tool: Any) -> str | None:
     kind = tool.get("type") if isinstance(tool, dict) else None
     if not isinstance(kind, str) or kind == "custom" or "input_schema" in tool:
         return None
-    if kind.startswith(_CLIENT_TOOLS):
-        return "client_tool"
     # Ollama searches the web itself; no engine has any other of Anthropic's own tools.
-    return "web_search" if kind.startswith("web_search_") else "server_tool"
+    return native_need("tool", kind, "web_search" if kind.startswith("web_search_") else "server_tool")
 
 
 def _other_features(request: Mapping[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from llama_stack_messages_provider.api_support import carried_fields, carried_parameters
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines.chat import Dialect
 from llama_stack_messages_provider.errors import InvalidRequestError
@@ -26,38 +27,8 @@ from llama_stack_messages_provider.translation.tools import ToolPlan, tool_plan
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
 
-# Carried by a function below, or without effect on a model's answer.
-_CARRIED = frozenset(
-    {
-        "model",
-        "messages",
-        "max_tokens",
-        "system",
-        "stop_sequences",
-        "stream",
-        "temperature",
-        "top_p",
-        "top_k",
-        "tools",
-        "tool_choice",
-        "thinking",
-        "output_config",
-        "output_format",
-        "metadata",
-        # Upstreams cache prefixes by themselves; a marker must never change the prompt.
-        "cache_control",
-        "betas",
-        "service_tier",
-        "user_profile_id",
-        "workspace_id",
-    }
-)
-
-_CARRIED_FIELDS = {
-    "output_config": frozenset({"effort", "format"}),
-    "metadata": frozenset({"user_id"}),
-    "thinking": frozenset({"type", "budget_tokens", "display", "block_binding"}),
-}
+_CARRIED = carried_parameters()
+_CARRIED_FIELDS = carried_fields()
 _NOTHING: tuple[Any, ...] = (None, [], {})
 # What Claude Code's `context_management` asks for, and what happens anyway.
 _KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}

@@ -21,17 +21,12 @@ from llama_stack_messages_provider.wire.request import (
 )
 from llama_stack_messages_provider.wire.request_config import ThinkingConfigParam
 
-__all__ = ["STEP", "WHOLE_BYTES", "check_top_level", "unknown_fields", "validate", "validate_in_steps", "without_nulls"]
+__all__ = ["STEP", "WHOLE_BYTES", "check_top_level", "validate", "validate_in_steps", "without_nulls"]
 
 STEP: int = 4000
 """How many fields and items of arrays are looked at in one step: a few milliseconds."""
 WHOLE_BYTES: int = 64 * 1024
 """A body up to this size is one step."""
-MAX_UNKNOWN_FIELDS: int = 20
-"""How many of a request's unknown fields are named."""
-MAX_FIELD_NAME: int = 64
-"""How much of an unknown field's name is told."""
-
 _FREE_JSON = frozenset({"input", "input_schema", "input_examples", "schema"})
 """Fields that hold JSON of the client's own, in which null is a value."""
 
@@ -126,18 +121,6 @@ def _json_types(annotation: Any) -> Iterator[type]:
         yield str
     elif annotation is not type(None):
         yield dict if isinstance(annotation, type) and issubclass(annotation, BaseModel) else origin or annotation
-
-
-def unknown_fields(request: Mapping[str, Any]) -> list[str]:
-    """The top-level fields that are documented nowhere, cut and printable: the first few of them."""
-    known = CreateMessageRequest.model_fields
-    names: list[str] = []
-    for name in request:
-        if name not in known:
-            names.append(ascii(name[:MAX_FIELD_NAME])[1:-1])
-            if len(names) == MAX_UNKNOWN_FIELDS:
-                break
-    return names
 
 
 # --- all of it ---

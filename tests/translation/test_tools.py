@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.api_support import POLICIES
+from llama_stack_messages_provider.api_support import SUPPORT
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.toolset_schemas import TOOLSETS
@@ -253,7 +253,7 @@ def test_a_choice_that_cannot_be_honoured_is_refused(tools: list[Json], choice: 
     assert refusal.value.status == 400
 
 
-NOT_RUN = [name for name, row in POLICIES["tool"].items() if row.translated == "dropped"]
+NOT_RUN = [name for name, row in SUPPORT["tool"].items() if row.translated == "dropped"]
 
 
 @pytest.mark.parametrize("name", [*NOT_RUN, "web_search_20250305", "web_search_20260209", "web_search_20260318"])

@@ -1,4 +1,4 @@
-"""The drift guard: all that the installed `anthropic` SDK can say is known here and has a policy."""
+"""The drift guard: all that the installed `anthropic` SDK can say is known here and has a row."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Required, get_args
@@ -25,7 +25,7 @@ from anthropic.types.shared import ErrorResponse, ErrorType
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from llama_stack_messages_provider.api_support import POLICIES, Kind, feature_table, policy_of
+from llama_stack_messages_provider.api_support import OBSERVED, SUPPORT, Kind, feature_table, support_of
 from llama_stack_messages_provider.errors import ErrorType as OurErrorType
 from llama_stack_messages_provider.rewriting.toolset_schemas import TOOLSETS
 from llama_stack_messages_provider.wire import models
@@ -94,18 +94,19 @@ def settings(prompts: Iterable[Any]) -> Iterator[str]:
     for holder in ("thinking", "output_config", "metadata", "tool_choice"):
         kinds = objects(prompts, holder)
         yield from (f"{holder}.{name}" for name in params(kinds) - {"type"})
-    yield from (f"thinking.{tag}" for tag in tags(prompts, "thinking"))
+    yield from (f"thinking.type: {tag}" for tag in tags(prompts, "thinking"))
     yield from (f"message.{name}" for name in params(objects(prompts, "messages")) - {"role", "content"})
 
 
 def said_by_clients(prompts: Iterable[Any], batches: Iterable[Any] = ()) -> dict[Kind, set[str]]:
-    """All that requests can say, in the policy table's terms."""
+    """All that requests can say, in the table's terms."""
     turns = objects(prompts, "messages")
     blocks = objects(turns, "content")
     results = objects(objects(turns, "content", "tool_result"), "content")
     tools = [kind for tag, kind in at(prompts, "tools") if not is_dropped("tool", tag)]
     return {
-        "parameter": params((*prompts, *batches)) - HEADERS,
+        "parameter": params(prompts) - HEADERS,
+        "batch parameter": params(batches) - HEADERS,
         "setting": set(settings(prompts)),
         "header": params((*prompts, *batches)) & HEADERS,
         "block": tags(turns, "content") | tags(objects(turns, "content", "tool_result"), "content"),
@@ -124,7 +125,7 @@ def said_by_clients(prompts: Iterable[Any], batches: Iterable[Any] = ()) -> dict
 def said_by_servers(
     messages: Iterable[Any], streams: Iterable[Any], errors: Iterable[Any], error_types: Any
 ) -> dict[Kind, set[str]]:
-    """All that answers can say, in the policy table's terms."""
+    """All that answers can say, in the table's terms."""
     events = [(tag, kind) for union in streams for tag, kinds in variants(union).items() for kind in kinds]
     starts = [kind for tag, kind in events if tag == "content_block_start"]
     deltas = [kind for tag, kind in events if tag == "content_block_delta"]
@@ -138,34 +139,30 @@ def said_by_servers(
 
 
 def is_dropped(kind: Kind, name: str) -> bool:
-    policy = policy_of(kind, name)
-    return policy is None or policy.translated == "dropped"
+    row = support_of(kind, name)
+    return row is None or row.translated == "dropped"
 
 
 PROMPTS = (*CREATE, *COUNT)
 BATCHES = (*CREATE_BATCH, *LIST_BATCHES)
 SDK = said_by_clients(PROMPTS, BATCHES) | said_by_servers(MESSAGES, STREAMS, (ErrorResponse,), ErrorType)
 
-BEYOND_THE_SDK: dict[Kind, set[str]] = {
-    # Documented, and sent as `extra_body` or by older and other clients.
-    "parameter": {"temperature", "top_p", "top_k", "output_format"},
-    # Sent by Anthropic and read by the SDK, though not among its event types.
-    "event": {"ping", "error"},
-    # https://platform.claude.com/docs/en/api/errors
-    "error": {"request_too_large"},
-}
+
+@pytest.mark.parametrize("kind", SUPPORT)
+def test_everything_is_in_the_table_and_nothing_else(kind: Kind) -> None:
+    assert set(SUPPORT[kind]) == SDK[kind] | set(OBSERVED.get(kind, ()))
 
 
-@pytest.mark.parametrize("kind", POLICIES)
-def test_everything_has_a_policy_and_every_policy_is_about_something(kind: Kind) -> None:
-    assert set(POLICIES[kind]) == SDK[kind] | BEYOND_THE_SDK.get(kind, set())
+def test_every_row_says_what_and_why() -> None:
+    rows = [row for table in SUPPORT.values() for row in table.values()]
+    assert {row.translated for row in rows} == {"mapped", "emulated", "dropped", "refused"}
+    assert all(row.reason for row in rows)
 
 
-def test_every_policy_is_for_each_route_and_says_why() -> None:
-    policies = [policy for table in POLICIES.values() for policy in table.values()]
-    assert {policy.native for policy in policies} == {"forwarded"}
-    assert {policy.translated for policy in policies} == {"mapped", "emulated", "dropped", "refused"}
-    assert all(policy.reason for policy in policies)
+def test_what_was_observed_is_not_in_the_sdk_and_says_where() -> None:
+    for kind, names in OBSERVED.items():
+        assert not set(names) & SDK[kind]
+        assert all(names.values())
 
 
 @pytest.mark.parametrize(
@@ -179,15 +176,15 @@ def test_every_member_of_a_toolset_has_a_function(toolset: str, members: tuple[s
     assert set(TOOLSETS[toolset].members) == set(members)
 
 
-def test_every_error_type_of_ours_has_a_policy() -> None:
-    assert set(get_args(OurErrorType)) <= set(POLICIES["error"])
-    assert answer_tags("ErrorResponse", "error") <= set(POLICIES["error"])
+def test_every_error_type_of_ours_has_a_row() -> None:
+    assert set(get_args(OurErrorType)) <= set(SUPPORT["error"])
+    assert answer_tags("ErrorResponse", "error") <= set(SUPPORT["error"])
     assert {"invalid_request_error", "request_too_large", "api_error"} <= answer_tags("ErrorResponse", "error")
 
 
 def test_the_feature_table_names_everything() -> None:
     table = feature_table()
-    assert all(f"`{name}`" in table for kind in POLICIES for name in POLICIES[kind])
+    assert all(f"`{name}`" in table for kind in SUPPORT for name in SUPPORT[kind])
 
 
 # --- the guard itself: types as a later SDK may have them ---
@@ -305,14 +302,14 @@ def test_the_schemas_of_answers_are_those_of_the_sdk(monkeypatch: pytest.MonkeyP
     assert generate() != answer_schemas()
 
 
-def test_the_guard_sees_what_has_no_policy() -> None:
+def test_the_guard_sees_what_has_no_row() -> None:
     later = said_by_clients([NewRequest]) | said_by_servers(
         [NewMessage], [NewBlockDelta | NewBlockStart | NewEvent], [NewErrors], Literal["api_error", "moon_error"]
     )
-    unknown = {kind: names - set(POLICIES[kind]) for kind, names in later.items()}
+    unknown = {kind: names - set(SUPPORT[kind]) for kind, names in later.items()}
     assert {kind: names for kind, names in unknown.items() if names} == {
         "parameter": {"aura"},
-        "setting": {"thinking.dreaming", "message.tone"},
+        "setting": {"thinking.type: dreaming", "message.tone"},
         "block": {"hologram"},
         "block field": {"font"},
         "source": {"image beam"},
@@ -325,4 +322,4 @@ def test_the_guard_sees_what_has_no_policy() -> None:
         "stop reason": {"boredom"},
         "error": {"message_glow", "moon_error"},
     }
-    assert set(later) == set(POLICIES)
+    assert set(later) == set(SUPPORT)
