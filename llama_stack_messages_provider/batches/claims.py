@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
-from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state
+from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state, renew_lease
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
 __all__ = ["Claim", "Claims", "Lease", "Outcome"]
@@ -93,12 +93,7 @@ class Claims:
         """Let the worker's leases hold for `lease_seconds` from now; False if they have run out."""
         now = self._database.now()
         async with self._database.write() as connection:
-            renewed = await connection.execute(
-                update(workers)
-                .where(workers.c.id == worker, workers.c.expires_at > now)
-                .values(expires_at=now + lease_seconds)
-            )
-            return bool(renewed.rowcount)
+            return await renew_lease(connection, worker, now, lease_seconds)
 
     async def resign(self, worker: str) -> None:
         """Give back at once all that the worker has not recorded, as if it had never been tried."""

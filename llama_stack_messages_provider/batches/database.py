@@ -10,21 +10,27 @@ survives the loss of power, too.
 """
 
 import asyncio
+import errno
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
 from llama_stack.core.storage.sqlstore import sqlstore
+from llama_stack.log import get_logger
 from sqlalchemy import URL, ColumnElement, Connection, Double, event, extract, func, literal
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from llama_stack_messages_provider.batches.tables import create_schema
+from llama_stack_messages_provider.errors import ApiError
 
-__all__ = ["BackendError", "Database", "SqlBackend", "batches_file", "engine_of", "find_backend"]
+__all__ = ["BackendError", "Database", "SqlBackend", "StorageError", "batches_file", "engine_of", "find_backend"]
+
+logger = get_logger(name=__name__, category="providers")
 
 type SqlBackend = SqliteSqlStoreConfig | PostgresSqlStoreConfig
 
@@ -37,6 +43,12 @@ CREATE_TRIES = 20
 
 class BackendError(ValueError):
     """`batches.backend` does not name a backend that batches can be kept in."""
+
+
+class StorageError(ApiError):
+    """The database cannot do its part now: its disk is full, or nobody answers. Worth another try later."""
+
+    status, default_message = 503, "The database of message batches is not available"
 
 
 def find_backend(name: str) -> SqlBackend:
@@ -126,8 +138,8 @@ class Database:
                 async with self.write() as connection:
                     await connection.run_sync(create_schema)
                 return
-            except OperationalError:
-                if attempt == CREATE_TRIES - 1:
+            except StorageError as error:
+                if attempt == CREATE_TRIES - 1 or not isinstance(error.__cause__, OperationalError):
                     raise
                 await asyncio.sleep(0.05 * (attempt + 1))
 
@@ -143,19 +155,57 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes nothing."""
-        async with self.engine.connect() as connection:
-            yield connection
+        """A transaction that writes nothing.
+
+        Raises:
+            StorageError: The database is not available.
+        """
+        with _storage_errors():
+            async with self.engine.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes. On SQLite there is one at a time, from its beginning on."""
-        if not self._is_sqlite:
-            async with self.engine.begin() as connection:
-                yield connection
-            return
-        # Queueing here is fair and costs nothing; waiting in SQLite is neither.
-        async with self._writer, self.engine.connect() as plain:
-            connection = await plain.execution_options(batches_write=True)
-            async with connection.begin():
-                yield connection
+        """A transaction that writes. On SQLite there is one at a time, from its beginning on.
+
+        Raises:
+            StorageError: The database is not available, or its disk is full.
+        """
+        with _storage_errors():
+            if not self._is_sqlite:
+                async with self.engine.begin() as connection:
+                    yield connection
+                return
+            # Queueing here is fair and costs nothing; waiting in SQLite is neither.
+            async with self._writer, self.engine.connect() as plain:
+                connection = await plain.execution_options(batches_write=True)
+                async with connection.begin():
+                    yield connection
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    """Faults of the database's, and no bugs of ours, become a `StorageError`."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        told = _storage_error(error)
+        if told is None:
+            raise
+        logger.error("The database of message batches failed", error=str(error).partition("\n")[0])
+        raise told from error
+
+
+def _storage_error(error: Exception) -> StorageError | None:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    code = str(getattr(cause, "sqlstate", None) or getattr(cause, "sqlite_errorname", None) or "")
+    if code in ("SQLITE_FULL", "53100") or getattr(cause, "errno", None) == errno.ENOSPC:
+        return StorageError("Message batches cannot be stored: the disk of the server's database is full")
+    lost = isinstance(error, OSError | OperationalError | PoolTimeoutError)
+    if lost or (isinstance(error, DBAPIError) and error.connection_invalidated) or code[:2] in _UNAVAILABLE:
+        return StorageError()
+    return None
+
+
+_UNAVAILABLE = ("08", "53", "57", "58")
+"""Classes of SQLSTATE: connections, resources, an operator's intervention, the system."""

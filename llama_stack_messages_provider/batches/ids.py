@@ -1,10 +1,11 @@
 """Batch ids that sort by the time of their creation: the list's cursor needs no other column."""
 
+import re
 import secrets
 import threading
 import time
 
-__all__ = ["new_batch_id"]
+__all__ = ["is_batch_id", "new_batch_id"]
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: its order is the order of its bytes."""
@@ -32,3 +33,13 @@ def new_batch_id() -> str:
     """`msgbatch_` and 26 characters: 48 bits of time in milliseconds, then 80 random bits (a ULID)."""
     number = _clock.tick() << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
     return "msgbatch_" + "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+_BATCH_ID = re.compile(r"msgbatch_[0-9A-Za-z]{1,55}")
+
+
+def is_batch_id(text: str) -> bool:
+    """Whether a batch may have this id. A database refuses to compare with some of the others: NUL, halves of
+    surrogate pairs.
+    """
+    return _BATCH_ID.fullmatch(text) is not None

@@ -29,9 +29,9 @@ from llama_stack_messages_provider.batches.lifecycle import (
     sources,
     unfinished_becomes,
 )
-from llama_stack_messages_provider.batches.tables import batches, requests
+from llama_stack_messages_provider.batches.tables import batches, requests, workers
 
-__all__ = ["Batch", "Held", "change_each", "end_if_done", "hold", "in_state", "select_batches"]
+__all__ = ["Batch", "Held", "change_each", "end_if_done", "hold", "in_state", "renew_lease", "select_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +174,14 @@ async def end_if_done(connection: AsyncConnection, batch_id: str, now: ColumnEle
         .values(status=BatchStatus.ENDED, ended_at=now, **tally)
     )
     return bool(ended.rowcount)
+
+
+async def renew_lease(connection: AsyncConnection, worker: str, now: ColumnElement[float], seconds: float) -> bool:
+    """Let a worker's lease hold for so long from now; False if it has run out."""
+    renewed = await connection.execute(
+        update(workers).where(workers.c.id == worker, workers.c.expires_at > now).values(expires_at=now + seconds)
+    )
+    return bool(renewed.rowcount)
 
 
 _UNFINISHED = (RequestState.PENDING, RequestState.LEASED)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.batches.claims import Claims
 from llama_stack_messages_provider.batches.config import BatchesConfig
-from llama_stack_messages_provider.batches.database import Database, SqlBackend, engine_of
+from llama_stack_messages_provider.batches.database import Database, SqlBackend, StorageError, engine_of
 from llama_stack_messages_provider.batches.identity import (
     AccessRule,
     Action,
@@ -19,7 +19,7 @@ from llama_stack_messages_provider.batches.identity import (
     allowed,
     refuse_credentials,
 )
-from llama_stack_messages_provider.batches.ids import new_batch_id
+from llama_stack_messages_provider.batches.ids import is_batch_id, new_batch_id
 from llama_stack_messages_provider.batches.intake import Intake, read_requests
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus
 from llama_stack_messages_provider.batches.rows import Batch
@@ -27,7 +27,7 @@ from llama_stack_messages_provider.batches.runner import Runner
 from llama_stack_messages_provider.batches.store import BatchStore, NewRequest
 from llama_stack_messages_provider.batches.sweep import Sweep
 from llama_stack_messages_provider.batches.wire import message_batch, message_batch_page, result_line
-from llama_stack_messages_provider.batches.worker import Worker
+from llama_stack_messages_provider.batches.worker import Worker, wait_for
 from llama_stack_messages_provider.errors import (
     ApiError,
     InvalidRequestError,
@@ -112,13 +112,17 @@ class BatchService:
                 await self._started()
                 return
 
-    async def stop(self) -> None:
-        """Give back what is not done, and close the connections."""
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Begin nothing more, give back what has not begun, then what is not done in time; close the connections.
+
+        Args:
+            grace_seconds: How long the requests that run may go on. Other workers run the rest at once.
+        """
         if self._starter is not None:
             self._starter.cancel()
         running, self._running = self._running, None
         if running is not None:
-            await running.worker.stop()
+            await running.worker.stop(grace_seconds)
             await running.database.close()
 
     @contextmanager
@@ -181,15 +185,17 @@ class BatchService:
         await running.store.begin(
             batch_id,
             identity,
-            creator=running.worker.id,
+            lease_seconds=self._config.lease_seconds,
             expires_after=self._config.expires_after_hours * 3600,
             headers=headers,
         )
         try:
-            batch = await self._receive(running.store, batch_id, body)
+            async with _upload_lease(running.store, batch_id, self._config.lease_seconds):
+                batch = await self._receive(running.store, batch_id, body)
         except BaseException:
-            # Even if it is the client that left: nothing may remain.
-            await asyncio.shield(running.store.discard(batch_id))
+            # Even if it is the client that left: nothing may remain. What cannot be removed now is when its lease ends.
+            with suppress(StorageError):
+                await asyncio.shield(running.store.discard(batch_id))
             running.worker.wake_sweep()
             raise
         running.worker.wake()
@@ -245,8 +251,11 @@ class BatchService:
             before_id: The page that comes just before this batch; with `after_id`, no further than that.
 
         Raises:
-            InvalidRequestError: `limit` is out of range.
+            InvalidRequestError: `limit` is out of range, or a cursor is no id.
         """
+        for name, cursor in (("after_id", after_id), ("before_id", before_id)):
+            if cursor is not None and not is_batch_id(cursor):
+                raise InvalidRequestError(f"{name}: Input should be the id of a message batch")
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidRequestError(f"limit: Input should be between 1 and {MAX_LIMIT}")
         running = await self._started()
@@ -322,6 +331,8 @@ class BatchService:
     # --- whose it is ---
 
     async def _own(self, batch_id: str, identity: Identity | None, action: Action = Action.READ) -> Batch:
+        if not is_batch_id(batch_id):
+            raise NotFoundError("Message batch not found: no batch has such an id")
         running = await self._started()
         batch = await running.store.get(batch_id)
         if batch is None or not self._may(Action.READ, batch, identity):
@@ -335,6 +346,24 @@ class BatchService:
 
     def _wire(self, batch: Batch) -> dict[str, Any]:
         return message_batch(batch, self._config.public_url)
+
+
+@asynccontextmanager
+async def _upload_lease(store: BatchStore, batch_id: str, lease_seconds: float) -> AsyncIterator[None]:
+    """Within it the lease of a batch that is being created holds, in processes that run no requests as well."""
+    done = asyncio.Event()
+
+    async def renew() -> None:
+        while not await wait_for(done, lease_seconds / 3):
+            with suppress(StorageError):
+                await store.renew(batch_id, lease_seconds)
+
+    renewing = create_detached_background_task(renew())
+    try:
+        yield
+    finally:
+        done.set()
+        await asyncio.gather(renewing, return_exceptions=True)
 
 
 async def _write(store: BatchStore, batch_id: str, rows: Sequence[NewRequest]) -> None:

@@ -152,9 +152,10 @@ class RequestSplitter:
         return self._expect({b",": self._next_key, b"}": self._end}, "expected a comma or a brace")
 
     def _first_request(self) -> bool:
-        if self._look() == b"]":
+        found = self._look()
+        if found == b"]":
             return self._go(self._at + 1, self._after_field)
-        return self._start_request()
+        return bool(found) and self._go(self._at, self._start_request)
 
     def _start_request(self) -> bool:
         while found := self._whole_request.match(self._buffer, self._at):

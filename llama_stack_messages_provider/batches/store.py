@@ -1,16 +1,17 @@
 """What clients do with batches, as transactions: create, read, list, cancel, delete, read results."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.lifecycle import VISIBLE, BatchStatus, RequestState, sources
-from llama_stack_messages_provider.batches.rows import Batch, hold, in_state, select_batches, to_batch
-from llama_stack_messages_provider.batches.tables import batches, requests, results
+from llama_stack_messages_provider.batches.rows import Batch, hold, in_state, renew_lease, select_batches, to_batch
+from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
 __all__ = ["BatchStore", "NewRequest", "StoredResult"]
 
@@ -45,13 +46,16 @@ class BatchStore:
         batch_id: str,
         owner: Identity | None,
         *,
-        creator: str,
+        lease_seconds: float,
         expires_after: float,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """A batch that nobody sees yet. It is removed if the worker `creator` dies before `publish`."""
+        """A batch that nobody sees yet. It is removed if `lease_seconds` pass before `publish` and are not renewed."""
         now = self._database.now()
         async with self._database.write() as connection:
+            await connection.execute(
+                insert(workers).values(id=batch_id, expires_at=now + lease_seconds, process=os.getpid())
+            )
             await connection.execute(
                 insert(batches).values(
                     id=batch_id,
@@ -59,7 +63,7 @@ class BatchStore:
                     owner_attributes=None if owner is None else owner.attributes_json(),
                     headers=orjson.dumps(headers or {}).decode(),
                     status=BatchStatus.CREATING,
-                    creator=creator,
+                    creator=batch_id,
                     created_at=now,
                     expires_at=now + expires_after,
                     served_at=0.0,
@@ -67,13 +71,18 @@ class BatchStore:
                 )
             )
 
+    async def renew(self, batch_id: str, lease_seconds: float) -> bool:
+        """The body of a batch is still being read; False if the batch was taken for abandoned."""
+        async with self._database.write() as connection:
+            return await renew_lease(connection, batch_id, self._database.now(), lease_seconds)
+
     async def append(self, batch_id: str, rows: Sequence[NewRequest]) -> bool:
         """More requests of a batch that is being created.
 
         Short transactions: the body may take minutes to arrive, and SQLite has one writer.
 
         Returns:
-            False if the batch is gone, because its creator was taken for dead.
+            False if the batch is gone, because it was taken for abandoned.
         """
         fresh = {
             "batch_id": batch_id,
@@ -94,9 +103,9 @@ class BatchStore:
         """The batch is complete: it becomes visible and its requests may be claimed.
 
         Returns:
-            False if it is gone, because its creator was taken for dead.
+            False if it is gone, because it was taken for abandoned.
         """
-        return await self._move(batch_id, BatchStatus.IN_PROGRESS, {"total": total})
+        return await self._move(batch_id, BatchStatus.IN_PROGRESS, {"total": total}, ends_upload=True)
 
     async def discard(self, batch_id: str) -> bool:
         """The batch is not to be: its creation failed, or its owner deletes it. Its rows are removed later.
@@ -104,20 +113,29 @@ class BatchStore:
         Returns:
             False if it is neither being created nor ended.
         """
-        return await self._move(batch_id, BatchStatus.DELETING, {})
+        return await self._move(batch_id, BatchStatus.DELETING, {}, ends_upload=True)
 
     async def cancel(self, batch_id: str) -> Batch | None:
         """What has not begun will not be run. Without effect on a batch that is canceling or has ended."""
         await self._move(batch_id, BatchStatus.CANCELING, {"cancel_initiated_at": self._database.now()})
         return await self.get(batch_id)
 
-    async def _move(self, batch_id: str, target: BatchStatus, values: dict[str, int | ColumnElement[float]]) -> bool:
+    async def _move(
+        self,
+        batch_id: str,
+        target: BatchStatus,
+        values: dict[str, int | ColumnElement[float]],
+        *,
+        ends_upload: bool = False,
+    ) -> bool:
         async with self._database.write() as connection:
             moved = await connection.execute(
                 update(batches)
                 .where(batches.c.id == batch_id, batches.c.status.in_(sources(target)))
                 .values(status=target, **values)
             )
+            if ends_upload:
+                await connection.execute(delete(workers).where(workers.c.id == batch_id))
             return bool(moved.rowcount)
 
     async def get(self, batch_id: str) -> Batch | None:

@@ -5,7 +5,7 @@ messages_schema           one row: the version of these tables
 messages_batches          a batch, its owner, its state, its times, and its counts once it has ended
 messages_batch_requests   a request of a batch: what to run, its state, its lease
 messages_batch_results    the Message or the error of a request that has been run
-messages_batch_workers    a running process, and until when its leases hold
+messages_batch_workers    a running process, and until when its leases hold; likewise each body that arrives
 ```
 
 A request's lease is its `lease_owner`, a worker whose own row has not run out: renewing all leases of a
@@ -49,7 +49,7 @@ batches = Table(
     Column("owner_attributes", Text),
     Column("headers", Text, nullable=False),  # JSON: those of the creation that go with each of its requests
     Column("status", String(16), nullable=False),
-    Column("creator", _Id, nullable=False),  # the worker that receives the body
+    Column("creator", _Id, nullable=False),  # whose lease keeps it while its body arrives: its own id among the workers
     Column("created_at", _Time, nullable=False),
     Column("expires_at", _Time, nullable=False),
     Column("cancel_initiated_at", _Time),

@@ -26,7 +26,7 @@ from llama_stack_messages_provider.batches.lifecycle import RequestState
 from llama_stack_messages_provider.batches.runner import Runner, run_lease
 from llama_stack_messages_provider.batches.sweep import Sweep
 
-__all__ = ["Worker"]
+__all__ = ["Worker", "wait_for"]
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -78,6 +78,7 @@ class Worker:
         self._recording_now = 0
         # Claiming skips batches that are held: without turns, it would skip those of our own recording.
         self._turn = asyncio.Lock()
+        self._draining = False
         self._stopping = asyncio.Event()
         self._work = asyncio.Event()
         self._results = asyncio.Event()
@@ -96,23 +97,32 @@ class Worker:
         Args:
             work: Without it batches are accepted here and run by others.
         """
-        await self._register()
         if not work:
             return
+        await self._register()
         loops = [self._claiming, self._recording, self._renewing, self._sweeping]
         self._loops = [create_detached_background_task(self._forever(loop)) for loop in loops]
 
-    async def stop(self) -> None:
-        """Record what is done, drop what is running, and give back at once what has no result."""
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Begin nothing more; record what is done, drop what runs any longer, and give back what has no result.
+
+        Args:
+            grace_seconds: How long what runs may go on. What has not begun is given back before.
+        """
+        self._draining = True
+        if self._running and grace_seconds > 0:
+            self._give_back_waiting()
+            await asyncio.wait(set(self._running), timeout=grace_seconds)
         for event in (self._stopping, self._work, self._results, self._chores):
             event.set()
-        await self._drop_running()
+        dropped = await self._drop_running()
         # The loops end by themselves: a transaction cut short would cost its connection.
         await asyncio.gather(*self._loops, return_exceptions=True)
         try:
             while self._done:
                 await self._record_some()
-            await self._claims.resign(self._id)
+            if dropped and self._id:
+                await self._claims.resign(self._id)
         except Exception:
             logger.exception("The worker could not give back its leases; they run out", worker=self._id)
 
@@ -145,20 +155,22 @@ class Worker:
         pause = None  # the sweep wakes us while there is any batch to work on
         room = self._room()
         # A few rows at a time would cost a transaction each.
-        if room > self._config.concurrency // 2 and self._holds():
+        if room > self._config.concurrency // 2 and self._holds() and not self._draining:
             worker = self._id
             async with self._turn:
                 claim = await self._claims.claim(worker, room, self._config.concurrency_per_batch)
             if worker == self._id:
                 self._waiting.extend(claim.leases)
+            if self._draining:
+                self._give_back_waiting()
             if claim.leases:
                 return
             pause = CONTENDED if claim.contended else pause
-        await _wait(self._work, pause)
+        await wait_for(self._work, pause)
 
     def _begin_waiting(self) -> None:
         slots = self._slots()
-        while self._waiting and len(self._running) < slots and self._holds() and not self._stopping.is_set():
+        while self._waiting and len(self._running) < slots and self._holds() and not self._draining:
             task = create_detached_background_task(self._run(self._waiting.popleft()))
             self._running.add(task)
             task.add_done_callback(self._finished)
@@ -211,7 +223,7 @@ class Worker:
         self._work.set()
 
     async def _renewing(self) -> None:
-        await _wait(self._stopping, self._config.lease_seconds / 3)
+        await wait_for(self._stopping, self._config.lease_seconds / 3)
         while not self._stopping.is_set() and not await self._renewed():
             if not self._holds():
                 await self._lose_everything()
@@ -240,7 +252,7 @@ class Worker:
         if thorough:
             while await self._sweep.tidy() and not self._stopping.is_set():
                 pass
-        await _wait(self._chores, min(self._config.poll_seconds, self._config.lease_seconds / 3))
+        await wait_for(self._chores, min(self._config.poll_seconds, self._config.lease_seconds / 3))
 
     # --- the lease ---
 
@@ -262,17 +274,30 @@ class Worker:
         await self._register()
         self._work.set()
 
-    async def _drop_running(self) -> None:
+    def _give_back_waiting(self) -> None:
+        """Let others begin what we have not begun."""
+        self._done += [Outcome(lease, RequestState.PENDING) for lease in self._waiting]
         self._waiting.clear()
-        running = list(self._running)
+        self._results.set()
+
+    async def _drop_running(self) -> bool:
+        """Cancel what runs; False if something does not end, and so must keep its lease until it runs out."""
+        self._waiting.clear()
+        running = set(self._running)
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        if not running:
+            return True
+        _, stuck = await asyncio.wait(running, timeout=self._config.lease_seconds)
+        if stuck:
+            logger.warning("Requests of a batch do not end although they are canceled", count=len(stuck))
+        return not stuck
 
 
-async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+async def wait_for(event: asyncio.Event, seconds: float | None) -> bool:
+    """Whether the event happened within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
-            await event.wait()
+            return await event.wait()
     except TimeoutError:
-        pass
+        return False

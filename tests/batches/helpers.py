@@ -80,12 +80,10 @@ def new_requests(count: int, *, start: int = 0) -> list[NewRequest]:
     ]
 
 
-async def add_batch(
-    store: BatchStore, count: int, *, owner: Identity | None = None, creator: str = "x", expires_after: float = DAY
-) -> str:
+async def add_batch(store: BatchStore, count: int, *, owner: Identity | None = None, expires_after: float = DAY) -> str:
     """A batch of `count` requests, published."""
     batch_id = new_batch_id()
-    await store.begin(batch_id, owner, creator=creator, expires_after=expires_after)
+    await store.begin(batch_id, owner, lease_seconds=DAY, expires_after=expires_after)
     assert await store.append(batch_id, new_requests(count))
     assert await store.publish(batch_id, count)
     return batch_id

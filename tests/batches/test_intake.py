@@ -105,6 +105,7 @@ def test_bytes_of_any_kind_are_refused(body: bytes) -> None:
         (b'{"requests":[],"requests":[{"custom_id":"a","params":{}}]}', "requests: Field given twice"),
         (b'{"requests":[],"\\u0072equests":[]}', "requests: Field given twice"),
         (around(b"{},"), "requests.3: not valid JSON"),
+        (around(b"0")[:-2] + b",]}", "requests.4: not valid JSON"),
         (around(b"1e999"), "requests.3: not valid JSON"),
         (around(b"1e99999999999999999999"), "requests.3: not valid JSON"),
         (around(b"NaN"), "requests.3: not valid JSON"),
@@ -121,6 +122,12 @@ def test_bytes_of_any_kind_are_refused(body: bytes) -> None:
 )  # fmt: skip
 def test_a_body_that_is_no_batch_is_refused(body: bytes, text: str, size: int) -> None:
     assert text in refused(body, size)
+
+
+def test_a_comma_before_the_end_is_refused_wherever_the_body_is_cut() -> None:
+    body = b'{"requests":[{"custom_id":"r-0","params":0} ,\n]}'
+
+    assert [read_in_pieces(body, [cut]) for cut in range(len(body))] == [None] * len(body)
 
 
 # --- limits, by name ---

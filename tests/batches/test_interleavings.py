@@ -128,8 +128,8 @@ class Interleavings(RuleBasedStateMachine):
     @initialize(target=made, counts=st.lists(st.integers(1, 4), min_size=2, max_size=3))
     def begin(self, counts: list[int]) -> Any:
         self.wait(self.fresh_tables())
-        creator = self.start_worker()
-        return multiple(*(self.publish(self.begin_creating(creator, count)) for count in counts))
+        self.start_worker()
+        return multiple(*(self.publish(self.begin_creating(count)) for count in counts))
 
     async def fresh_tables(self) -> None:
         async with self.database.engine.begin() as connection:
@@ -150,14 +150,13 @@ class Interleavings(RuleBasedStateMachine):
         self.alive[worker] = self.clock.now + LEASE
         return worker
 
-    @precondition(lambda self: self.alive)
-    @rule(target=half_made, data=st.data(), count=st.integers(1, 4))
-    def create(self, data: st.DataObject, count: int) -> tuple[str, int]:
-        return self.begin_creating(self.some_worker(data), count)
+    @rule(target=half_made, count=st.integers(1, 4))
+    def create(self, count: int) -> tuple[str, int]:
+        return self.begin_creating(count)
 
-    def begin_creating(self, worker: str, count: int) -> tuple[str, int]:
+    def begin_creating(self, count: int) -> tuple[str, int]:
         batch_id = new_batch_id()
-        self.wait(self.store.begin(batch_id, None, creator=worker, expires_after=EXPIRES))
+        self.wait(self.store.begin(batch_id, None, lease_seconds=LEASE, expires_after=EXPIRES))
         self.wait(self.store.append(batch_id, new_requests(count)))
         return batch_id, count
 
@@ -167,6 +166,10 @@ class Interleavings(RuleBasedStateMachine):
         if self.wait(self.store.publish(batch_id, count)):
             self.accepted[batch_id] = count
         return batch_id
+
+    @rule(half=half_made)
+    def more_of_a_body_arrives(self, half: tuple[str, int]) -> None:
+        self.wait(self.store.renew(half[0], LEASE))
 
     @rule(half=consumes(half_made))
     def creation_fails(self, half: tuple[str, int]) -> None:

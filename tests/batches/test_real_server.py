@@ -17,7 +17,11 @@ import anthropic
 import httpx
 import pytest
 from anthropic.types.messages import MessageBatch, MessageBatchIndividualResponse
+from llama_stack.core.storage.datatypes import SqliteSqlStoreConfig
+from sqlalchemy import update
 
+from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
+from llama_stack_messages_provider.batches.tables import workers
 from llama_stack_messages_provider.cli.batches import register
 from tests.batches.conftest import empty, postgres_backend
 from tests.support.personalities import anthropic as anthropic_engine
@@ -30,7 +34,8 @@ from tests.support.wire import Json
 
 pytestmark = pytest.mark.timeout(600)
 
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 60.0
+"""Longer than any stall of a busy machine: nobody loses a lease who is alive. Tests that kill end it themselves."""
 
 MODEL = "openai/test-model"
 
@@ -91,6 +96,18 @@ def assert_never_twice_at_once(upstream: ScriptedUpstream) -> None:
             over = earlier.finished_at or earlier.disconnected_at
             assert over is not None, f"{name} began again while it ran"
             assert over <= later.received_at, f"{name} ran twice at once"
+
+
+def end_leases(backend: SqlBackend, process: int) -> None:
+    """As if a killed process had been silent for as long as its lease holds."""
+
+    async def end() -> None:
+        engine = engine_of(backend)
+        async with engine.begin() as connection:
+            await connection.execute(update(workers).where(workers.c.process == process).values(expires_at=0.0))
+        await engine.dispose()
+
+    asyncio.run(end())
 
 
 @pytest.fixture
@@ -236,6 +253,61 @@ def test_the_sdk_cancels(shared: tuple[Stack, ScriptedUpstream]) -> None:
     assert kinds == Counter({"canceled": counts.canceled, "succeeded": counts.succeeded})
 
 
+HOSTILE = {
+    "a long number": (b"1" * 5000, "requests.0.params: a number of more than 1000 characters"),
+    "20,000 levels": (b"[" * 20_000 + b"]" * 20_000, "requests.0.params: nested more than 200 levels deep"),
+    "100,000 levels": (b"[" * 100_000 + b"]" * 100_000, "requests.0.params: nested more than 200 levels deep"),
+    "900 levels": (b"[" * 900 + b"]" * 900, "requests.0.params: nested more than 200 levels deep"),
+    "beyond a double": (b"1e99999999999999999999", "requests.0: not valid JSON"),
+    "half a surrogate pair": (b'"\xed\xa0\x80"', "requests.0: not valid JSON"),
+    "a reversed pair": (b'"\\udc00\\ud800"', "requests.0: not valid JSON"),
+    "no UTF-8": (b'"\xff"', "requests.0: not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bodies_are_refused_and_the_server_lives_on(shared: tuple[Stack, ScriptedUpstream], name: str) -> None:
+    stack, _ = shared
+    value, told = HOSTILE[name]
+    before = stack.pid, resident_megabytes(stack.pid)
+    answer = httpx.post(
+        f"{stack.base_url}/v1/messages/batches", content=b'{"requests":[{"custom_id":"a","params":' + value + b"}]}"
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert told in answer.json()["error"]["message"]
+    assert (stack.pid, sdk(stack).messages.batches.list(limit=1).data is not None) == (before[0], True)
+    assert resident_megabytes(stack.pid) - before[1] < 50
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/%00", 404),
+        ("GET", "/msgbatch_%00/results", 404),
+        ("POST", "/msgbatch_%00/cancel", 404),
+        ("DELETE", "/%ff", 404),
+        ("GET", "/" + "x" * 10_000, 404),
+        ("GET", "?after_id=%00", 400),
+        ("GET", "?before_id=%ed%a0%80", 400),
+        ("GET", "?after_id=", 400),
+        ("GET", "?limit=%00", 400),
+        ("GET", "?limit=" + "9" * 5000, 400),
+        ("GET", "?limit=-1", 400),
+        ("GET", "?limit=1e2", 400),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_odd_ids_cursors_and_limits_are_refused(
+    shared: tuple[Stack, ScriptedUpstream], method: str, path: str, status: int
+) -> None:
+    answer = httpx.request(method, f"{shared[0].base_url}/v1/messages/batches{path}")
+
+    assert answer.status_code == status
+    assert answer.json()["type"] == "error"
+
+
 def test_refusals_have_the_shape_of_the_sdk(shared: tuple[Stack, ScriptedUpstream]) -> None:
     client = sdk(shared[0])
 
@@ -303,6 +375,7 @@ def test_the_command_line_says_what_is_wrong(
 
 def test_five_kills_lose_nothing(upstream: ScriptedUpstream, backends: Json | None, tmp_path: Path) -> None:
     total = 2000
+    backend = postgres_backend() if backends else SqliteSqlStoreConfig(db_path=str(tmp_path / "sql_store.db"))
     upstream.reply("/v1/chat/completions", slow_reply(0.2))
     settings = batch_settings(concurrency=32, max_attempts=20)
     config = run_config(tmp_path, inference=[openai_provider(upstream.url)], messages=settings, backends=backends)
@@ -313,7 +386,9 @@ def test_five_kills_lose_nothing(upstream: ScriptedUpstream, backends: Json | No
             seen = len(upstream.requests)
             eventually(lambda seen=seen: len(upstream.requests) > seen, within=60)
             time.sleep(random.uniform(0.0, 1.0))
+            process = stack.pid
             stack.kill()
+            end_leases(backend, process)
             stack.start()
         assert client.messages.batches.retrieve(batch_id).processing_status == "in_progress"
         batch = ended(client, batch_id)
@@ -330,7 +405,8 @@ def test_five_kills_lose_nothing(upstream: ScriptedUpstream, backends: Json | No
 def test_the_survivors_finish_the_work_of_a_killed_replica(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     total = 600
     upstream.reply("/v1/chat/completions", slow_reply(0.3))
-    settings = batch_settings(concurrency=8, concurrency_per_batch=64)
+    # Here the lease runs out by itself: the default one, which a live server has never been seen to lose.
+    settings = batch_settings(concurrency=8, concurrency_per_batch=64, lease_seconds=10.0)
     backends = postgres_backends()
     with ExitStack() as opened:
         stacks = []

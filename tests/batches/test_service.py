@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -11,12 +12,13 @@ from anthropic.types.messages import MessageBatch, MessageBatchIndividualRespons
 from llama_stack.core.access_control.datatypes import AccessRule, Scope
 from llama_stack.core.datatypes import User
 from llama_stack.core.request_headers import RequestProviderDataContext, get_authenticated_user
-from sqlalchemy import func, select
+from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
+from sqlalchemy import Engine, event, func, select, text
 
-from llama_stack_messages_provider.batches import Identity
-from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
+from llama_stack_messages_provider.batches import BatchesConfig, BatchService, Identity
+from llama_stack_messages_provider.batches.database import SqlBackend, StorageError, engine_of
 from llama_stack_messages_provider.batches.identity import Action
-from llama_stack_messages_provider.batches.tables import batches, requests, results
+from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 from llama_stack_messages_provider.errors import (
     InvalidRequestError,
     MessagesError,
@@ -24,7 +26,8 @@ from llama_stack_messages_provider.errors import (
     PermissionDeniedError,
     RequestTooLargeError,
 )
-from tests.batches.helpers import Json, Make, body_of, create, ended, in_pieces, message, params, read
+from tests.batches.helpers import Json, Make, body_of, create, echo, ended, in_pieces, message, params, read
+from tests.support.stack import free_port
 
 ALICE, BOB = Identity("alice", {"teams": ["red"]}), Identity("bob", {"teams": ["red"]})
 
@@ -146,7 +149,7 @@ OK = {"custom_id": "a", "params": params()}
 
 
 @pytest.mark.parametrize(
-    ("body", "text"),
+    ("body", "told"),
     [
         (b"", "not valid JSON"),
         (b"{", "not valid JSON"),
@@ -169,11 +172,11 @@ OK = {"custom_id": "a", "params": params()}
     ],
 )
 async def test_a_body_that_breaks_a_rule_is_refused_and_leaves_nothing(
-    make: Make, backend: SqlBackend, body: bytes, text: str
+    make: Make, backend: SqlBackend, body: bytes, told: str
 ) -> None:
     service = make(max_requests=5)
 
-    with pytest.raises(InvalidRequestError, match=re.escape(text)):
+    with pytest.raises(InvalidRequestError, match=re.escape(told)):
         await service.create(in_pieces(body, 7), None)
 
     assert (await service.list(None))["data"] == []
@@ -241,6 +244,86 @@ async def test_unknown_fields_are_no_fault(make: Make) -> None:
     assert (await service.create(in_pieces(body), None))["request_counts"]["processing"] == 1
 
 
+async def test_a_body_that_arrives_slowly_is_kept_where_no_worker_runs(make: Make, backend: SqlBackend) -> None:
+    """As in the library client: nobody calls start, and its lease is renewed all the same."""
+    service = make(lease_seconds=3.0)
+    service.works = False
+
+    async def body() -> AsyncIterator[bytes]:
+        yield body_of([("a", params())])[:-2]
+        [first] = await leases(backend)
+        while await leases(backend) == [first]:
+            await asyncio.sleep(0.05)
+        yield b"]}"
+
+    assert (await service.create(body(), None))["request_counts"]["processing"] == 1
+    assert await leases(backend) == []
+
+
+async def leases(backend: SqlBackend) -> list[float]:
+    """Until when each lease of a worker, or of a body that arrives, holds."""
+    engine = engine_of(backend)
+    async with engine.connect() as connection:
+        found = list((await connection.scalars(select(workers.c.expires_at))).all())
+    await engine.dispose()
+    return found
+
+
+# --- a database that cannot do its part ---
+
+
+@contextmanager
+def full_disk(backend: SqlBackend) -> Iterator[None]:
+    """Within it a new connection finds no room for requests."""
+
+    def limit(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA max_page_count=1")
+
+    if isinstance(backend, SqliteSqlStoreConfig):
+        event.listen(Engine, "connect", limit)
+        yield
+        event.remove(Engine, "connect", limit)
+    else:
+        yield
+
+
+async def refuse_rows(backend: SqlBackend) -> None:
+    """PostgreSQL says what it says of a full disk."""
+    function = """CREATE OR REPLACE FUNCTION messages_test_full() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$"""
+    trigger = """CREATE TRIGGER messages_test_full BEFORE INSERT ON messages_batch_requests
+        FOR EACH ROW EXECUTE FUNCTION messages_test_full()"""
+    engine = engine_of(backend)
+    async with engine.begin() as connection:
+        for statement in (function, trigger):
+            await connection.execute(text(statement))
+    await engine.dispose()
+
+
+async def test_a_full_disk_is_said_and_nothing_remains(make: Make, backend: SqlBackend) -> None:
+    service = make()
+    await service.list(None)
+    await service.stop()
+    if isinstance(backend, PostgresSqlStoreConfig):
+        await refuse_rows(backend)
+
+    with full_disk(backend), pytest.raises(StorageError, match="the disk of the server's database is full") as caught:
+        await service.create(in_pieces(body_of((f"r-{n}", params("x" * 1000)) for n in range(1000))), None)
+    assert (caught.value.status, caught.value.error_type) == (503, "api_error")
+    await service.stop()
+
+    assert (await service.list(None))["data"] == []
+    while await rows_left(backend):
+        await asyncio.sleep(0.02)
+
+
+async def test_a_database_that_is_not_there_is_said() -> None:
+    nowhere = PostgresSqlStoreConfig(host="127.0.0.1", port=free_port(), user="nobody", password="x")
+
+    with pytest.raises(StorageError, match="not available"):
+        await BatchService(BatchesConfig(), nowhere, echo).list(None)
+
+
 # --- params are the request's own affair ---
 
 
@@ -278,9 +361,9 @@ async def test_params_arrive_as_they_were_sent(make: Make) -> None:
 
     odd = {**params("ünï \u0000 \U0001f600"), "temperature": 0.1, "n": 2**63, "big": 1e300, "deep": [[[{}]]]}
     service = make(look)
-    text = orjson.dumps({"requests": [{"custom_id": "a", "params": {**odd, "huge": 0}}]})
+    body = orjson.dumps({"requests": [{"custom_id": "a", "params": {**odd, "huge": 0}}]})
     batch = await service.create(
-        in_pieces(text.replace(b'"huge":0', b'"huge":' + b"9" * 30), 3), None, {"a-header": "ü"}
+        in_pieces(body.replace(b'"huge":0', b'"huge":' + b"9" * 30), 3), None, {"a-header": "ü"}
     )
     await ended(service, batch["id"])
 
@@ -324,6 +407,22 @@ async def test_a_cursor_may_be_deleted_meanwhile(make: Make) -> None:
 async def test_a_list_that_makes_no_sense_is_refused(make: Make, cursor: Json) -> None:
     with pytest.raises(InvalidRequestError):
         await make().list(None, **cursor)
+
+
+ODD_IDS = ["", "\x00", "msgbatch_\x00", "msgbatch_", "\ud800", "x" * 100_000, "msgbatch_" + "x" * 56, "ü", "a\n", "%00"]
+
+
+@pytest.mark.parametrize("odd", ODD_IDS, ids=repr)
+async def test_what_is_no_id_is_no_batch(make: Make, odd: str) -> None:
+    service = make()
+
+    for call in (service.retrieve, service.cancel, service.delete, service.results, service.progress):
+        with pytest.raises(NotFoundError) as caught:
+            await call(odd, None)
+        assert len(caught.value.message) < 100
+    for name in ("after_id", "before_id"):
+        with pytest.raises(InvalidRequestError, match=f"{name}: Input should be the id of a message batch"):
+            await service.list(None, **{name: odd})
 
 
 # --- cancel, delete, results at the wrong time ---

@@ -127,7 +127,7 @@ def test_sqlite_batches_have_a_file_of_their_own_beside_the_backends() -> None:
 async def test_a_batch_is_seen_when_it_is_complete(store: BatchStore, claims: Claims) -> None:
     worker = await claims.register(LEASE, 1)
     batch_id = new_batch_id()
-    await store.begin(batch_id, ALICE, creator=worker, expires_after=DAY)
+    await store.begin(batch_id, ALICE, lease_seconds=LEASE, expires_after=DAY)
     await store.append(batch_id, new_requests(2))
     await store.append(batch_id, new_requests(1, start=2))
 
@@ -141,12 +141,9 @@ async def test_a_batch_is_seen_when_it_is_complete(store: BatchStore, claims: Cl
     assert [lease.custom_id for lease in await claimed(claims, worker)] == ["r-0", "r-1", "r-2"]
 
 
-async def test_a_failed_creation_leaves_nothing(
-    store: BatchStore, claims: Claims, sweep: Sweep, database: Database
-) -> None:
-    worker = await claims.register(LEASE, 1)
+async def test_a_failed_creation_leaves_nothing(store: BatchStore, sweep: Sweep, database: Database) -> None:
     batch_id = new_batch_id()
-    await store.begin(batch_id, None, creator=worker, expires_after=DAY)
+    await store.begin(batch_id, None, lease_seconds=LEASE, expires_after=DAY)
     await store.append(batch_id, new_requests(10))
 
     assert await store.discard(batch_id)
@@ -155,12 +152,11 @@ async def test_a_failed_creation_leaves_nothing(
     assert await rows_left(database) == 0
 
 
-async def test_a_batch_whose_creator_died_leaves_nothing(
-    store: BatchStore, claims: Claims, sweep: Sweep, database: Database, clock: Clock
+async def test_a_batch_whose_body_stops_arriving_leaves_nothing(
+    store: BatchStore, sweep: Sweep, database: Database, clock: Clock
 ) -> None:
-    worker = await claims.register(LEASE, 1)
     batch_id = new_batch_id()
-    await store.begin(batch_id, None, creator=worker, expires_after=DAY)
+    await store.begin(batch_id, None, lease_seconds=LEASE, expires_after=DAY)
     await store.append(batch_id, new_requests(10))
 
     await sweep_all(sweep)
@@ -172,6 +168,23 @@ async def test_a_batch_whose_creator_died_leaves_nothing(
     assert not await store.append(batch_id, new_requests(10, start=10))
     assert not await store.publish(batch_id, 20)
     assert await rows_left(database) == 0
+
+
+async def test_a_batch_whose_body_arrives_slowly_is_kept_without_any_worker(
+    store: BatchStore, sweep: Sweep, database: Database, clock: Clock
+) -> None:
+    batch_id = new_batch_id()
+    await store.begin(batch_id, None, lease_seconds=LEASE, expires_after=DAY)
+    for position in range(5):
+        clock.now += LEASE * 0.6
+        assert await store.renew(batch_id, LEASE)
+        await sweep_all(sweep)
+        assert await store.append(batch_id, new_requests(1, start=position))
+
+    assert await store.publish(batch_id, 5)
+    assert not await store.renew(batch_id, LEASE)
+    async with database.read() as connection:
+        assert (await connection.scalars(select(workers.c.id))).all() == []
 
 
 # --- claims ---

@@ -216,6 +216,55 @@ async def test_a_process_that_stops_gives_back_at_once_what_it_runs(make: Make) 
     assert sum(quick.calls.values()) == 20
 
 
+class Gated(Model):
+    """A model that answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+
+    async def answer(self, what: Json) -> Json:
+        await self.open.wait()
+        return message(text_of(what))
+
+
+async def test_what_runs_when_a_process_stops_may_finish_while_others_run_the_rest(make: Make) -> None:
+    gated, quick = Gated(), Model()
+    leaving = make(gated, concurrency=4, lease_seconds=60)
+    batch = await create(leaving, 30)
+    while gated.in_flight < 4:
+        await asyncio.sleep(0.01)
+
+    stopping = asyncio.create_task(leaving.stop(grace_seconds=600))
+    staying = make(quick, lease_seconds=60)
+    await staying.start()
+    while sum(quick.calls.values()) < 26:
+        await asyncio.sleep(0.01)
+    assert not stopping.done()
+    gated.open.set()
+    await stopping
+
+    assert (await ended(staying, batch["id"]))["request_counts"]["succeeded"] == 30
+    assert (sum(gated.calls.values()), gated.canceled) == (4, 0)
+    assert set((gated.calls + quick.calls).values()) == {1}
+
+
+async def test_what_is_not_done_in_time_is_given_back(make: Make) -> None:
+    stuck, quick = Gated(), Model()
+    leaving = make(stuck, concurrency=4, lease_seconds=60)
+    batch = await create(leaving, 10)
+    while stuck.in_flight < 4:
+        await asyncio.sleep(0.01)
+
+    await leaving.stop(grace_seconds=0.1)
+    assert (stuck.in_flight, stuck.canceled) == (0, 4)
+
+    staying = make(quick, lease_seconds=60)
+    await staying.start()
+    await ended(staying, batch["id"])
+    assert quick.calls == {f"text {n}": 1 for n in range(10)}
+
+
 async def test_results_that_are_there_are_recorded_before_a_process_stops(make: Make) -> None:
     model = Model()
     service = make(model, concurrency=10)
