@@ -8,6 +8,7 @@ from llama_stack_messages_provider.adaptation.changes import (
     EFFORTS,
     MAX_TOKENS_PARAMS,
     OF_MESSAGES,
+    AskStream,
     CapMaxTokens,
     Change,
     DropImages,
@@ -71,6 +72,19 @@ _OPTIONAL = frozenset(
 _OPTIONAL_NATIVELY = frozenset(
     {"context_management", "inference_geo", "mcp_servers", "metadata", "service_tier", "temperature", "top_k", "top_p"}
 )
+# What a translation words otherwise, or does without.
+_WORDED_OTHERWISE = frozenset(
+    {
+        "output_config",
+        "output_format",
+        "reasoning_effort",
+        "stop_sequences",
+        "thinking",
+        "thinking_budget_tokens",
+        "thinking_token_budget",
+        "tool_choice",
+    }
+)
 _KEYWORD = re.compile(r"unknown name \"([$\w]{1,60})\"", re.IGNORECASE)
 _WORD = re.compile(r"\w+")
 # No grammar can be made of the regular expressions and formats that schemas hold.
@@ -97,6 +111,8 @@ def translation_helps(refusal: Refusal, request: Params) -> bool:
         return _has_system_turn(request)
     if refusal.kind is Kind.TURN_ORDER:  # one turn alternates with nothing
         return len(request["messages"]) > 1
+    if refusal.kind in (Kind.PARAMETER_UNKNOWN, Kind.VALUE_BAD):
+        return refusal.parameter in _WORDED_OTHERWISE
     return refusal.kind in _TRANSLATED
 
 
@@ -200,6 +216,7 @@ def _forced_tool(refusal: Refusal, params: Params) -> Iterator[Change]:
 
 def _thinking_needs_stream(refusal: Refusal, params: Params) -> Iterator[Change]:
     if not params.get("stream"):
+        yield AskStream()
         yield from _no_thinking(refusal, params)
 
 

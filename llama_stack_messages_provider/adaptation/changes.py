@@ -12,6 +12,7 @@ __all__ = [
     "EFFORTS",
     "MAX_TOKENS_PARAMS",
     "OF_MESSAGES",
+    "AskStream",
     "CapMaxTokens",
     "Change",
     "DropImages",
@@ -235,6 +236,16 @@ class NoEffortWithTools(Change):
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {**params, "reasoning_effort": "none"} if params.get("tools") else dict(params)
+
+
+@dataclass(frozen=True, slots=True)
+class AskStream(Change):
+    """An answer is asked for as a stream, whose pieces are joined here."""
+
+    def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        if params.get("stream"):
+            return dict(params)
+        return {**params, "stream": True, "stream_options": {"include_usage": True}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Anthropic's words, so that agents compact their conversation instead of giving u
 Source: https://platform.claude.com/docs/en/api/errors; the SDK's `_should_retry` (408, 409, 429 and 5xx are retried).
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,8 @@ from llama_stack_messages_provider.errors import (
 )
 
 __all__ = ["from_event", "from_status", "is_envelope", "message_of", "not_understood", "understood"]
+
+logger = logging.getLogger(__name__)
 
 _BY_STATUS: dict[int, type[MessagesError]] = {
     400: InvalidRequestError,
@@ -180,6 +183,8 @@ class understood:  # noqa: N801 - a context manager, read as a participle
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, (TypeError, ValueError, AttributeError, LookupError)):
+            # It may be a mistake of ours as well, which nobody would find without its traceback.
+            logger.warning("The upstream's answer is not %s: %s", self._wanted, exc, exc_info=exc)
             raise not_understood(orjson.dumps(self._answer), self._wanted) from exc
 
 

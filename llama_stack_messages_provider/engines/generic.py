@@ -9,7 +9,7 @@ from llama_stack_messages_provider.engines.refusals import Kind, Words
 
 _QUOTED = r"['\"`]{1,2}(?P<parameter>[a-zA-Z][\w.\[\]]*)['\"`]{1,2}"
 # Bare, a word must look like a parameter.
-_BARE = r"(?P<bare>[a-zA-Z]+(_[a-zA-Z]+)+|temperature|stop)"
+_BARE = r"(?<![.\w\]])(?P<bare>[a-zA-Z]+(_[a-zA-Z]+)+|temperature|stop)"
 _CALLED = r"(keyword )?(argument|field|key|option|param|parameter|property|properties)s?( supplied| name)?"
 
 _PARAMETERS = (
@@ -37,7 +37,7 @@ _PARAMETERS = (
     ),
     Words(
         Kind.PARAMETER_UNKNOWN,
-        r"(^|[\s;:])(?P<parameter>[a-zA-Z][\w.]*):?\s{1,3}extra (inputs|fields) (are )?not permitted",
+        r"(^|[\s;:])(?P<parameter>[a-zA-Z][\w.\[\]]*):?\s{1,3}extra (inputs|fields) (are )?not permitted",
         "messages.0.assistant.reasoning_content: Extra inputs are not permitted",
     ),
     Words(

@@ -274,6 +274,18 @@ REFUSING = [
         lasting=False,
     ),
     Refusing(
+        "Qwen: streams only",
+        "parameter.enable_thinking must be set to false for non-streaming calls",
+        lambda body: not body.get("stream") and body.get("enable_thinking") is not False,
+        more={"stream": True},
+    ),
+    Refusing(
+        "Qwen: streams only, whatever it does",
+        "This model only support stream mode, please enable the stream parameter to access the model.",
+        lambda body: not body.get("stream"),
+        more={"stream": True},
+    ),
+    Refusing(
         "Qwen: output",
         {
             "error": {
