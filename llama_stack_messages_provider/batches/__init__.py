@@ -3,7 +3,7 @@
 ```
 service ─┬─ intake, splitter            the body, as it arrives
          ├─ store ──┐                   what clients do
-         └─ worker ─┼─ claims, sweep    what workers do
+         └─ worker ─┼─ job_queue, sweep what workers do
                     └─ rows, tables, database
 lifecycle, config, ids, wire, identity  used by all of them
 ```

@@ -31,7 +31,16 @@ from llama_stack_messages_provider.batches.lifecycle import (
 )
 from llama_stack_messages_provider.batches.tables import batches, requests, workers
 
-__all__ = ["Batch", "Held", "change_each", "end_if_done", "hold", "in_state", "renew_lease", "select_batches"]
+__all__ = [
+    "Batch",
+    "LockedBatch",
+    "change_each",
+    "end_if_done",
+    "in_state",
+    "lock_batches",
+    "renew_lease",
+    "select_batches",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class LockedBatch:
     """A batch whose row is locked by this transaction: nobody else changes it or its requests."""
 
     id: str
@@ -95,14 +104,14 @@ def to_batch(row: Row[Any]) -> Batch:
     )
 
 
-async def hold(
+async def lock_batches(
     connection: AsyncConnection,
     batch_ids: Iterable[str],
     now: ColumnElement[float],
     *,
     where: ColumnElement[bool] | None = None,
     skip_locked: bool = False,
-) -> list[Held]:
+) -> list[LockedBatch]:
     """Lock batches until the transaction ends, always in the order of their ids, so that two cannot deadlock.
 
     Args:
@@ -126,7 +135,7 @@ async def hold(
         .with_for_update(skip_locked=skip_locked)
     )
     return [
-        Held(
+        LockedBatch(
             row.id,
             Identity.stored(row.owner_principal, row.owner_attributes),
             orjson.loads(row.headers),

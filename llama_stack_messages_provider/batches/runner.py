@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import orjson
 from llama_stack.log import get_logger
 
-from llama_stack_messages_provider.batches.claims import Lease, Outcome
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.identity import Identity, acting_as
+from llama_stack_messages_provider.batches.job_queue import Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import RequestState, retry_delay
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 
@@ -57,16 +57,16 @@ async def run_lease(runner: Runner, lease: Lease, config: BatchesConfig) -> Outc
         message = await _run(runner, lease)
         return Outcome(lease, RequestState.SUCCEEDED, encode(message))
     except MessagesError as error:
-        return judge(lease, error, config)
+        return decide_outcome(lease, error, config)
     except asyncio.CancelledError:
         # Unless it is us who are canceled, something below gave up on itself: that must not cost the lease.
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        return judge(lease, ApiError("The request was canceled by the server"), config)
+        return decide_outcome(lease, ApiError("The request was canceled by the server"), config)
     except Exception:
         logger.exception("A batch request failed in an unexpected way", batch=lease.batch_id, at=lease.position)
-        return judge(lease, ApiError(), config)
+        return decide_outcome(lease, ApiError(), config)
 
 
 async def _run(runner: Runner, lease: Lease) -> dict[str, Any]:
@@ -79,7 +79,7 @@ async def _run(runner: Runner, lease: Lease) -> dict[str, Any]:
         return await runner(params, lease.owner, lease.headers)
 
 
-def judge(lease: Lease, error: MessagesError, config: BatchesConfig) -> Outcome:
+def decide_outcome(lease: Lease, error: MessagesError, config: BatchesConfig) -> Outcome:
     """Whether a failed request is tried again, and when."""
     headers = {name.lower(): value for name, value in error.headers.items()}
     waits = error.status in WAIT_STATUSES

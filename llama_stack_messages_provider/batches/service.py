@@ -9,7 +9,6 @@ from typing import Any
 from llama_stack.core.task import create_detached_background_task
 from llama_stack.log import get_logger
 
-from llama_stack_messages_provider.batches.claims import Claims
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, StorageError, engine_of
 from llama_stack_messages_provider.batches.identity import (
@@ -21,6 +20,7 @@ from llama_stack_messages_provider.batches.identity import (
 )
 from llama_stack_messages_provider.batches.ids import is_batch_id, new_batch_id
 from llama_stack_messages_provider.batches.intake import Intake, read_requests
+from llama_stack_messages_provider.batches.job_queue import JobQueue
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus
 from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.runner import Runner
@@ -153,7 +153,7 @@ class BatchService:
         try:
             await database.create_schema()
             sweep = Sweep(database, max_attempts=config.max_attempts, results_seconds=config.results_days * 86_400)
-            worker = Worker(Claims(database), sweep, self._runner, config, lambda: self._interactive)
+            worker = Worker(JobQueue(database), sweep, self._runner, config, lambda: self._interactive)
             await worker.start(work=self.works)
         except BaseException:
             await database.close()

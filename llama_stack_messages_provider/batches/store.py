@@ -10,7 +10,14 @@ from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.lifecycle import VISIBLE, BatchStatus, RequestState, sources
-from llama_stack_messages_provider.batches.rows import Batch, hold, in_state, renew_lease, select_batches, to_batch
+from llama_stack_messages_provider.batches.rows import (
+    Batch,
+    in_state,
+    lock_batches,
+    renew_lease,
+    select_batches,
+    to_batch,
+)
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
 __all__ = ["BatchStore", "NewRequest", "StoredResult"]
@@ -94,7 +101,7 @@ class BatchStore:
         values = [{**fresh, "position": row.position, "custom_id": row.custom_id, "params": row.params} for row in rows]
         creating = batches.c.status == BatchStatus.CREATING
         async with self._database.write() as connection:
-            held = await hold(connection, [batch_id], self._database.now(), where=creating)
+            held = await lock_batches(connection, [batch_id], self._database.now(), where=creating)
             if held:
                 await connection.execute(insert(requests), values)
             return bool(held)

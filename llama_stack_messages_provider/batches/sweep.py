@@ -3,7 +3,7 @@
 | step | what |
 | --- | --- |
 | `take_over` | the leases of dead workers go back to the queue |
-| `settle` | the waiting requests of a batch that is canceling or expired get their end |
+| `finish_unstarted` | the waiting requests of a batch that is canceling or expired get their end |
 | `archive` | results that were kept long enough become unavailable |
 | `purge` | rows that nobody can see any more are removed, and so are dead workers |
 
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState, sources
-from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state
+from llama_stack_messages_provider.batches.rows import LockedBatch, change_each, end_if_done, in_state, lock_batches
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 from llama_stack_messages_provider.errors import error_body
 
@@ -56,9 +56,9 @@ class Sweep:
 
     async def run(self) -> bool:
         """What somebody waits for; True if there is more to do at once."""
-        return any([await self.take_over(), await self.settle()])
+        return any([await self.take_over(), await self.finish_unstarted()])
 
-    async def tidy(self) -> bool:
+    async def vacuum(self) -> bool:
         """What nobody waits for: rows to be archived or removed; True if there is more to do at once."""
         return any([await self.archive(), await self.purge()])
 
@@ -70,12 +70,12 @@ class Sweep:
         batch_ids = await self._find(orphans)
         for batch_id in batch_ids:
             async with self._database.write() as connection:
-                for batch in await hold(connection, [batch_id], now):
+                for batch in await lock_batches(connection, [batch_id], now):
                     await self._take_over_batch(connection, batch, live, now)
         return bool(batch_ids)
 
     async def _take_over_batch(
-        self, connection: AsyncConnection, batch: Held, live: ColumnElement[bool], now: ColumnElement[float]
+        self, connection: AsyncConnection, batch: LockedBatch, live: ColumnElement[bool], now: ColumnElement[float]
     ) -> None:
         rows = await connection.execute(
             update(requests)
@@ -100,7 +100,7 @@ class Sweep:
             )
         await end_if_done(connection, batch.id, now)
 
-    async def settle(self) -> bool:
+    async def finish_unstarted(self) -> bool:
         """End what will not be run; requests that are being run may finish."""
         now = self._database.now()
         over = or_(
@@ -110,11 +110,13 @@ class Sweep:
         more = False
         for batch_id in await self._find(select(batches.c.id).where(over)):
             async with self._database.write() as connection:
-                for batch in await hold(connection, [batch_id], now, where=over, skip_locked=True):
-                    more |= await self._settle_batch(connection, batch, now)
+                for batch in await lock_batches(connection, [batch_id], now, where=over, skip_locked=True):
+                    more |= await self._finish_unstarted_of(connection, batch, now)
         return more
 
-    async def _settle_batch(self, connection: AsyncConnection, batch: Held, now: ColumnElement[float]) -> bool:
+    async def _finish_unstarted_of(
+        self, connection: AsyncConnection, batch: LockedBatch, now: ColumnElement[float]
+    ) -> bool:
         waiting = await connection.scalars(
             select(requests.c.position)
             .where(requests.c.batch_id == batch.id, in_state(RequestState.PENDING))
@@ -151,7 +153,7 @@ class Sweep:
         more = False
         for batch_id in await self._find(select(batches.c.id).where(useless)):
             async with self._database.write() as connection:
-                for batch in await hold(connection, [batch_id], now, where=useless, skip_locked=True):
+                for batch in await lock_batches(connection, [batch_id], now, where=useless, skip_locked=True):
                     more |= await _purge_batch(connection, batch)
         return more
 
@@ -172,7 +174,7 @@ class Sweep:
             return (await connection.scalars(query)).all()
 
 
-async def _purge_batch(connection: AsyncConnection, batch: Held) -> bool:
+async def _purge_batch(connection: AsyncConnection, batch: LockedBatch) -> bool:
     """Remove a chunk of a held batch's rows, and the batch itself after the last; True if there is more."""
     first = await connection.scalar(select(func.min(requests.c.position)).where(requests.c.batch_id == batch.id))
     if first is not None:

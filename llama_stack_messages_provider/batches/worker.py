@@ -20,8 +20,8 @@ from typing import Any
 from llama_stack.core.task import create_detached_background_task
 from llama_stack.log import get_logger
 
-from llama_stack_messages_provider.batches.claims import Claims, Lease, Outcome
 from llama_stack_messages_provider.batches.config import BatchesConfig
+from llama_stack_messages_provider.batches.job_queue import JobQueue, Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import RequestState
 from llama_stack_messages_provider.batches.runner import Runner, run_lease
 from llama_stack_messages_provider.batches.sweep import Sweep
@@ -50,7 +50,7 @@ class Worker:
     """Runs requests while it is started.
 
     Args:
-        claims: The queue.
+        queue: The requests of all batches.
         sweep: The care of all batches.
         runner: Runs one request.
         config: Concurrency, leases, retries.
@@ -59,13 +59,13 @@ class Worker:
 
     def __init__(
         self,
-        claims: Claims,
+        queue: JobQueue,
         sweep: Sweep,
         runner: Runner,
         config: BatchesConfig,
         interactive: Callable[[], int] = lambda: 0,
     ) -> None:
-        self._claims = claims
+        self._queue = queue
         self._sweep = sweep
         self._runner = runner
         self._config = config
@@ -82,7 +82,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._work = asyncio.Event()
         self._results = asyncio.Event()
-        self._chores = asyncio.Event()
+        self._maintenance = asyncio.Event()
         self._sweeps = 0
         self._loops: list[asyncio.Task[None]] = []
 
@@ -113,7 +113,7 @@ class Worker:
         if self._running and grace_seconds > 0:
             self._give_back_waiting()
             await asyncio.wait(set(self._running), timeout=grace_seconds)
-        for event in (self._stopping, self._work, self._results, self._chores):
+        for event in (self._stopping, self._work, self._results, self._maintenance):
             event.set()
         dropped = await self._drop_running()
         # The loops end by themselves: a transaction cut short would cost its connection.
@@ -122,7 +122,7 @@ class Worker:
             while self._done:
                 await self._record_some()
             if dropped and self._id:
-                await self._claims.resign(self._id)
+                await self._queue.release_all(self._id)
         except Exception:
             logger.exception("The worker could not give back its leases; they run out", worker=self._id)
 
@@ -137,7 +137,7 @@ class Worker:
 
     def wake_sweep(self) -> None:
         """A batch was canceled or deleted."""
-        self._chores.set()
+        self._maintenance.set()
 
     # --- loops ---
 
@@ -158,7 +158,7 @@ class Worker:
         if room > self._config.concurrency // 2 and self._holds() and not self._draining:
             worker = self._id
             async with self._turn:
-                claim = await self._claims.claim(worker, room, self._config.concurrency_per_batch)
+                claim = await self._queue.claim(worker, room, self._config.concurrency_per_batch)
             if worker == self._id:
                 self._waiting.extend(claim.leases)
             if self._draining:
@@ -211,7 +211,7 @@ class Worker:
         self._recording_now = len(some)
         try:
             async with self._turn:
-                taken = await self._claims.record(some)
+                taken = await self._queue.record(some)
         except Exception:
             self._done[:0] = some
             self._results.set()
@@ -234,7 +234,7 @@ class Worker:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(self._holds_until - begun):
-                renewed = await self._claims.renew(self._id, self._config.lease_seconds)
+                renewed = await self._queue.renew(self._id, self._config.lease_seconds)
         except Exception as error:
             logger.warning("The lease of the batch worker was not renewed", worker=self._id, error=repr(error))
             return False
@@ -242,23 +242,23 @@ class Worker:
         return renewed
 
     async def _sweeping(self) -> None:
-        thorough = self._chores.is_set() or self._sweeps % THOROUGH == 0
+        thorough = self._maintenance.is_set() or self._sweeps % THOROUGH == 0
         self._sweeps += 1
-        self._chores.clear()
+        self._maintenance.clear()
         if await self._sweep.needed():
             while await self._sweep.run() and not self._stopping.is_set():
                 self._work.set()
             self._work.set()
         if thorough:
-            while await self._sweep.tidy() and not self._stopping.is_set():
+            while await self._sweep.vacuum() and not self._stopping.is_set():
                 pass
-        await wait_for(self._chores, min(self._config.poll_seconds, self._config.lease_seconds / 3))
+        await wait_for(self._maintenance, min(self._config.poll_seconds, self._config.lease_seconds / 3))
 
     # --- the lease ---
 
     async def _register(self) -> None:
         begun = time.monotonic()
-        self._id = await self._claims.register(self._config.lease_seconds, os.getpid())
+        self._id = await self._queue.register(self._config.lease_seconds, os.getpid())
         self._holds_until = begun + self._config.lease_seconds
 
     def _holds(self) -> bool:

@@ -9,10 +9,10 @@ import orjson
 from sqlalchemy import select
 
 from llama_stack_messages_provider.batches import BatchService
-from llama_stack_messages_provider.batches.claims import Lease, Outcome
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.ids import new_batch_id
+from llama_stack_messages_provider.batches.job_queue import Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import RequestState
 from llama_stack_messages_provider.batches.store import BatchStore, NewRequest
 from llama_stack_messages_provider.batches.tables import requests

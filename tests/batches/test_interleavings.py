@@ -29,9 +29,9 @@ from hypothesis.stateful import (
 from llama_stack.core.storage.datatypes import SqliteSqlStoreConfig
 from sqlalchemy import select
 
-from llama_stack_messages_provider.batches.claims import Claims, Lease, Outcome
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, engine_of
 from llama_stack_messages_provider.batches.ids import new_batch_id
+from llama_stack_messages_provider.batches.job_queue import JobQueue, Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import (
     BATCH_MOVES,
     REQUEST_MOVES,
@@ -101,7 +101,7 @@ class Interleavings(RuleBasedStateMachine):
         self.clock = Clock()
         self.database = Database(engine_of(backend), self.clock)
         self.store = BatchStore(self.database)
-        self.claims = Claims(self.database)
+        self.queue = JobQueue(self.database)
         self.sweep = Sweep(self.database, max_attempts=3, results_seconds=KEPT)
         self.before = Snapshot()
         self.alive: dict[str, float] = {}
@@ -146,7 +146,7 @@ class Interleavings(RuleBasedStateMachine):
         self.start_worker()
 
     def start_worker(self) -> str:
-        worker = self.wait(self.claims.register(LEASE, 1))
+        worker = self.wait(self.queue.register(LEASE, 1))
         self.alive[worker] = self.clock.now + LEASE
         return worker
 
@@ -181,7 +181,7 @@ class Interleavings(RuleBasedStateMachine):
         worker = self.some_worker(data)
         if not self.living(worker):
             return
-        claim = self.wait(self.claims.claim(worker, limit, per_batch))
+        claim = self.wait(self.queue.claim(worker, limit, per_batch))
         assert len(claim.leases) <= limit
         for lease in claim.leases:
             key = lease.batch_id, lease.position
@@ -201,7 +201,7 @@ class Interleavings(RuleBasedStateMachine):
             for lease in leases
             if self.held.get((lease.batch_id, lease.position)) == lease.worker and self.last_claim(lease)
         }
-        taken = self.wait(self.claims.record(outcomes))
+        taken = self.wait(self.queue.record(outcomes))
         assert taken <= len(standing)
         if all(self.living(self.held[key]) for key in standing):
             assert taken == len(standing), "a live worker's result was refused"
@@ -217,7 +217,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule()
     def heartbeats(self) -> None:
         for worker in self.alive:
-            assert self.wait(self.claims.renew(worker, LEASE)) == self.living(worker)
+            assert self.wait(self.queue.renew(worker, LEASE)) == self.living(worker)
             if self.living(worker):
                 self.alive[worker] = self.clock.now + LEASE
 
@@ -229,7 +229,7 @@ class Interleavings(RuleBasedStateMachine):
         for _ in range(2):
             self.clock.now += LEASE * 0.6
             for worker in self.alive:
-                if worker != dead and self.wait(self.claims.renew(worker, LEASE)):
+                if worker != dead and self.wait(self.queue.renew(worker, LEASE)):
                     self.alive[worker] = self.clock.now + LEASE
         self.alive.pop(dead)
 
@@ -237,7 +237,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule(data=st.data())
     def stop_worker(self, data: st.DataObject) -> None:
         worker = self.some_worker(data)
-        self.wait(self.claims.resign(worker))
+        self.wait(self.queue.release_all(worker))
         self.alive.pop(worker)
         self.held = {key: holder for key, holder in self.held.items() if holder != worker}
 
@@ -256,7 +256,7 @@ class Interleavings(RuleBasedStateMachine):
     @rule()
     def sweep_once(self) -> None:
         self.wait(self.sweep.run())
-        self.wait(self.sweep.tidy())
+        self.wait(self.sweep.vacuum())
 
     @rule(seconds=st.sampled_from([*[0.5, 1.0, 2.0, 6.0] * 3, EXPIRES, KEPT]))
     def time_passes(self, seconds: float) -> None:
@@ -299,12 +299,12 @@ class Interleavings(RuleBasedStateMachine):
 
     async def drain(self) -> None:
         """Every accepted batch comes to its end, by a worker that does its work or by its expiry."""
-        worker = await self.claims.register(LEASE, 1)
+        worker = await self.queue.register(LEASE, 1)
         self.clock.now += LEASE / 2
-        while (await self.claims.claim(worker, 100, 100)).leases:
+        while (await self.queue.claim(worker, 100, 100)).leases:
             pass
         self.clock.now += EXPIRES
-        while await self.sweep.run() or await self.sweep.tidy():
+        while await self.sweep.run() or await self.sweep.vacuum():
             pass
         after = Snapshot()
         await after.read(self.database)

@@ -10,7 +10,6 @@ from llama_stack.core.storage.datatypes import SqliteKVStoreConfig, SqliteSqlSto
 from llama_stack.core.storage.sqlstore import sqlstore
 from sqlalchemy import func, select, update
 
-from llama_stack_messages_provider.batches.claims import Claims, Lease
 from llama_stack_messages_provider.batches.database import (
     BackendError,
     Database,
@@ -21,6 +20,7 @@ from llama_stack_messages_provider.batches.database import (
 )
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.ids import new_batch_id
+from llama_stack_messages_provider.batches.job_queue import JobQueue, Lease
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
 from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.store import BatchStore
@@ -47,8 +47,8 @@ def store(database: Database) -> BatchStore:
 
 
 @pytest.fixture
-def claims(database: Database) -> Claims:
-    return Claims(database)
+def queue(database: Database) -> JobQueue:
+    return JobQueue(database)
 
 
 @pytest.fixture
@@ -57,12 +57,12 @@ def sweep(database: Database) -> Sweep:
 
 
 async def sweep_all(sweep: Sweep) -> None:
-    while await sweep.run() or await sweep.tidy():
+    while await sweep.run() or await sweep.vacuum():
         pass
 
 
-async def claimed(claims: Claims, worker: str, limit: int = 100, per_batch: int = 1000) -> list[Lease]:
-    return list((await claims.claim(worker, limit, per_batch)).leases)
+async def claimed(queue: JobQueue, worker: str, limit: int = 100, per_batch: int = 1000) -> list[Lease]:
+    return list((await queue.claim(worker, limit, per_batch)).leases)
 
 
 async def visible(store: BatchStore, batch_id: str) -> Batch:
@@ -124,8 +124,8 @@ def test_sqlite_batches_have_a_file_of_their_own_beside_the_backends() -> None:
 # --- creation ---
 
 
-async def test_a_batch_is_seen_when_it_is_complete(store: BatchStore, claims: Claims) -> None:
-    worker = await claims.register(LEASE, 1)
+async def test_a_batch_is_seen_when_it_is_complete(store: BatchStore, queue: JobQueue) -> None:
+    worker = await queue.register(LEASE, 1)
     batch_id = new_batch_id()
     await store.begin(batch_id, ALICE, lease_seconds=LEASE, expires_after=DAY)
     await store.append(batch_id, new_requests(2))
@@ -133,12 +133,12 @@ async def test_a_batch_is_seen_when_it_is_complete(store: BatchStore, claims: Cl
 
     assert await store.get(batch_id) is None
     assert await store.page(ALICE, 10) == []
-    assert await claimed(claims, worker) == []
+    assert await claimed(queue, worker) == []
 
     assert await store.publish(batch_id, 3)
     batch = await visible(store, batch_id)
     assert (batch.status, batch.total, batch.owner) == (BatchStatus.IN_PROGRESS, 3, ALICE)
-    assert [lease.custom_id for lease in await claimed(claims, worker)] == ["r-0", "r-1", "r-2"]
+    assert [lease.custom_id for lease in await claimed(queue, worker)] == ["r-0", "r-1", "r-2"]
 
 
 async def test_a_failed_creation_leaves_nothing(store: BatchStore, sweep: Sweep, database: Database) -> None:
@@ -190,115 +190,115 @@ async def test_a_batch_whose_body_arrives_slowly_is_kept_without_any_worker(
 # --- claims ---
 
 
-async def test_two_workers_never_get_the_same_request(store: BatchStore, claims: Claims) -> None:
-    workers = [await claims.register(LEASE, number) for number in range(4)]
+async def test_two_workers_never_get_the_same_request(store: BatchStore, queue: JobQueue) -> None:
+    workers = [await queue.register(LEASE, number) for number in range(4)]
     await add_batch(store, 200)
 
     leases: list[Lease] = []
     while len(leases) < 200:
-        for claim in await asyncio.gather(*(claims.claim(worker, 7, 1000) for worker in workers)):
+        for claim in await asyncio.gather(*(queue.claim(worker, 7, 1000) for worker in workers)):
             leases += claim.leases
 
     assert Counter(lease.custom_id for lease in leases) == Counter(f"r-{n}" for n in range(200))
 
 
-async def test_the_limit_of_a_batch_holds_for_all_workers_together(store: BatchStore, claims: Claims) -> None:
-    first, second = [await claims.register(LEASE, number) for number in range(2)]
+async def test_the_limit_of_a_batch_holds_for_all_workers_together(store: BatchStore, queue: JobQueue) -> None:
+    first, second = [await queue.register(LEASE, number) for number in range(2)]
     await add_batch(store, 100)
 
-    held = [*await claimed(claims, first, 6, per_batch=10), *await claimed(claims, second, 6, per_batch=10)]
+    held = [*await claimed(queue, first, 6, per_batch=10), *await claimed(queue, second, 6, per_batch=10)]
     assert len(held) == 10
-    assert await claimed(claims, first, 6, per_batch=10) == []
+    assert await claimed(queue, first, 6, per_batch=10) == []
 
-    await claims.record([done(lease) for lease in held[:3]])
-    assert len(await claimed(claims, second, 6, per_batch=10)) == 3
+    await queue.record([done(lease) for lease in held[:3]])
+    assert len(await claimed(queue, second, 6, per_batch=10)) == 3
 
 
-async def test_batches_are_served_in_turn(store: BatchStore, claims: Claims, clock: Clock) -> None:
-    worker = await claims.register(LEASE, 1)
+async def test_batches_are_served_in_turn(store: BatchStore, queue: JobQueue, clock: Clock) -> None:
+    worker = await queue.register(LEASE, 1)
     large = await add_batch(store, 1000)
-    assert len(await claimed(claims, worker, 10)) == 10
+    assert len(await claimed(queue, worker, 10)) == 10
 
     clock.now += 1
     small = [await add_batch(store, 3), await add_batch(store, 100)]
 
-    got = Counter(lease.batch_id for lease in await claimed(claims, worker, 30))
+    got = Counter(lease.batch_id for lease in await claimed(queue, worker, 30))
     assert got == {small[0]: 3, small[1]: 14, large: 13}
 
 
 async def test_more_batches_than_one_claim_serves_all_have_their_turn(
-    store: BatchStore, claims: Claims, clock: Clock
+    store: BatchStore, queue: JobQueue, clock: Clock
 ) -> None:
-    worker = await claims.register(LEASE, 1)
+    worker = await queue.register(LEASE, 1)
     ids = {await add_batch(store, 100) for _ in range(40)}
 
     served = set()
     for _ in range(3):
         clock.now += 1
-        served |= {lease.batch_id for lease in await claimed(claims, worker, 32)}
+        served |= {lease.batch_id for lease in await claimed(queue, worker, 32)}
 
     assert served == ids
 
 
-async def test_a_request_waits_for_its_next_try(store: BatchStore, claims: Claims, clock: Clock) -> None:
-    worker = await claims.register(1000, 1)
+async def test_a_request_waits_for_its_next_try(store: BatchStore, queue: JobQueue, clock: Clock) -> None:
+    worker = await queue.register(1000, 1)
     await add_batch(store, 1)
-    [lease] = await claimed(claims, worker)
+    [lease] = await claimed(queue, worker)
     assert (lease.attempt, lease.faults) == (1, 0)
 
-    await claims.record([retried(lease, delay=10)])
+    await queue.record([retried(lease, delay=10)])
     clock.now += 9
-    assert await claimed(claims, worker) == []
+    assert await claimed(queue, worker) == []
 
     clock.now += 2
-    [lease] = await claimed(claims, worker)
+    [lease] = await claimed(queue, worker)
     assert (lease.attempt, lease.faults) == (2, 1)
 
 
 async def test_requests_that_wait_for_their_next_try_come_before_new_ones(
-    store: BatchStore, claims: Claims, clock: Clock
+    store: BatchStore, queue: JobQueue, clock: Clock
 ) -> None:
-    worker = await claims.register(1000, 1)
+    worker = await queue.register(1000, 1)
     await add_batch(store, 10)
-    await claims.record([retried(lease, delay=5) for lease in await claimed(claims, worker, 2)])
+    await queue.record([retried(lease, delay=5) for lease in await claimed(queue, worker, 2)])
     clock.now += 6
 
-    assert [lease.position for lease in await claimed(claims, worker, 4)] == [0, 1, 2, 3]
+    assert [lease.position for lease in await claimed(queue, worker, 4)] == [0, 1, 2, 3]
 
 
 async def test_a_batch_whose_upstream_is_in_trouble_begins_no_new_requests(
-    store: BatchStore, claims: Claims, clock: Clock
+    store: BatchStore, queue: JobQueue, clock: Clock
 ) -> None:
-    worker = await claims.register(1000, 1)
+    worker = await queue.register(1000, 1)
     await add_batch(store, 100)
 
     tried = 0
-    while leases := await claimed(claims, worker, 5, per_batch=5):
+    while leases := await claimed(queue, worker, 5, per_batch=5):
         tried += len(leases)
-        await claims.record([retried(lease, delay=60, fault=False) for lease in leases])
+        await queue.record([retried(lease, delay=60, fault=False) for lease in leases])
 
     assert tried == 20
     clock.now += 61
-    assert [lease.attempt for lease in await claimed(claims, worker, 5, per_batch=5)] == [2] * 5
+    assert [lease.attempt for lease in await claimed(queue, worker, 5, per_batch=5)] == [2] * 5
 
 
 # --- results ---
 
 
 async def test_a_result_is_written_once(
-    store: BatchStore, claims: Claims, sweep: Sweep, database: Database, clock: Clock
+    store: BatchStore, queue: JobQueue, sweep: Sweep, database: Database, clock: Clock
 ) -> None:
-    slow = await claims.register(LEASE, 1)
+    slow = await queue.register(LEASE, 1)
     batch_id = await add_batch(store, 1)
-    [first] = await claimed(claims, slow)
+    [first] = await claimed(queue, slow)
 
     clock.now += LEASE + 1
     await sweep_all(sweep)
-    quick = await claims.register(LEASE, 2)
-    [second] = await claimed(claims, quick)
-    assert await claims.record([done(second, "the survivor's")]) == 1
-    assert await claims.record([done(first, "the dead one's")]) == 0
-    assert await claims.record([done(second, "again")]) == 0
+    quick = await queue.register(LEASE, 2)
+    [second] = await claimed(queue, quick)
+    assert await queue.record([done(second, "the survivor's")]) == 1
+    assert await queue.record([done(first, "the dead one's")]) == 0
+    assert await queue.record([done(second, "again")]) == 0
 
     [result] = await store.results(batch_id, after=-1, limit=10)
     assert result.body is not None
@@ -306,29 +306,29 @@ async def test_a_result_is_written_once(
 
 
 async def test_an_earlier_claim_of_the_same_worker_is_not_heard(
-    store: BatchStore, claims: Claims, database: Database
+    store: BatchStore, queue: JobQueue, database: Database
 ) -> None:
-    worker = await claims.register(LEASE, 1)
+    worker = await queue.register(LEASE, 1)
     batch_id = await add_batch(store, 1)
-    [first] = await claimed(claims, worker)
-    await claims.record([retried(first, delay=0)])
-    [second] = await claimed(claims, worker)
+    [first] = await claimed(queue, worker)
+    await queue.record([retried(first, delay=0)])
+    [second] = await claimed(queue, worker)
 
-    assert await claims.record([retried(first, delay=0)]) == 0
+    assert await queue.record([retried(first, delay=0)]) == 0
     assert await states(database, batch_id) == {"leased": 1}
-    assert await claims.record([done(second)]) == 1
+    assert await queue.record([done(second)]) == 1
 
 
-async def test_a_batch_ends_with_its_last_result(store: BatchStore, claims: Claims, clock: Clock) -> None:
-    worker = await claims.register(LEASE, 1)
+async def test_a_batch_ends_with_its_last_result(store: BatchStore, queue: JobQueue, clock: Clock) -> None:
+    worker = await queue.register(LEASE, 1)
     batch_id = await add_batch(store, 3)
-    leases = await claimed(claims, worker)
-    await claims.record([done(leases[0]), failed(leases[1])])
+    leases = await claimed(queue, worker)
+    await queue.record([done(leases[0]), failed(leases[1])])
     assert (await visible(store, batch_id)).status is BatchStatus.IN_PROGRESS
     assert await store.unfinished(batch_id) == 1
 
     clock.now += 5
-    await claims.record([done(leases[2])])
+    await queue.record([done(leases[2])])
 
     batch = await visible(store, batch_id)
     assert (batch.status, batch.ended_at) == (BatchStatus.ENDED, clock.now)
@@ -340,10 +340,10 @@ async def test_a_batch_ends_with_its_last_result(store: BatchStore, claims: Clai
     }
 
 
-async def test_results_are_read_in_pages(store: BatchStore, claims: Claims) -> None:
-    worker = await claims.register(LEASE, 1)
+async def test_results_are_read_in_pages(store: BatchStore, queue: JobQueue) -> None:
+    worker = await queue.register(LEASE, 1)
     batch_id = await add_batch(store, 7)
-    await claims.record([done(lease) for lease in await claimed(claims, worker)])
+    await queue.record([done(lease) for lease in await claimed(queue, worker)])
 
     page = await store.results(batch_id, after=-1, limit=4)
     rest = await store.results(batch_id, after=page[-1].position, limit=4)
@@ -355,38 +355,38 @@ async def test_results_are_read_in_pages(store: BatchStore, claims: Claims) -> N
 
 
 async def test_the_requests_of_a_dead_worker_are_taken_over(
-    store: BatchStore, claims: Claims, sweep: Sweep, clock: Clock
+    store: BatchStore, queue: JobQueue, sweep: Sweep, clock: Clock
 ) -> None:
-    dead, alive = await claims.register(LEASE, 1), await claims.register(LEASE, 2)
+    dead, alive = await queue.register(LEASE, 1), await queue.register(LEASE, 2)
     await add_batch(store, 3)
-    lost = await claimed(claims, dead)
+    lost = await claimed(queue, dead)
     clock.now += LEASE - 1
-    assert await claims.renew(alive, LEASE)
+    assert await queue.renew(alive, LEASE)
     await sweep_all(sweep)
-    assert await claimed(claims, alive) == []
+    assert await claimed(queue, alive) == []
 
     clock.now += 2
     await sweep_all(sweep)
 
-    taken = await claimed(claims, alive)
+    taken = await claimed(queue, alive)
     assert [lease.position for lease in taken] == [lease.position for lease in lost]
     assert {(lease.attempt, lease.faults) for lease in taken} == {(2, 1)}
 
 
-async def test_a_lease_that_ran_out_is_not_renewed(claims: Claims, clock: Clock) -> None:
-    worker = await claims.register(LEASE, 1)
+async def test_a_lease_that_ran_out_is_not_renewed(queue: JobQueue, clock: Clock) -> None:
+    worker = await queue.register(LEASE, 1)
     clock.now += LEASE
 
-    assert not await claims.renew(worker, LEASE)
+    assert not await queue.renew(worker, LEASE)
 
 
 async def test_a_request_that_kills_every_worker_is_given_up(
-    store: BatchStore, claims: Claims, sweep: Sweep, clock: Clock
+    store: BatchStore, queue: JobQueue, sweep: Sweep, clock: Clock
 ) -> None:
     batch_id = await add_batch(store, 1)
     for _ in range(3):
-        worker = await claims.register(LEASE, 1)
-        assert len(await claimed(claims, worker)) == 1
+        worker = await queue.register(LEASE, 1)
+        assert len(await claimed(queue, worker)) == 1
         clock.now += LEASE + 1
         await sweep_all(sweep)
 
@@ -397,22 +397,22 @@ async def test_a_request_that_kills_every_worker_is_given_up(
     assert orjson.loads(result.body)["error"]["type"] == "api_error"
 
 
-async def test_a_worker_that_stops_gives_back_at_once(store: BatchStore, claims: Claims, database: Database) -> None:
-    leaving, staying = await claims.register(LEASE, 1), await claims.register(LEASE, 2)
+async def test_a_worker_that_stops_gives_back_at_once(store: BatchStore, queue: JobQueue, database: Database) -> None:
+    leaving, staying = await queue.register(LEASE, 1), await queue.register(LEASE, 2)
     await add_batch(store, 3)
-    await claimed(claims, leaving)
+    await claimed(queue, leaving)
 
-    await claims.resign(leaving)
+    await queue.release_all(leaving)
 
-    assert {(lease.attempt, lease.faults) for lease in await claimed(claims, staying)} == {(2, 0)}
+    assert {(lease.attempt, lease.faults) for lease in await claimed(queue, staying)} == {(2, 0)}
     async with database.read() as connection:
         assert (await connection.scalars(select(workers.c.id))).all() == [staying]
 
 
 async def test_the_rows_of_dead_workers_are_removed(
-    claims: Claims, sweep: Sweep, database: Database, clock: Clock
+    queue: JobQueue, sweep: Sweep, database: Database, clock: Clock
 ) -> None:
-    await claims.register(LEASE, 1)
+    await queue.register(LEASE, 1)
     clock.now += 7200
     await sweep_all(sweep)
 
@@ -424,26 +424,26 @@ async def test_the_rows_of_dead_workers_are_removed(
 
 
 async def test_cancel_ends_what_waits_and_lets_what_runs_finish(
-    store: BatchStore, claims: Claims, sweep: Sweep, clock: Clock
+    store: BatchStore, queue: JobQueue, sweep: Sweep, clock: Clock
 ) -> None:
-    worker = await claims.register(LEASE, 1)
+    worker = await queue.register(LEASE, 1)
     batch_id = await add_batch(store, 10)
-    running = await claimed(claims, worker, 3)
+    running = await claimed(queue, worker, 3)
 
     batch = await store.cancel(batch_id)
     assert batch is not None
     assert (batch.status, batch.cancel_initiated_at) == (BatchStatus.CANCELING, clock.now)
-    assert await claimed(claims, worker) == []
+    assert await claimed(queue, worker) == []
     await sweep_all(sweep)
     assert (await visible(store, batch_id)).status is BatchStatus.CANCELING
 
-    await claims.record([done(running[0]), failed(running[1]), retried(running[2])])
+    await queue.record([done(running[0]), failed(running[1]), retried(running[2])])
     batch = await visible(store, batch_id)
     assert batch.status is BatchStatus.ENDED
     assert [batch.tally[state] for state in ("succeeded", "errored", "canceled", "expired")] == [1, 1, 8, 0]
 
 
-async def test_cancel_is_idempotent(store: BatchStore, claims: Claims, sweep: Sweep, clock: Clock) -> None:
+async def test_cancel_is_idempotent(store: BatchStore, queue: JobQueue, sweep: Sweep, clock: Clock) -> None:
     batch_id = await add_batch(store, 2)
     first = await store.cancel(batch_id)
     clock.now += 5
@@ -460,35 +460,35 @@ async def test_a_large_batch_is_canceled_in_chunks(store: BatchStore, sweep: Swe
     batch_id = await add_batch(store, total)
     await store.cancel(batch_id)
 
-    assert await sweep.settle()
+    assert await sweep.finish_unstarted()
     assert await store.unfinished(batch_id) == total - CHUNK
     await sweep_all(sweep)
 
     assert (await visible(store, batch_id)).tally[RequestState.CANCELED] == total
 
 
-async def test_a_batch_expires(store: BatchStore, claims: Claims, sweep: Sweep, clock: Clock) -> None:
-    worker = await claims.register(10 * DAY, 1)
+async def test_a_batch_expires(store: BatchStore, queue: JobQueue, sweep: Sweep, clock: Clock) -> None:
+    worker = await queue.register(10 * DAY, 1)
     batch_id = await add_batch(store, 5, expires_after=3600)
-    running = await claimed(claims, worker, 2)
+    running = await claimed(queue, worker, 2)
 
     clock.now += 3601
-    assert await claimed(claims, worker) == []
+    assert await claimed(queue, worker) == []
     await sweep_all(sweep)
     assert (await visible(store, batch_id)).status is BatchStatus.IN_PROGRESS
 
-    await claims.record([done(running[0]), retried(running[1])])
+    await queue.record([done(running[0]), retried(running[1])])
     batch = await visible(store, batch_id)
     assert batch.status is BatchStatus.ENDED
     assert (batch.tally[RequestState.SUCCEEDED], batch.tally[RequestState.EXPIRED]) == (1, 4)
 
 
 async def test_results_are_kept_for_as_long_as_promised(
-    store: BatchStore, claims: Claims, sweep: Sweep, database: Database, clock: Clock
+    store: BatchStore, queue: JobQueue, sweep: Sweep, database: Database, clock: Clock
 ) -> None:
-    worker = await claims.register(DAY, 1)
+    worker = await queue.register(DAY, 1)
     batch_id = await add_batch(store, 2)
-    await claims.record([done(lease) for lease in await claimed(claims, worker)])
+    await queue.record([done(lease) for lease in await claimed(queue, worker)])
     clock.now += 29 * DAY - 1
     await sweep_all(sweep)
     assert len(await store.results(batch_id, after=-1, limit=10)) == 2

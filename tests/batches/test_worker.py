@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text, update
 
 from llama_stack_messages_provider.batches import BatchesConfig, Identity
-from llama_stack_messages_provider.batches.claims import Lease
 from llama_stack_messages_provider.batches.database import SqlBackend, engine_of
+from llama_stack_messages_provider.batches.job_queue import Lease
 from llama_stack_messages_provider.batches.lifecycle import RequestState
-from llama_stack_messages_provider.batches.runner import judge
+from llama_stack_messages_provider.batches.runner import decide_outcome
 from llama_stack_messages_provider.batches.tables import workers
 from llama_stack_messages_provider.errors import (
     ApiError,
@@ -140,7 +140,7 @@ def test_retry_after_is_honoured() -> None:
 
     def delay(**headers: str) -> float:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return judge(LEASE, RateLimitError(headers=named), config).delay
+        return decide_outcome(LEASE, RateLimitError(headers=named), config).delay
 
     assert 0.5 <= delay() <= 1
     assert delay(retry_after="7") == 7
@@ -151,7 +151,7 @@ def test_retry_after_is_honoured() -> None:
 
 
 def test_an_upstream_that_says_not_to_retry_is_believed() -> None:
-    outcome = judge(LEASE, ApiError(headers={"X-Should-Retry": "false"}), BatchesConfig())
+    outcome = decide_outcome(LEASE, ApiError(headers={"X-Should-Retry": "false"}), BatchesConfig())
 
     assert outcome.state is RequestState.ERRORED
 

@@ -21,10 +21,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from llama_stack_messages_provider.batches.database import Database
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
-from llama_stack_messages_provider.batches.rows import Held, change_each, end_if_done, hold, in_state, renew_lease
+from llama_stack_messages_provider.batches.rows import (
+    LockedBatch,
+    change_each,
+    end_if_done,
+    in_state,
+    lock_batches,
+    renew_lease,
+)
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
 
-__all__ = ["Claim", "Claims", "Lease", "Outcome"]
+__all__ = ["Claim", "JobQueue", "Lease", "Outcome"]
 
 BATCHES_PER_CLAIM = 16
 """Batches served by one transaction, the longest waiting first."""
@@ -72,7 +79,7 @@ class Outcome:
     fault: bool = False
 
 
-class Claims:
+class JobQueue:
     """The queue of all batches."""
 
     def __init__(self, database: Database) -> None:
@@ -95,13 +102,13 @@ class Claims:
         async with self._database.write() as connection:
             return await renew_lease(connection, worker, now, lease_seconds)
 
-    async def resign(self, worker: str) -> None:
+    async def release_all(self, worker: str) -> None:
         """Give back at once all that the worker has not recorded, as if it had never been tried."""
         now = self._database.now()
         async with self._database.write() as connection:
             leased = select(requests.c.batch_id).where(requests.c.lease_owner == worker, in_state(RequestState.LEASED))
             ids = (await connection.scalars(leased.distinct())).all()
-            for held in await hold(connection, ids, now):
+            for held in await lock_batches(connection, ids, now):
                 await connection.execute(
                     update(requests)
                     .where(
@@ -131,7 +138,10 @@ class Claims:
         now = self._database.now()
         async with self._database.write() as connection:
             live = (batches.c.status == BatchStatus.IN_PROGRESS) & (batches.c.expires_at > now)
-            held = {batch.id: batch for batch in await hold(connection, candidates, now, where=live, skip_locked=True)}
+            held = {
+                batch.id: batch
+                for batch in await lock_batches(connection, candidates, now, where=live, skip_locked=True)
+            }
             turns = [held[batch_id] for batch_id in candidates if batch_id in held]
             for number, batch in enumerate(turns):
                 share = -(-(limit - len(leases)) // (len(turns) - number))
@@ -156,7 +166,7 @@ class Claims:
     async def _claim_from(
         self,
         connection: AsyncConnection,
-        batch: Held,
+        batch: LockedBatch,
         worker: str,
         share: int,
         per_batch: int,
@@ -189,12 +199,12 @@ class Claims:
         }
         taken = 0
         async with self._database.write() as connection:
-            for batch in await hold(connection, by_batch, now):
-                standing = await _standing(connection, batch.id, by_batch[batch.id])
-                await _write_results(connection, batch, [outcome for outcome in standing if outcome.body is not None])
-                await _give_back(connection, batch, [outcome for outcome in standing if outcome.body is None], now)
+            for batch in await lock_batches(connection, by_batch, now):
+                accepted = await _still_leased(connection, batch.id, by_batch[batch.id])
+                await _write_results(connection, batch, [outcome for outcome in accepted if outcome.body is not None])
+                await _give_back(connection, batch, [outcome for outcome in accepted if outcome.body is None], now)
                 await end_if_done(connection, batch.id, now)
-                taken += len(standing)
+                taken += len(accepted)
         return taken
 
 
@@ -213,7 +223,7 @@ async def _load(connection: AsyncConnection, batch_id: str) -> tuple[int, int]:
 
 
 async def _lease(
-    connection: AsyncConnection, batch: Held, worker: str, limit: int, which: ColumnElement[bool]
+    connection: AsyncConnection, batch: LockedBatch, worker: str, limit: int, which: ColumnElement[bool]
 ) -> list[Lease]:
     rows = await connection.execute(
         select(
@@ -250,7 +260,7 @@ async def _lease(
     return leases
 
 
-async def _standing(connection: AsyncConnection, batch_id: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
+async def _still_leased(connection: AsyncConnection, batch_id: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes whose leases still stand; nobody can take them before this transaction ends."""
     ours = {(outcome.lease.position, outcome.lease.attempt, outcome.lease.worker): outcome for outcome in outcomes}
     rows = await connection.execute(
@@ -264,7 +274,7 @@ async def _standing(connection: AsyncConnection, batch_id: str, outcomes: Sequen
     return [outcome for outcome in found if outcome is not None]
 
 
-async def _write_results(connection: AsyncConnection, batch: Held, outcomes: Sequence[Outcome]) -> None:
+async def _write_results(connection: AsyncConnection, batch: LockedBatch, outcomes: Sequence[Outcome]) -> None:
     if not outcomes:
         return
     await connection.execute(
@@ -280,7 +290,7 @@ async def _write_results(connection: AsyncConnection, batch: Held, outcomes: Seq
 
 
 async def _give_back(
-    connection: AsyncConnection, batch: Held, outcomes: Sequence[Outcome], now: ColumnElement[float]
+    connection: AsyncConnection, batch: LockedBatch, outcomes: Sequence[Outcome], now: ColumnElement[float]
 ) -> None:
     await change_each(
         connection,
