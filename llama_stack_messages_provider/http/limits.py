@@ -149,9 +149,10 @@ async def _check_tokens(body: bytes, limits: LimitsConfig) -> None:
         values += sum(outside.count(mark) for mark in (b",", b"[", b"{"))
         if values > limits.max_values:
             raise RequestTooLargeError(f"The request body has more than {limits.max_values} values")
-        if number.search(before + outside):
+        joined = before + outside
+        if number.search(joined):
             raise InvalidRequestError(f"The request body has a number of more than {limits.max_number_length} digits")
-        before = outside[len(outside.rstrip(_DIGITS)) :][-limits.max_number_length :]
+        before = joined[len(joined.rstrip(_DIGITS)) :]
         await asyncio.sleep(0)
 
 

@@ -5,7 +5,10 @@ The upstreams answer 200 to whatever reaches them, so that every refusal here is
 
 import copy
 import re
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -39,7 +42,7 @@ MESSAGES, COUNT = PATHS[:2]
 
 ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "request_too_large"}
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 
 def greet(request: RecordedRequest) -> Reply:
@@ -521,12 +524,124 @@ def test_of_two_keys_the_last_one_counts(http: httpx.Client, raw: bytes) -> None
         assert error_of(http.post(MESSAGES, content=raw % model.encode())) == {}
 
 
+# --- heads, limits and names ---
+
+
+@pytest.mark.parametrize("name", ["Model", "\u017ftream", "TOOLS"])
+def test_a_name_that_differs_by_case_reaches_nobody(http: httpx.Client, fleet: Fleet, name: str) -> None:
+    for model in MODELS:
+        for path in PATHS:
+            seen = sum(len(upstream.requests) for upstream in fleet.upstreams.values())
+            error = error_of(http.post(path, json={**PLAIN, "model": model, name: "vllm/other"}))
+            assert error["message"].startswith(f"{name}: ")
+            assert sum(len(upstream.requests) for upstream in fleet.upstreams.values()) == seen
+
+
+BROKEN_DATA = (b"[1]", b"7", b'{"vllm_api_token":"a\\nb"}', b"{", b"\xff", b'{"__authenticated_user":1}', b"[" * 5000)
+
+
+@pytest.mark.parametrize("value", BROKEN_DATA)
+def test_broken_provider_data_is_refused(http: httpx.Client, value: bytes) -> None:
+    for path in PATHS:
+        error = error_of(http.post(path, json=PLAIN, headers={b"x-llamastack-provider-data": value}))
+        assert error["message"].startswith("x-llamastack-provider-data")
+
+
+def test_headers_in_latin_1_are_taken(http: httpx.Client) -> None:
+    assert error_of(http.post(MESSAGES, json=PLAIN, headers={b"user-agent": b"caf\xe9", b"x-y": b"\xff\xfe"})) == {}
+
+
+def test_every_answer_names_its_version(http: httpx.Client) -> None:
+    for body in (PLAIN, {}, {**PLAIN, "stream": True}):
+        for path in (*PATHS, "/v1/messages/nope"):
+            assert http.post(path, json=body).headers.get_list("anthropic-version") == ["2023-06-01"]
+            headers = {"anthropic-version": "2024-01-31"}
+            assert http.post(path, json=body, headers=headers).headers["anthropic-version"] == "2024-01-31"
+
+
+def test_a_body_of_too_many_values_is_too_large(http: httpx.Client) -> None:
+    answer = http.post(MESSAGES, content=HEAD + b"[" + b"{}," * 1_000_000 + b"0]}")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (413, "request_too_large")
+
+
+# --- below the routes ---
+
+
+def raw(fleet: Fleet, *pieces: bytes) -> bytes:
+    """What comes back on a connection of its own until it is closed, or the server has heard it all."""
+    with socket.create_connection(("127.0.0.1", fleet.stack.port), timeout=60) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        found = b""
+        while (data := connection.recv(65536)) and b"}" not in found:
+            found += data
+        return found + data
+
+
+def told(answer: bytes) -> tuple[int, str]:
+    head, body = answer.split(b"\r\n\r\n", 1)
+    error = orjson.loads(body)
+    assert error["request_id"].encode() in head
+    assert b"anthropic-version: 2023-06-01" in head
+    return int(head.split()[1]), error["error"]["type"]
+
+
+ILL_HTTP = {
+    "no length": b"POST /v1/messages HTTP/1.1\r\ncontent-length: x\r\n\r\n",
+    "a broken header": b"POST /v1/v1/messages HTTP/1.1\r\nhost\x00: x\r\n\r\n",
+    "a broken version": b"POST /v1/messages/batches HTTP/9\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", ILL_HTTP)
+def test_what_is_no_http_is_told_so_in_anthropic_s_shape(fleet: Fleet, name: str) -> None:
+    assert told(raw(fleet, ILL_HTTP[name])) == (400, "invalid_request_error")
+    other = ILL_HTTP[name].replace(b"messages", b"models")
+    assert b"text/plain" in raw(fleet, other[:-2] + b"}\r\n\r\n")
+
+
+HEADERS = {
+    "many lines": b"a: b\r\n" * 20_000,
+    "a line": b"a: " + b"x" * 200_000 + b"\r\n",
+    "a name": b"x" * 200_000 + b": a\r\n",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_head_that_is_too_large_is_refused_whether_it_ends_or_not(fleet: Fleet, name: str) -> None:
+    start = b"GET /v1/messages/batches HTTP/1.1\r\n"
+    for end in (b"", b"\r\n"):
+        assert told(raw(fleet, start + HEADERS[name] + end)) == (413, "request_too_large")
+    url = b"GET /v1/messages/batches?" + b"x" * 200_000
+    for end in (b"", b" HTTP/1.1\r\n\r\n"):
+        assert told(raw(fleet, url + end)) == (413, "request_too_large")
+
+
+def test_headers_without_an_end_cost_no_memory(fleet: Fleet) -> None:
+    """400 MB of them took 650 MB, before authentication. A fifth of that is enough to see it."""
+    before = peak(fleet)
+    for path in (b"/v1/messages", b"/v1/models"):
+        pieces = [b"a: bcdefgh\r\n" * 100_000] * 64
+        with suppress(OSError):
+            raw(fleet, b"GET " + path + b" HTTP/1.1\r\n", *pieces)
+    trailers = b"POST /v1/messages HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    with suppress(OSError):
+        raw(fleet, trailers, *[b"a: bcdefgh\r\n" * 100_000] * 64)
+    assert peak(fleet) - before < 60_000
+
+
+def peak(fleet: Fleet) -> int:
+    """The most memory that the server ever had, in KiB."""
+    status = Path(f"/proc/{fleet.stack.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0])
+
+
 # --- every field, every wrong type ---
 
 SUBSTITUTES: tuple[Any, ...] = (None, True, -7, 1.5, "", "x", [], [None], {}, {"type": 7}, {"type": []}, {"type": "x"})
 
 
-def places(value: Any, at: Path = ()) -> Iterator[Path]:
+def places(value: Any, at: Place = ()) -> Iterator[Place]:
     """The paths of all values within a value."""
     if at:
         yield at
@@ -538,7 +653,7 @@ def places(value: Any, at: Path = ()) -> Iterator[Path]:
             yield from places(each, (*at, index))
 
 
-def spoiled(body: Any, at: Path, value: Any) -> Json:
+def spoiled(body: Any, at: Place, value: Any) -> Json:
     whole = copy.deepcopy(body)
     target = whole
     for part in at[:-1]:
@@ -551,7 +666,7 @@ def spoiled(body: Any, at: Path, value: Any) -> Json:
 PATH = re.compile(r"([a-z_]+(?:\.[\w$-]+)*): ")
 
 
-def names(message: str, at: Path) -> bool:
+def names(message: str, at: Place) -> bool:
     """Whether a message speaks of the spoiled place, of what holds it or of what is in it.
 
     Another type asks for other fields beside it, and a choice of tools is wrong where there are none.
