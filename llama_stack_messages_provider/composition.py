@@ -20,6 +20,7 @@ from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.service import MessageService
 from llama_stack_messages_provider.translation.request import TranslationOptions
@@ -49,9 +50,9 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
     timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
     sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
-    search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
+    server_tools = ServerTools([WebSearch(deps.get(Api.tool_runtime), config.web_search)])
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
-    planner = Planner(config, resolver, _prober(config, sessions), search)
+    planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     memory = AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
     native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory)
     translated = TranslatedRoute(
@@ -60,10 +61,16 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         key,
         TranslationOptions(tool_error_marker=marker),
         config.translation.system_messages,
-        search,
         memory,
     )
-    service = MessageService(planner, native, translated, documents_of(config), strict=config.strict)
+    service = MessageService(
+        planner,
+        native,
+        translated,
+        documents_of(config),
+        strict=config.strict,
+        max_calls=config.web_search.rounds,
+    )
     batches = _batches(config.batches, service.run_for_batch, policy)
     return MessagesAdapter(config, resolver, planner, service, batches, sessions)
 

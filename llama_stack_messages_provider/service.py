@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 from llama_stack_messages_provider.adaptation.adaptations import translation_helps
 from llama_stack_messages_provider.batches.identity import Identity, current_identity
 from llama_stack_messages_provider.documents.resolve import Documents
+from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, Kind
 from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.http.exchange import Exchange
@@ -25,6 +26,8 @@ from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
+from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
@@ -58,6 +61,7 @@ class MessageService:
         translated: The translated route.
         documents: Puts text in the place of documents.
         strict: Refuse what would be dropped, whatever the client says.
+        max_calls: Calls of the model in one message with server tools, after which it is paused.
     """
 
     def __init__(
@@ -68,12 +72,14 @@ class MessageService:
         documents: Documents,
         *,
         strict: bool,
+        max_calls: int,
     ) -> None:
         self._planner = planner
         self._native = native
         self._translated = translated
         self._documents = documents
         self._strict = strict
+        self._max_calls = max_calls
 
     async def plan(self, exchange: Exchange) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
@@ -82,11 +88,14 @@ class MessageService:
             InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
         """
         check_names(exchange.request)
-        plan = await self._planner.plan(exchange.request)
+        strict = self._strict or wants_strict(exchange.headers)
+        dropped = DroppedFields(strict=strict)
+        plan = await self._planner.plan(exchange.request, dropped)
         if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
-        strict = self._strict or wants_strict(exchange.headers)
-        return RouteState(plan, forwarded_headers(exchange.headers), strict=strict)
+        state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict)
+        state.drop(dropped.names)
+        return state
 
     async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
         """A whole message: the upstream's bytes, or what was made of its answer.
@@ -94,18 +103,39 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        if isinstance(state.plan, NativePlan):
+        while True:
             try:
-                with InferenceMetrics(state.plan.target, stream=False):
-                    return await self._native.complete(exchange.body, exchange.request, state)
+                return await self._complete(exchange, state, message_id)
             except MessagesError as exc:
                 await self._leave_native(state, exc, exchange.request)
+
+    async def _complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
+        """The message by the planned route, in a loop where tools are run here."""
         request = await self._readable(exchange, state)
+        if not state.plan.server_tools:
+            return await self._called(request, _raw(exchange, request), state, message_id)
+
+        async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
+            return _json(await self._called(request, None, state, message_id))
+
+        return await complete_message(self._loop(request, state, message_id), call)
+
+    async def _called(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
+        """The message of one call of the model."""
         metrics = InferenceMetrics(state.plan.target, stream=False)
+        if isinstance(state.plan, NativePlan):
+            with metrics:
+                return await self._native.complete(raw, request, state)
         with metrics:
             message = await self._translated.complete(request, state, message_id)
         metrics.output_tokens(message["usage"]["output_tokens"])
         return message
+
+    def _loop(self, request: dict[str, Any], state: RouteState, message_id: str) -> Loop:
+        tools = [tool for tool in state.plan.server_tools.values() if tool is not None]
+        return Loop(request, tools, message_id, max_calls=self._max_calls)
 
     async def stream(
         self,
@@ -154,10 +184,43 @@ class MessageService:
             yield encode(error.body(start.request_id))
 
     async def _events(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> AsyncGenerator[bytes]:
-        """The events by the planned route."""
+        """The events by the planned route, in a loop where tools are run here."""
+        request = await self._readable(exchange, state)
+        if not state.plan.server_tools:
+            return self._streamed(request, _raw(exchange, request), state, start)
+
+        def call(request: dict[str, Any], message_id: str) -> AsyncGenerator[bytes]:
+            another = LateMessageStart(message_id, request["model"], start.request_id)
+            return self._adapted(request, state, start if message_id == start.message_id else another)
+
+        return stream_message(self._loop(request, state, start.message_id), call)
+
+    async def _adapted(
+        self, request: dict[str, Any], state: RouteState, start: LateMessageStart
+    ) -> AsyncGenerator[bytes]:
+        """The events of one call of several, which is adapted by itself."""
+        state.draft = None
+        begun = False
+        while True:
+            try:
+                async with aclosing(self._streamed(request, None, state, start)) as events:
+                    async for piece in events:
+                        begun = True
+                        yield piece
+                if state.draft is not None:
+                    state.draft.adapter.confirm()
+                return
+            except MessagesError as exc:
+                if begun or not (isinstance(state.plan, NativePlan) and self._native.adapt(state, exc)):
+                    raise
+
+    def _streamed(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> AsyncGenerator[bytes]:
+        """The events of one call of the model."""
         if isinstance(state.plan, NativePlan):
-            return self._native.stream(exchange.body, exchange.request, state, start)
-        return self._translated.stream(await self._readable(exchange, state), state, start)
+            return self._native.stream(raw, request, state, start)
+        return self._translated.stream(request, state, start)
 
     async def count(self, exchange: Exchange, state: RouteState) -> Count:
         """The number of input tokens.
@@ -168,16 +231,18 @@ class MessageService:
         plan, request = state.plan, exchange.request
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:
-                return await self._native.count(exchange.body, request, state)
+                prompt = await self._readable(exchange, state)
+                return await self._native.count(_raw(exchange, prompt), prompt, state)
             except MessagesError as exc:
                 if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
                     raise
                 logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
-        request = await self._readable(exchange, state, CountTokensRequest)
-        prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         if isinstance(plan, NativePlan):
             # The message itself goes natively and loses nothing, however its tokens are counted.
-            state = RouteState(plan.translated("counted so"), state.headers, strict=False)
+            plan = await self._planner.plan_for(plan.target, request, refused="it does not count")
+            state = RouteState(plan, state.headers, strict=False)
+        request = await self._readable(exchange, state, CountTokensRequest)
+        prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         return await self._translated.count(prompt, state)
 
     async def run_for_batch(
@@ -190,9 +255,9 @@ class MessageService:
         state = await self.plan(exchange)
         message = await self.complete(exchange, state, new_message_id())
         report_dropped(state)
-        return message if isinstance(message, dict) else dict(orjson.loads(message))
+        return _json(message)
 
-    async def _leave_native(self, state: RouteState, exc: MessagesError, request: Mapping[str, Any]) -> None:
+    async def _leave_native(self, state: RouteState, exc: MessagesError, request: dict[str, Any]) -> None:
         """Go the other way, where that is of help.
 
         Raises:
@@ -206,7 +271,7 @@ class MessageService:
             logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
             state.plan = await self._planner.plan_for(plan.target, request)
         elif self._is_curable(exc, plan, request):
-            state.plan = plan.translated(exc.message)
+            state.plan = await self._planner.plan_for(plan.target, request, refused=exc.message)
         else:
             raise exc
 
@@ -221,16 +286,41 @@ class MessageService:
     async def _readable(
         self, exchange: Exchange, state: RouteState, kind: Any = CreateMessageRequest
     ) -> dict[str, Any]:
-        """A request that can be translated: validated, and its documents read."""
-        request = await _validated(kind, exchange)
-        identity = current_identity()
-        client = identity.principal or None if identity else None
-        files = state.plan.dialect.files
-        return await self._documents.resolve(request, body=exchange.body, files=files, client=client)
+        """What goes down the route, server tools as custom ones. A request that is translated has been validated, and
+        its documents read; a native one is its upstream's to judge.
+        """
+        request, plan = exchange.request, state.plan
+        if not isinstance(plan, NativePlan):
+            request = await self._documents.resolve(
+                await _validated(kind, exchange),
+                body=exchange.body,
+                files=plan.dialect.files,
+                client=_client(),
+            )
+        if plan.server_tools:
+            dropped = DroppedFields(strict=state.strict)
+            request = plain_request(request, plan.server_tools, dropped)
+            state.drop(dropped.names)
+        return request
 
     def close(self) -> None:
         """End the reading of documents."""
         self._documents.close()
+
+
+def _client() -> str | None:
+    """Whose request it is, if that is known."""
+    identity = current_identity()
+    return identity.principal or None if identity else None
+
+
+def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:
+    """A request's bytes, unless it was rewritten."""
+    return exchange.body if request is exchange.request else None
+
+
+def _json(message: bytes | dict[str, Any]) -> dict[str, Any]:
+    return message if isinstance(message, dict) else dict(orjson.loads(message))
 
 
 def new_message_id() -> str:

@@ -174,7 +174,7 @@ async def _searcher(adapter: "MessagesAdapter", plan: "Plan") -> Literal["upstre
     from llama_stack_messages_provider.engines import ENGINES
 
     search = await adapter.planner.plan_for(plan.target, {"tools": [{"type": "web_search_20250305"}]})
-    if search.searches and search.route == "translation":
+    if search.server_tools:
         return "stack"
     engine = ENGINES[search.capability.engine]
     knows = engine is not ENGINES.generic and "web_search" not in engine.native.gaps

@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from llama_stack_messages_provider.adaptation.adaptations import native_adaptations_for
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.loop import Adapter, NativeDraft, apply_change
@@ -39,11 +41,11 @@ class NativeRoute:
         self._error_marker = error_marker
         self._memory = memory
 
-    async def complete(self, raw: bytes, request: Mapping[str, Any], state: RouteState) -> bytes:
+    async def complete(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> bytes:
         """A whole message, as the upstream wrote it wherever that is right.
 
         Args:
-            raw: The request's bytes.
+            raw: The request's bytes; None if it was rewritten.
             request: Its JSON.
             state: The way that it goes, which is native.
 
@@ -59,7 +61,7 @@ class NativeRoute:
         return renamed(answer, request["model"], plan.capability.engine, self._signer(plan))
 
     def stream(
-        self, raw: bytes, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
+        self, raw: bytes | None, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
     ) -> AsyncGenerator[bytes]:
         """The events of a streamed message, each piece ending at an event's end; otherwise as `complete`.
 
@@ -90,7 +92,7 @@ class NativeRoute:
         state.drop(state.draft.dropped)
         return True
 
-    async def count(self, raw: bytes, request: Mapping[str, Any], state: RouteState) -> Count:
+    async def count(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Count:
         """The upstream's own count of a request's tokens; raises as `complete` does."""
         plan, draft = _native(state), self._draft(raw, request, state)
         answer = await draft.adapter.run(
@@ -102,14 +104,14 @@ class NativeRoute:
             raise NativeMissingError("The upstream's count is not understood")
         return Count(counted["input_tokens"], "native")
 
-    def _draft(self, raw: bytes, request: Mapping[str, Any], state: RouteState) -> NativeDraft:
+    def _draft(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> NativeDraft:
         """What is sent, changed as its model is known to need it."""
         plan = _native(state)
         # What Anthropic itself refuses is its client's to know.
         candidates = _nothing if ENGINES[plan.capability.engine].native.first_party else native_adaptations_for
         upstream, model = plan.scope
         adapter = Adapter(self._memory, (f"{upstream}/v1/messages", model), candidates)
-        draft = NativeDraft(raw, dict(request), adapter, state.strict)
+        draft = NativeDraft(orjson.dumps(request) if raw is None else raw, dict(request), adapter, state.strict)
         for change in self._memory.changes(adapter.scope):
             if not (state.strict and change.dropped(draft.params)):
                 apply_change(change, draft)

@@ -1,24 +1,26 @@
 """How a request goes: which model, by which route, and why. It is decided once, before anything is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 from llama_stack_messages_provider.adaptation.memory import Scope
 from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
-from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
-from llama_stack_messages_provider.server_tools.web_search import wants_search
+from llama_stack_messages_provider.server_tools.plain import OpenTools, plain_request
+from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.target import Target
 
 __all__ = ["NativePlan", "Plan", "Planner", "TranslationPlan"]
 
-_SEARCHED = {"web_search": "run by the stack's tool runtime"}
+# What may be tools that are run here; a request without these is not looked through again.
+_SERVER_TOOLS = frozenset({"web_search", "server_tool", "tool_change"})
 _UNREACHABLE = Capability("no", False, "unknown", "the provider has no upstream that can be reached directly")
 
 
@@ -32,7 +34,8 @@ class _Plan:
         capability: What its upstream can do.
         endpoint: The upstream, where it can be reached directly.
         files: Whether its upstream is configured to take `file` parts.
-        searches: Whether its web searches are run here, if it is translated.
+        server_tools: The tools of the request that are run here, in a loop above the route, by the paths of their
+            definitions; None is one to be left out.
     """
 
     route: ClassVar[Literal["native", "translation"]]
@@ -41,7 +44,7 @@ class _Plan:
     capability: Capability
     endpoint: Endpoint | None
     files: bool = False
-    searches: bool = False
+    server_tools: OpenTools = field(default_factory=dict)
 
     @property
     def engine(self) -> Engine:
@@ -69,10 +72,6 @@ class NativePlan(_Plan):
     route = "native"
     endpoint: Endpoint
 
-    def translated(self, reason: str) -> "TranslationPlan":
-        """The other way for the same request."""
-        return TranslationPlan(self.target, reason, self.capability, self.endpoint, self.files, self.searches)
-
 
 @dataclass(frozen=True, slots=True)
 class TranslationPlan(_Plan):
@@ -91,42 +90,57 @@ class Planner:
         config: Modes and aliases.
         resolver: Finds models.
         prober: Knows upstreams.
-        search: Knows whether the stack can search the web.
+        server_tools: Knows the tools that the stack runs.
     """
 
-    def __init__(self, config: MessagesConfig, resolver: ModelResolver, prober: Prober, search: WebSearch) -> None:
+    def __init__(
+        self, config: MessagesConfig, resolver: ModelResolver, prober: Prober, server_tools: ServerTools
+    ) -> None:
         self._config = config
         self._resolver = resolver
         self._prober = prober
-        self._search = search
+        self._server_tools = server_tools
         self._endpoints = Endpoints()
 
-    async def plan(self, request: Mapping[str, Any]) -> Plan:
+    async def plan(self, request: Mapping[str, Any], dropped: DroppedFields) -> Plan:
         """The plan for a request.
+
+        Args:
+            request: The request, of which `model` is validated.
+            dropped: Takes what cannot be carried by any route.
 
         Raises:
             NotFoundError: There is no such model.
             InvalidRequestError: The configuration wants the native route, and there is none.
         """
-        return await self.plan_for(await self._resolver.resolve(request["model"]), request)
+        return await self.plan_for(await self._resolver.resolve(request["model"]), request, dropped)
 
-    async def plan_for(self, target: Target, request: Mapping[str, Any]) -> Plan:
-        """The plan for a request to a target."""
+    async def plan_for(
+        self, target: Target, request: Mapping[str, Any], dropped: DroppedFields | None = None, *, refused: str = ""
+    ) -> Plan:
+        """The plan for a request to a target.
+
+        Args:
+            target: The model.
+            request: The request.
+            dropped: Takes what cannot be carried by any route.
+            refused: Why its native endpoint did not take it, if it did not.
+        """
         endpoint = self._endpoints.of(target.provider)
         capability = await self._capability(target, endpoint)
-        mode = self._mode(target)
-        searches = self._search.exists and wants_search(request) and await self._search.available()
-        gaps: dict[str, str] = {}
-        if capability.native and mode == "auto":
-            profile = ENGINES[capability.engine].native
-            gaps = {name: profile.gaps[name] for name in sorted(features_of(request)) if name in profile.gaps}
-            if searches and not profile.first_party:
-                gaps |= _SEARCHED
-        files = target.provider_id in self._config.translation.file_parts
+        features, mode = features_of(request), "translation" if refused else self._mode(target)
+        profile = ENGINES[capability.engine].native
+        tools: OpenTools = {}
+        if features & _SERVER_TOOLS and not (_is_native(capability, mode) and profile.first_party):
+            tools = await self._server_tools.open(request, dropped or DroppedFields())
+            if tools:
+                features = features_of(plain_request(request, tools, DroppedFields()))
+        gaps = {name: profile.gaps[name] for name in sorted(features) if name in profile.gaps}
         native, reason = _decide(mode, capability, gaps)
+        files = target.provider_id in self._config.translation.file_parts
         if native and endpoint is not None:
-            return NativePlan(target, reason, capability, endpoint, files, searches)
-        return TranslationPlan(target, reason, capability, endpoint, files, searches)
+            return NativePlan(target, reason, capability, endpoint, files, tools)
+        return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
 
     def may_translate(self, target: Target) -> bool:
         """Whether the configuration leaves the translated route open."""
@@ -143,6 +157,11 @@ class Planner:
         if endpoint is None:
             return _UNREACHABLE
         return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
+
+
+def _is_native(capability: Capability, mode: str) -> bool:
+    """Whether a request goes natively, unless its endpoint lacks something."""
+    return mode == "native" or (mode == "auto" and capability.native)
 
 
 def _decide(mode: str, capability: Capability, gaps: Mapping[str, str]) -> tuple[bool, str]:

@@ -1,7 +1,6 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,9 +15,6 @@ from llama_stack_messages_provider.errors import InvalidRequestError, MessagesEr
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.state import RouteState
-from llama_stack_messages_provider.server_tools.loop import Rounds
-from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
-from llama_stack_messages_provider.translation.reasons import Stop, added_usage
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
@@ -38,7 +34,6 @@ class TranslatedRoute:
         key: Signs thinking blocks.
         options: The configured options of translations.
         merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
-        search: The stack's web search.
         memory: What is known of models.
     """
 
@@ -49,7 +44,6 @@ class TranslatedRoute:
         key: bytes,
         options: TranslationOptions,
         merge_system: str,
-        search: WebSearch,
         memory: AdaptationMemory,
     ) -> None:
         self._completions = completions
@@ -57,7 +51,6 @@ class TranslatedRoute:
         self._key = key
         self._options = options
         self._merge_system = merge_system
-        self._search = search
         self._memory = memory
 
     async def complete(self, request: Mapping[str, Any], state: RouteState, message_id: str) -> dict[str, Any]:
@@ -72,40 +65,44 @@ class TranslatedRoute:
             InvalidRequestError: It cannot be translated, or not without loss in strict mode.
             MessagesError: The upstream's failure.
         """
-        translation = self._translated(request, state)
-        search = translation.plan.search
-        if search is None:
-            return await self._turn(request, translation, state, message_id)
-        rounds, usage = Rounds(request, search, self._search.rounds), None
-        while True:
-            message = await self._turn(rounds.request, translation, state, message_id, rounds.count)
-            usage = added_usage(usage, message["usage"]) if usage else message["usage"]
-            rounds.take(message["content"])
-            results = await self._search.results(rounds, message["stop_reason"])
-            if reason := rounds.end(message["stop_reason"], results):
-                return {**message, "content": rounds.content, "stop_reason": reason, "usage": rounds.counted(usage)}
-            rounds.go_on(usage["output_tokens"])
-            translation = self._translated(rounds.request, state)
+        translation, plan = self._translated(request, state), state.plan
+        completion = await self._attempt(
+            request,
+            translation,
+            state,
+            lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
+        )
+        with understood(completion, "a chat completion"):
+            return to_message(
+                completion, message_id=message_id, model=request["model"], **self._back(state, translation)
+            )
 
     async def stream(
         self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
     ) -> AsyncGenerator[bytes]:
-        """The events of a streamed message, each piece ending at an event's end; otherwise as `complete`.
+        """The events of a streamed message, each piece ending at an event's end.
 
         Raises:
             InvalidRequestError, MessagesError: As `complete`, before or between pieces.
         """
         translation = self._translated(request, state)
+        chunks, first = await self._opened(request, translation, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
-        search = translation.plan.search
-        if search is None:
-            events = self._events(request, translation, state, translator, start)
-        else:
-            rounds = Rounds(request, search, self._search.rounds)
-            events = self._events_of_rounds(translation, state, translator, start, rounds)
-        async with aclosing(events):
-            async for piece in events:
-                yield piece
+        batch: list[dict[str, Any]] | None = first
+        said = False
+        try:
+            while batch is not None:
+                said = said or bool(batch)
+                translator.started = translator.started or start.sent
+                if piece := _fed(translator, batch):
+                    yield piece
+                batch = None if chunks.ended else await anext(chunks, None)
+            if not (translator.finished or (chunks.ended and said)):
+                raise UpstreamError("The upstream's stream ended before its message did")
+            yield _last(translator)
+            await chunks.drain()
+        finally:
+            await chunks.aclose()
 
     async def count(self, request: Mapping[str, Any], state: RouteState) -> Count:
         """The number of a request's input tokens: exactly what would be sent is counted. Raises as `complete` does."""
@@ -133,7 +130,7 @@ class TranslatedRoute:
         learned = dict.fromkeys((*self._memory.changes(plan.scope), *changes))
         merge = self._merge_system == "merge" or MergeSystem() in learned
         window = plan.capability.window
-        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, plan.searches, window)
+        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, window=window)
         dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
         signer = Signer(self._key, plan.target.identifier)
         model = plan.target.upstream_model
@@ -157,90 +154,6 @@ class TranslatedRoute:
             "thinking": translation.thinking,
             "window": translation.window,
         }
-
-    # --- one completion ---
-
-    async def _turn(
-        self,
-        request: Mapping[str, Any],
-        translation: Translation,
-        state: RouteState,
-        message_id: str,
-        round_number: int = 0,
-    ) -> dict[str, Any]:
-        """The message of one completion."""
-        plan = state.plan
-        completion = await self._attempt(
-            request,
-            translation,
-            state,
-            lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
-        )
-        with understood(completion, "a chat completion"):
-            return to_message(
-                completion,
-                message_id=message_id,
-                model=request["model"],
-                round_number=round_number,
-                **self._back(state, translation),
-            )
-
-    async def _events(
-        self,
-        request: Mapping[str, Any],
-        translation: Translation,
-        state: RouteState,
-        translator: StreamTranslator,
-        start: LateMessageStart,
-        rounds: Rounds | None = None,
-    ) -> AsyncGenerator[bytes]:
-        """The events of one completion, and those of the message's end unless other rounds may follow."""
-        chunks, first = await self._opened(request, translation, state)
-        batch: list[dict[str, Any]] | None = first
-        translator.started = translator.started or start.sent
-        translator.max_tokens = translation.max_tokens  # a remedy may have changed it
-        said = False
-        try:
-            while batch is not None:
-                said = said or bool(batch)
-                if events := _fed(translator, batch):
-                    if rounds is not None:
-                        rounds.read(events)
-                    yield encode_all(events)
-                batch = None if chunks.ended else await anext(chunks, None)
-            if not (translator.finished or (chunks.ended and said)):
-                raise UpstreamError("The upstream's stream ended before its message did")
-            yield _last(translator) if rounds is None else _last_of_round(translator, rounds)
-            await chunks.drain()
-        finally:
-            await chunks.aclose()
-
-    async def _events_of_rounds(
-        self,
-        translation: Translation,
-        state: RouteState,
-        translator: StreamTranslator,
-        start: LateMessageStart,
-        rounds: Rounds,
-    ) -> AsyncGenerator[bytes]:
-        """The events of a message in which searches are run."""
-        while True:
-            events = self._events(rounds.request, translation, state, translator, start, rounds)
-            async with aclosing(events):
-                async for piece in events:
-                    yield piece
-            with understood(None, "a chat completion"):
-                stop = translator.stop
-            results = await self._search.results(rounds, stop.reason)
-            if results:
-                yield encode_all(event for block in results for event in translator.insert(block))
-            if reason := rounds.end(stop.reason, results):
-                stop = stop if stop.reason == reason else Stop(reason)
-                yield encode_all(translator.close(stop, rounds.counted(translator.usage)))
-                return
-            rounds.go_on(translator.usage["output_tokens"])
-            translation = self._translated(rounds.request, state)
-            translator.next_round()
 
     async def _opened(
         self, request: Mapping[str, Any], translation: Translation, state: RouteState
@@ -285,18 +198,11 @@ class TranslatedRoute:
         return not (isinstance(change, MergeSystem) and self._merge_system == "keep")
 
 
-def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:
     with understood(batch, "a chunk of a chat completion"):
-        return [event for chunk in batch for event in translator.feed(chunk)]
+        return encode_all(event for chunk in batch for event in translator.feed(chunk))
 
 
 def _last(translator: StreamTranslator) -> bytes:
     with understood(None, "a chat completion"):
         return encode_all(translator.close())
-
-
-def _last_of_round(translator: StreamTranslator, rounds: Rounds) -> bytes:
-    with understood(None, "a chat completion"):
-        events = translator.end_round()
-    rounds.read(events)
-    return encode_all(events)

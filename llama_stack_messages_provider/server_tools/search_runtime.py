@@ -3,26 +3,36 @@ provider that has a tool of that name.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
 from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.config import WebSearchConfig
-from llama_stack_messages_provider.server_tools.loop import Rounds
-from llama_stack_messages_provider.server_tools.web_search import SearchTool, error_block, hits_of, result_block
+from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.rewriting.documents import found_text
+from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
+from llama_stack_messages_provider.server_tools.web_search import (
+    NAME,
+    RESULT,
+    SearchTool,
+    error_block,
+    failure_of,
+    hits_of,
+    is_search_tool,
+    result_block,
+)
 
 __all__ = ["WebSearch"]
 
 logger = get_logger(name=__name__, category="providers")
 
-_AT_ONCE = 8
 _TOO_MANY_REQUESTS = 429
 
 
 class WebSearch:
-    """The stack's web search.
+    """The stack's web search: a `ServerToolType`.
 
     Args:
         tools: The stack's tool runtime API; None if it has none.
@@ -33,44 +43,76 @@ class WebSearch:
         self._tools = tools
         self._config = config
 
-    @property
-    def rounds(self) -> int:
-        """Upstream turns after which a message is paused."""
-        return self._config.rounds
-
-    @property
-    def exists(self) -> bool:
-        """Whether the stack can search: the host knows the tools of its providers from its start on."""
-        return self._tools is not None and self._config.tool in self._tools.routing_table.tool_to_toolgroup
+    def defines(self, definition: Block) -> bool:
+        """Whether a tool of a request is Anthropic's web search, of any version."""
+        return is_search_tool(definition)
 
     async def available(self) -> bool:
-        """Whether the current user may search."""
+        """Whether the stack can search, and the current user may."""
+        # The host knows the tools of its providers from its start on.
+        if self._tools is None or self._config.tool not in self._tools.routing_table.tool_to_toolgroup:
+            return False
         table = self._tools.routing_table
-        return (
-            await table.get_object_by_identifier("tool_group", table.tool_to_toolgroup[self._config.tool]) is not None
-        )
+        group = table.tool_to_toolgroup[self._config.tool]
+        return await table.get_object_by_identifier("tool_group", group) is not None
 
-    async def results(self, rounds: Rounds, stop_reason: str) -> list[dict[str, Any]]:
-        """The `web_search_tool_result` blocks for the searches of a round, some at the same time."""
-        due = rounds.due(stop_reason)
-        made = [call for call, refusal in due if refusal is None]
-        turn = asyncio.Semaphore(_AT_ONCE)
-        found = iter(await asyncio.gather(*(self._result(rounds.search, call, turn) for call in made)))
-        return [refusal or next(found) for _, refusal in due]
+    async def open(self, definition: Block, path: str) -> "_Searches":
+        """The searches of a request."""
+        return _Searches(self._tools, self._config, SearchTool.of(definition, path))
 
-    async def _result(self, search: SearchTool, call: Mapping[str, Any], turn: asyncio.Semaphore) -> dict[str, Any]:
+
+class _Searches:
+    """The web search of one request: a `ServerTool`."""
+
+    usage_field = "web_search_requests"
+
+    def __init__(self, tools: Any, config: WebSearchConfig, search: SearchTool) -> None:
+        self._tools = tools
+        self._config = config
+        self._search = search
+
+    @property
+    def definitions(self) -> Sequence[dict[str, Any]]:
+        """The custom tool that the model is offered."""
+        return [self._search.definition]
+
+    def call_fields(self, name: str) -> dict[str, Any]:
+        """The fields of a search's block."""
+        return {"type": "server_tool_use", "name": name}
+
+    def refusal(self, call: Block, uses: int) -> dict[str, Any] | None:
+        """The result of a search that is not made."""
+        code = failure_of(call)
+        if code is None and self._search.max_uses is not None and uses >= self._search.max_uses:
+            code = "max_uses_exceeded"
+        return error_block(call["id"], code) if code else None
+
+    async def run(self, call: Block) -> dict[str, Any]:
         """What a search found; a failure is a result with an error code."""
+        query = self._search.build_query(call["input"]["query"])
         try:
-            async with turn, asyncio.timeout(self._config.seconds):
-                answer = await self._tools.invoke_tool(
-                    self._config.tool, {"query": search.asked(call["input"]["query"])}
-                )
+            async with asyncio.timeout(self._config.seconds):
+                answer = await self._tools.invoke_tool(self._config.tool, {"query": query})
             if answer.error_message or answer.error_code:
                 return _failed(call, answer.error_message, answer.error_code == _TOO_MANY_REQUESTS)
-            hits = [hit for hit in hits_of(_text(answer.content)) if search.takes(hit)][: self._config.results]
+            hits = [hit for hit in hits_of(_text(answer.content)) if self._search.allows(hit)][: self._config.results]
         except Exception as exc:  # a search service may answer anything, and no search ends a message
             return _failed(call, exc, _is_busy(exc))
         return result_block(call["id"], hits, most_characters=self._config.characters)
+
+    def custom_name(self, block: Block) -> str | None:
+        """The custom tool, if a block is a search."""
+        return NAME if block.get("type") == "server_tool_use" and block.get("name") == NAME else None
+
+    def plain_result(self, block: Block, path: str, dropped: DroppedFields) -> PlainResult | None:
+        """What was found, if a block says it."""
+        if block.get("type") != RESULT:
+            return None
+        try:
+            text, is_error = found_text(block["content"], f"{path}.content", dropped)
+        except (KeyError, TypeError, AttributeError):  # not the documented shape
+            return None
+        return PlainResult(text, is_error)
 
 
 def _failed(call: Mapping[str, Any], why: object, busy: bool) -> dict[str, Any]:

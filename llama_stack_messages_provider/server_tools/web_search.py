@@ -25,16 +25,20 @@ from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.tools import WebSearchTool20260318
 
 __all__ = [
+    "NAME",
+    "RESULT",
     "Domain",
-    "Hit",
+    "SearchResult",
     "SearchTool",
     "error_block",
     "failure_of",
     "hits_of",
     "is_search_tool",
     "result_block",
-    "wants_search",
 ]
+
+NAME = "web_search"
+RESULT = "web_search_tool_result"
 
 _KIND = "web_search_"
 _MOST_SITES = 8
@@ -54,7 +58,7 @@ _AGES = ("page_age", "age", "published_date", "date")
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
+class SearchResult:
     """A page that was found. `text` is what the search service tells of it."""
 
     url: str
@@ -76,7 +80,7 @@ class Domain:
         found = _DOMAIN.fullmatch(text) if len(text) <= _MOST_DOMAIN else None
         return cls(_host(found["host"]), (found["path"] or "").rstrip("/")) if found else None
 
-    def has(self, url: str) -> bool:
+    def matches(self, url: str) -> bool:
         """Whether an address is of the domain."""
         try:
             parts = urlsplit(url)
@@ -148,33 +152,33 @@ class SearchTool:
         )
 
     @property
-    def function(self) -> dict[str, Any]:
-        """The OpenAI function that is offered to the model."""
+    def definition(self) -> dict[str, Any]:
+        """The custom tool that is offered to the model."""
         text = "Searches the web and returns pages with their titles, addresses and text."
         if self.location:
             text += f" The user is in {self.location}."
         query = {"type": "string", "description": "What to search for."}
-        parameters = {
+        schema = {
             "type": "object",
             "properties": {"query": query},
             "required": ["query"],
             "additionalProperties": False,
         }
-        function: dict[str, Any] = {"name": "web_search", "description": text, "parameters": parameters}
-        return {"type": "function", "function": {**function, "strict": True} if self.strict else function}
+        definition = {"name": NAME, "description": text, "input_schema": schema}
+        return {**definition, "strict": True} if self.strict else definition
 
-    def asked(self, query: str) -> str:
+    def build_query(self, query: str) -> str:
         """The query that a search service gets: with the domains in the words that most of them know."""
         if not 0 < len(self.allowed_domains) <= _MOST_SITES:
             return query
         sites = (f"site:{domain.host}{domain.path.partition('*')[0]}" for domain in self.allowed_domains)
         return f"{query} {' OR '.join(sites)}"
 
-    def takes(self, hit: Hit) -> bool:
+    def allows(self, hit: SearchResult) -> bool:
         """Whether a page is of a domain that the client wants."""
-        if self.allowed_domains and not any(domain.has(hit.url) for domain in self.allowed_domains):
+        if self.allowed_domains and not any(domain.matches(hit.url) for domain in self.allowed_domains):
             return False
-        return not any(domain.has(hit.url) for domain in self.blocked_domains)
+        return not any(domain.matches(hit.url) for domain in self.blocked_domains)
 
 
 def _domains(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
@@ -194,34 +198,15 @@ def is_search_tool(tool: Any) -> bool:
     return isinstance(kind, str) and kind.startswith(_KIND) and "input_schema" not in tool
 
 
-def wants_search(request: Mapping[str, Any]) -> bool:
-    """Whether a request, valid or not, has Anthropic's web search among its tools, or adds it on the way."""
-    tools, messages = request.get("tools"), request.get("messages")
-    if isinstance(tools, list) and any(map(is_search_tool, tools)):
-        return True
-    return isinstance(messages, list) and any(_adds_search(message) for message in messages)
-
-
-def _adds_search(message: Any) -> bool:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    blocks = content if isinstance(content, list) else ()
-    added = (block.get("tool") for block in blocks if _is_addition(block))
-    return any(isinstance(tool, Mapping) and is_search_tool(tool.get("definition")) for tool in added)
-
-
-def _is_addition(block: Any) -> bool:
-    return isinstance(block, Mapping) and block.get("type") == "tool_addition"
-
-
 def failure_of(block: Mapping[str, Any]) -> str | None:
     """Why the search of a `server_tool_use` block cannot be made: an error code of Anthropic's, or None."""
-    query = block["input"].get("query")
+    query = block["input"].get("query") if isinstance(block["input"], Mapping) else None
     if not isinstance(query, str) or not query.strip():
         return "invalid_tool_input"
     return "query_too_long" if len(query) > _MOST_QUERY else None
 
 
-def hits_of(text: str) -> list[Hit]:
+def hits_of(text: str) -> list[SearchResult]:
     """The pages in what a search tool answered: JSON of any nesting, an object on each line, or plain text."""
     try:
         values = [json.loads(text)]
@@ -233,11 +218,11 @@ def hits_of(text: str) -> list[Hit]:
     if not hits and says_something:
         text = encodable(text.strip())
         found = _URL.search(text)
-        hits = [Hit(found[0] if found else "", "Search results", text)]
+        hits = [SearchResult(found[0] if found else "", "Search results", text)]
     return list({(hit.url, hit.title): hit for hit in hits}.values())
 
 
-def result_block(tool_use_id: str, hits: Sequence[Hit], *, most_characters: int) -> dict[str, Any]:
+def result_block(tool_use_id: str, hits: Sequence[SearchResult], *, most_characters: int) -> dict[str, Any]:
     """The block that answers a search.
 
     Args:
@@ -265,7 +250,7 @@ def error_block(tool_use_id: str, error_code: str) -> dict[str, Any]:
 
 def _block(tool_use_id: str, content: Any) -> dict[str, Any]:
     caller = {"type": "direct"}
-    return {"type": "web_search_tool_result", "tool_use_id": tool_use_id, "content": content, "caller": caller}
+    return {"type": RESULT, "tool_use_id": tool_use_id, "content": content, "caller": caller}
 
 
 def _lines(text: str) -> Iterator[Any]:
@@ -293,14 +278,14 @@ def _says_something(value: Any) -> bool:
     return any(map(_says_something, value)) if isinstance(value, list) else isinstance(value, str) and bool(value)
 
 
-def _hits(value: Any) -> Iterator[Hit]:
+def _hits(value: Any) -> Iterator[SearchResult]:
     if isinstance(value, list):
         for each in value:
             yield from _hits(each)
     elif isinstance(value, Mapping):
         if url := encodable(_first(value, _URLS)):
             title, age = _clean(_first(value, _TITLES)), encodable(_first(value, _AGES))
-            yield Hit(url, title or url, _page_text(value), age or None)
+            yield SearchResult(url, title or url, _page_text(value), age or None)
         else:
             yield from _hits(list(value.values()))
 

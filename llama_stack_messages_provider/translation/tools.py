@@ -117,7 +117,7 @@ def _refuse_server_tools(tools: list[dict[str, Any]]) -> None:
 
 def _offer_search(plan: ToolPlan, tool: Mapping[str, Any], path: str, losses: DroppedFields) -> None:
     search, offered = SearchTool.of(tool, path), len(plan.functions)
-    _offer(plan, [search.function], path, losses)
+    _offer(plan, [_function(search.definition, plan.names)], path, losses)
     if len(plan.functions) > offered:
         plan.search = search
 

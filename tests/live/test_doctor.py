@@ -172,7 +172,7 @@ def test_who_searches_the_web_is_told(told: Told, tmp_path: Path) -> None:
     assert {name: each["web_search"] for name, each in found.items()} == {
         "ollama/m": "stack",
         "anthropic/m": "upstream",
-        "native/m": "upstream",
+        "native/m": "stack",
     }
     assert "  web search     by the stack\n" in words
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.engines import ENGINES as KNOWN
-from llama_stack_messages_provider.server_tools.web_search import Hit, result_block
+from llama_stack_messages_provider.server_tools.web_search import SearchResult, result_block
 from tests.conftest import Fleet
 from tests.live.raw import Answer, post
 from tests.support import personalities
@@ -203,7 +203,7 @@ def test_thinking_that_was_signed_here_does_not_go_to_anthropic(fleet: Fleet, na
 def test_searches_that_were_made_here_go_to_anthropic_as_text(fleet: Fleet) -> None:
     """Anthropic takes no `encrypted_content` but its own; the other engines' native routes take no searches."""
     mark: Json = {"cache_control": {"type": "ephemeral"}}
-    hits = [Hit("https://o.test", "Otters", "They swim.")]
+    hits = [SearchResult("https://o.test", "Otters", "They swim.")]
     found = {**result_block("srvtoolu_1", hits, most_characters=99), **mark}
     theirs: Json = {**SEARCH, "id": "srvtoolu_2"}
     page = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": "EqQBCgIYAhIM"}

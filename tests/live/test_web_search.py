@@ -10,11 +10,12 @@ import anthropic
 import httpx
 import pytest
 
-from llama_stack_messages_provider.server_tools.web_search import Hit, result_block
+from llama_stack_messages_provider.server_tools.web_search import SearchResult, result_block
 from tests.fidelity.claude_code import SEARCHES, headers
 from tests.live.raw import RawClient, complaints, post
 from tests.support import personalities, sse
 from tests.support.laws import assert_well_formed, fold
+from tests.support.replies import stream_reply
 from tests.support.search import TAVILY, SearchServices, page
 from tests.support.stack import (
     Stack,
@@ -38,14 +39,23 @@ from tests.support.upstream import (
     json_reply,
 )
 from tests.support.waiting import eventually
-from tests.support.wire import Json
+from tests.support.wire import (
+    Json,
+    anthropic_message,
+    anthropic_stream,
+    encode_events,
+    text_block,
+    tool_use_block,
+)
 
 CHAT = "/v1/chat/completions"
+MESSAGES = "/v1/messages"
 SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
 LOOK: Json = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 OTTERS = page("https://otters.test/a", "Otters", "They swim & dive.")
 SEALS = page("https://seals.test/a", "Seals", "They bark.")
 MODEL = "openai/openai-model"
+NATIVE = ("vllm", "sglang", "llamacpp", "ollama")
 ENGINES = ("vllm", "sglang", "llamacpp", "ollama", "anthropic", "openai")
 USERS = {"any": ("ann", {"roles": ["admin"]}), "key-bob": ("bob", {"roles": ["user"]})}
 POLICY: list[Json] = [
@@ -66,6 +76,31 @@ def searcher(request: RecordedRequest) -> Reply:
     if any(tool["function"]["name"] == "web_search" for tool in request.json.get("tools", ())):
         return played(chat_reply(tool_calls=[call("web_search", {"query": "otters"})]), request)
     return played(chat_reply("I cannot search."), request)
+
+
+def native_searcher(upstream: ScriptedUpstream) -> Responder:
+    """The same model at a native endpoint; what is no whole request, such as a probe, gets the engine's own answer."""
+
+    def answer(request: RecordedRequest) -> Reply:
+        body = request.json or {}
+        if not body.get("messages") or "max_tokens" not in body:
+            return played(upstream.personality.answer("POST", MESSAGES), request)
+        blocks = body["messages"][-1]["content"]
+        results = [each["content"] for each in blocks if isinstance(each, dict) and each["type"] == "tool_result"]
+        if results:
+            return message_reply(request, text_block(f"I read: {' '.join(results)}"))
+        if any(tool["name"] == "web_search" for tool in body.get("tools", ())):
+            return message_reply(request, tool_use_block("web_search", {"query": "otters"}))
+        return message_reply(request, text_block("I cannot search."))
+
+    return answer
+
+
+def message_reply(request: RecordedRequest, *content: Json) -> Reply:
+    message = anthropic_message(content, model=request.json["model"])
+    if not request.json.get("stream"):
+        return json_reply(message)
+    return stream_reply(encode_events(anthropic_stream(message)))
 
 
 @dataclass
@@ -124,9 +159,11 @@ def worlds(_worlds: dict[str, World]) -> dict[str, World]:
     for world in _worlds.values():
         world.web.services.forget()
         world.web.found(OTTERS)
-        for upstream in world.upstreams.values():
+        for name, upstream in world.upstreams.items():
             upstream.forget()
             upstream.reply(CHAT, searcher)
+            if name in NATIVE:
+                upstream.reply(MESSAGES, native_searcher(upstream))
     return _worlds
 
 
@@ -258,10 +295,11 @@ def test_many_searches_are_made_some_at_a_time(client: Any, world: World) -> Non
 
 
 @both
-def test_a_stop_sequence_of_an_earlier_round_ends_nothing(streamed: bool, client: Any, world: World) -> None:
+def test_a_stop_sequence_before_a_search_ends_the_message(streamed: bool, client: Any, world: World) -> None:
     search = chat_reply("The END", tool_calls=[call("web_search", {"query": "otters"})])
     world.openai.queue(CHAT, search, chat_reply(""))
-    assert answered(client, streamed, stop_sequences=["END"]).stop_reason == "end_turn"
+    assert answered(client, streamed, stop_sequences=["END"]).stop_reason == "stop_sequence"
+    assert world.web.queries == []
 
 
 # --- with tools of the client's ---
@@ -399,17 +437,18 @@ def test_what_is_lost_in_a_later_round_is_named(client: Any, world: World) -> No
             return json_reply({"error": {"message": "Unsupported parameter: 'top_p'"}}, status=400)
         return searcher(request)
 
-    world.upstreams["sglang"].reply(CHAT, warm)
+    world.openai.personality = personalities.openai_style(["warm", "warmer", "openai-model"])
+    world.openai.reply(CHAT, warm)
     lossy = {"extra_body": {"top_p": 0.5}}
-    raw = client.messages.with_raw_response.create(**request(model="sglang/warm", **lossy))
+    raw = client.messages.with_raw_response.create(**request(model="openai/warm", **lossy))
     assert raw.headers["x-messages-dropped"] == "top_p"
-    assert answered(client, True, model="sglang/warmer", **lossy).stop_reason == "end_turn"
+    assert answered(client, True, model="openai/warmer", **lossy).stop_reason == "end_turn"
 
     def logged() -> list[str]:
         lines = [line for line in world.stack.records() if line["event"] == "Parts of a request were dropped"]
         return [line["model"] for line in lines if line["dropped"] == ["top_p"]]
 
-    eventually(lambda: logged() == ["sglang/warm", "sglang/warmer"])
+    eventually(lambda: logged() == ["openai/warm", "openai/warmer"])
 
 
 BAD: dict[str, tuple[Json, str]] = {
@@ -436,12 +475,55 @@ def test_a_tool_of_a_version_to_come_is_looked_at(path: str, name: str, world: W
 # --- who searches ---
 
 
+@both
 @pytest.mark.parametrize("engine", ENGINES)
-def test_engines_that_cannot_search_are_translated_for_it(engine: str, client: Any, world: World) -> None:
-    raw = client.messages.with_raw_response.create(**request(model=f"{engine}/{engine}-model"))
-    native = engine == "anthropic"  # whose own servers search
-    assert raw.headers["x-messages-route"] == ("native" if native else "translation")
-    assert world.web.queries == ([] if native else ["otters"])
+def test_engines_that_cannot_search_get_a_custom_tool_by_their_own_route(
+    engine: str, streamed: bool, client: Any, world: World
+) -> None:
+    model = f"{engine}/{engine}-model"
+    raw = client.messages.with_raw_response.create(**request(model=model))
+    assert raw.headers["x-messages-route"] == ("translation" if engine == "openai" else "native")
+    before = len(world.web.queries)
+    message = answered(client, streamed, model=model)
+    if engine == "anthropic":  # whose own servers search
+        assert world.web.queries == []
+        return
+    assert [block.type for block in message.content] == ["server_tool_use", "web_search_tool_result", "text"]
+    assert "They swim & dive." in message.content[2].text
+    assert (message.stop_reason, message.usage.server_tool_use.web_search_requests) == ("end_turn", 1)
+    assert world.web.queries[before:] == ["otters"]
+
+
+@both
+@pytest.mark.parametrize("engine", NATIVE)
+def test_native_engines_get_the_search_back_as_a_call_and_its_result(
+    engine: str, streamed: bool, client: Any, world: World
+) -> None:
+    model, upstream = f"{engine}/{engine}-model", world.upstreams[engine]
+    message = answered(client, streamed, model=model)
+    history = [*request()["messages"], {"role": "assistant", "content": message.content}]
+    answered(client, streamed, model=model, messages=[*history, {"role": "user", "content": "Why?"}])
+    bodies = [
+        each.json for each in upstream.requests_to(MESSAGES) if each.json.get("max_tokens") and each.json["messages"]
+    ]
+    first, second, following = [body["messages"] for body in bodies[:3]]
+    assert second[: len(first)] == first
+    assert following[: len(second)] == second
+    assert [turn["role"] for turn in following] == ["user", "assistant", "user", "assistant", "user"]
+    assert {block["type"] for turn in second[1:] for block in turn["content"]} == {"tool_use", "tool_result"}
+
+
+@both
+def test_the_end_of_a_native_message_with_searches(streamed: bool, client: Any, world: World) -> None:
+    """The client's own calls end it, and too many calls of the model pause it."""
+    calls = [tool_use_block("look", {}), tool_use_block("web_search", {"query": "otters"})]
+    world.upstreams["vllm"].queue(MESSAGES, lambda each: message_reply(each, *calls))
+    message = answered(client, streamed, model="vllm/vllm-model", tools=[SEARCH, LOOK])
+    kinds = ["tool_use", "server_tool_use", "web_search_tool_result"]
+    assert ([block.type for block in message.content], message.stop_reason) == (kinds, "tool_use")
+    world.upstreams["vllm"].queue(MESSAGES, *[lambda each: message_reply(each, calls[1])] * 3)
+    message = answered(client, streamed, model="vllm/vllm-model")
+    assert (len(message.content), message.stop_reason) == (6, "pause_turn")
 
 
 @pytest.mark.parametrize("version", SEARCHES)
@@ -463,15 +545,6 @@ def test_anthropic_s_models_search_here_where_they_are_translated_to(client: Any
     message = answered(client, False, model="anthropic-translated/anthropic-model")
     assert message.usage.server_tool_use.web_search_requests == 1
     assert world.web.queries == ["otters"]
-
-
-def test_what_anthropic_s_endpoint_refuses_is_searched_for_here(client: Any, world: World) -> None:
-    said = "Tool call id was a but must be a-z, A-Z, 0-9, with a length of 9."
-    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
-    world.upstreams["anthropic"].queue("POST /v1/messages", json_reply(refusal, status=400))
-    raw = client.messages.with_raw_response.create(**request(model="anthropic/anthropic-model"))
-    assert raw.headers["x-messages-route"] == "translation"
-    assert raw.parse().usage.server_tool_use.web_search_requests == 1
 
 
 def test_another_tool_can_be_the_search_and_none(world: World, scripted_stack: Callable[..., Stack]) -> None:
@@ -538,7 +611,9 @@ def test_a_real_model_reads_what_was_found(tmp_path: Path) -> None:
     """The packaged model's template knows no tools, so that it never searches itself."""
 
     def read(stack: Stack, words: int, stream: bool) -> int:
-        found = result_block("srvtoolu_1", [Hit("https://o.test", "Otters", "otter " * words)], most_characters=9999)
+        found = result_block(
+            "srvtoolu_1", [SearchResult("https://o.test", "Otters", "otter " * words)], most_characters=9999
+        )
         call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "otters"}}
         turn = {"role": "assistant", "content": [call, found]}
         body = {**request(), "model": "llama-cpp/smollm2", "messages": [*request()["messages"], turn], "max_tokens": 2}

@@ -1,0 +1,256 @@
+"""A message of several calls of the model, whole and streamed, against a route that is scripted."""
+
+import json
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
+from llama_stack_messages_provider.wire.sse import encode
+from tests.server_tools.helpers import TOOL, Runtime, opened
+from tests.support import sse
+from tests.support.laws import assert_well_formed, fold
+from tests.support.wire import Json
+from tests.translation.helpers import assistant, text, tool, tool_use, user
+
+REQUEST: Json = {"model": "m", "max_tokens": 100, "messages": [user("Otters?")], "tools": [TOOL, tool("look")]}
+USAGE: Json = {"input_tokens": 10, "output_tokens": 30, "cache_read_input_tokens": None}
+
+
+def called(name: str = "web_search", ident: str = "call_1", **arguments: Any) -> Json:
+    return tool_use(ident, name, **(arguments or {"query": "otters"}))
+
+
+def answer(*content: Json, stop_reason: str = "", **more: Any) -> Json:
+    calls = any(block["type"] == "tool_use" for block in content)
+    stop_reason = stop_reason or ("tool_use" if calls else "end_turn")
+    return {
+        "id": "msg_upstream",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [*content],
+        "stop_reason": stop_reason,
+        "stop_sequence": None,
+        "usage": USAGE,
+        **more,
+    }
+
+
+class Route:
+    """Answers one message after another, and remembers what it was asked."""
+
+    def __init__(self, *answers: Json) -> None:
+        self._answers = iter(answers)
+        self.requests: list[Json] = []
+        self.ids: list[str] = []
+
+    def _next(self, request: Json, message_id: str) -> Json:
+        self.requests.append(request)
+        self.ids.append(message_id)
+        return next(self._answers)
+
+    async def complete(self, request: Json, message_id: str) -> Json:
+        return self._next(request, message_id)
+
+    async def stream(self, request: Json, message_id: str) -> AsyncGenerator[bytes]:
+        for event in events_of(self._next(request, message_id)):
+            yield encode(event)
+
+
+def events_of(message: Json) -> Iterator[Json]:
+    if "error" in message:
+        yield message
+        return
+    end = ("stop_reason", "stop_sequence")
+    yield {"type": "message_start", "message": {**message, "content": [], **dict.fromkeys(end)}}
+    yield {"type": "ping"}
+    for index, block in enumerate(message["content"]):
+        yield from events_of_block(index, block)
+    delta = {name: message[name] for name in end}
+    yield {"type": "message_delta", "delta": delta, "usage": {"output_tokens": message["usage"]["output_tokens"]}}
+    yield {"type": "message_stop"}
+
+
+FIELDS = {
+    "text": [("text_delta", "text", "text")],
+    "thinking": [("thinking_delta", "thinking", "thinking"), ("signature_delta", "signature", "signature")],
+    "tool_use": [("input_json_delta", "partial_json", "input")],
+}
+
+
+def events_of_block(index: int, block: Json) -> Iterator[Json]:
+    fields = FIELDS[block["type"]]
+    empty = {name: {} if name == "input" else "" for _, _, name in fields}
+    yield {"type": "content_block_start", "index": index, "content_block": {**block, **empty}}
+    for kind, field, name in fields:
+        whole = block[name] if isinstance(block[name], str) else json.dumps(block[name])
+        for piece in [whole] if name == "signature" else [whole[:2], whole[2:]]:
+            yield {"type": "content_block_delta", "index": index, "delta": {"type": kind, field: piece}}
+    yield {"type": "content_block_stop", "index": index}
+
+
+async def loop_of(request: Json = REQUEST, runtime: Runtime | None = None, max_calls: int = 3, **bounds: Any) -> Loop:
+    tools = [{**each, **bounds} if each.get("type") else each for each in request["tools"]]
+    plain, opened_tools = await opened({**request, "tools": tools}, runtime)
+    return Loop(plain, opened_tools, "msg_1", max_calls=max_calls)
+
+
+async def whole(*answers: Json, request: Json = REQUEST, **more: Any) -> tuple[Json, Route]:
+    route = Route(*answers)
+    return await complete_message(await loop_of(request, **more), route.complete), route
+
+
+async def streamed(*answers: Json, request: Json = REQUEST, **more: Any) -> tuple[list[Json], Route]:
+    route = Route(*answers)
+    pieces = [piece async for piece in stream_message(await loop_of(request, **more), route.stream)]
+    return [event for _, event in sse.parse(b"".join(pieces))], route
+
+
+async def test_a_search_is_followed_by_a_call_that_knows_what_it_found() -> None:
+    runtime = Runtime()
+    first = answer(text("Let me look."), called())
+    message, route = await whole(first, answer(text("They swim.")), runtime=runtime)
+    assert runtime.queries == ["otters"]
+    says, use, result, told = message["content"]
+    assert (says, told) == (text("Let me look."), text("They swim."))
+    assert (use["type"], use["name"], use["input"]) == ("server_tool_use", "web_search", {"query": "otters"})
+    assert result["tool_use_id"] == use["id"] == "srvtoolu_1_0"
+    asked, again = route.requests
+    assert [each["name"] for each in asked["tools"]] == ["web_search", "look"]
+    _, turn, answered = again["messages"]
+    assert turn == assistant(text("Let me look."), tool_use(use["id"], "web_search", query="otters"))
+    assert answered["content"][0]["tool_use_id"] == use["id"]
+    assert "They swim." in answered["content"][0]["content"]
+    assert again["max_tokens"] == 70
+    assert route.ids == ["msg_1", "msg_1_1"]
+    assert message["usage"] == {
+        "input_tokens": 20,
+        "output_tokens": 60,
+        "cache_read_input_tokens": None,
+        "server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 0},
+    }
+
+
+async def test_a_message_without_a_search_counts_none() -> None:
+    message, _ = await whole(answer(text("Hi")))
+    assert message == answer(text("Hi"))
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "refusal", "stop_sequence", "model_context_window_exceeded"])
+async def test_a_search_that_was_cut_off_is_not_made(reason: str) -> None:
+    runtime = Runtime()
+    message, _ = await whole(answer(called(), stop_reason=reason), runtime=runtime)
+    assert runtime.queries == []
+    assert (message["stop_reason"], len(message["content"])) == (reason, 1)
+
+
+async def test_calls_of_the_client_s_end_the_message() -> None:
+    message, _ = await whole(answer(called("look", "call_2"), called()))
+    assert [each["type"] for each in message["content"]] == ["tool_use", "server_tool_use", "web_search_tool_result"]
+    assert message["stop_reason"] == "tool_use"
+
+
+async def test_a_message_with_too_many_calls_is_paused() -> None:
+    message, _ = await whole(answer(called()), answer(called()), max_calls=2)
+    assert message["stop_reason"] == "pause_turn"
+    assert [each["type"] for each in message["content"]] == ["server_tool_use", "web_search_tool_result"] * 2
+    assert message["content"][0]["id"] != message["content"][2]["id"]
+
+
+async def test_more_searches_than_the_client_allows_are_not_made() -> None:
+    calls = [called(ident=ident) for ident in "abc"]
+    message, _ = await whole(answer(*calls), answer(text("So.")), max_uses=2)
+    results = [each["content"] for each in message["content"] if each["type"] == "web_search_tool_result"]
+    assert [isinstance(each, list) for each in results] == [True, True, False]
+    assert results[2]["error_code"] == "max_uses_exceeded"
+    assert message["usage"]["server_tool_use"]["web_search_requests"] == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"query": ""}, "invalid_tool_input"),
+        ({"query": 7}, "invalid_tool_input"),
+        ({"_unparsed": "otters"}, "invalid_tool_input"),
+        ({"query": "otter " * 200}, "query_too_long"),
+    ],
+)
+async def test_a_search_for_nothing_is_not_made_and_no_use(given: Json, code: str) -> None:
+    first = answer(called(**given), called(ident="b"))
+    message, _ = await whole(first, answer(text("So.")), max_uses=1)
+    assert message["content"][2]["content"]["error_code"] == code
+    assert message["usage"]["server_tool_use"]["web_search_requests"] == 1
+
+
+async def test_what_the_client_forced_is_forced_once() -> None:
+    for choice in ({"type": "any"}, {"type": "tool", "name": "web_search", "disable_parallel_tool_use": True}):
+        request = {**REQUEST, "tool_choice": choice}
+        _, route = await whole(answer(called()), answer(text("So.")), request=request)
+        kept = {name: value for name, value in choice.items() if name != "name"}
+        assert [each["tool_choice"] for each in route.requests] == [choice, {**kept, "type": "auto"}]
+
+
+async def test_an_answer_that_the_client_began_goes_on() -> None:
+    request = {**REQUEST, "messages": [user("Otters?"), assistant("They")]}
+    _, route = await whole(answer(text(" swim"), called()), answer(text(".")), request=request)
+    turn = route.requests[1]["messages"][1]
+    assert turn["content"][:2] == [text("They"), text(" swim")]
+
+
+async def test_thinking_goes_back_to_the_model_with_its_signature() -> None:
+    thinking = {"type": "thinking", "thinking": "", "signature": "carries it"}
+    for run in (whole, streamed):
+        _, route = await run(answer(thinking, called()), answer(text("So.")))
+        assert route.requests[1]["messages"][1]["content"][0] == thinking
+
+
+async def test_an_error_in_the_stream_is_its_end() -> None:
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+    events, _ = await streamed(answer(called()), error)
+    assert_well_formed(events)
+    assert events[-1] == error
+
+
+# --- the laws of streams, and of prefixes ---
+
+SAID = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
+CALLS = st.lists(st.sampled_from(["web_search", "look"]), max_size=3)
+STOPS = st.sampled_from(["tool_use", "end_turn", "max_tokens"])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> Json:
+    content = []
+    if thought := draw(SAID):
+        content.append({"type": "thinking", "thinking": thought, "signature": "s"})
+    if said := draw(SAID):
+        content.append(text(said))
+    content += [called(name, f"call_{n}") for n, name in enumerate(draw(CALLS))]
+    return answer(*content, stop_reason=draw(STOPS))
+
+
+@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4))
+async def test_streams_and_whole_messages_are_the_same_and_keep_the_laws(given: list[Json], most: int) -> None:
+    message, route = await whole(*given, max_calls=most)
+    events, streaming = await streamed(*given, max_calls=most)
+    assert_well_formed(events)
+    folded = fold(events)
+    assert {name: folded.get(name) for name in message} == message
+    assert streaming.requests == route.requests
+    ids = [block["id"] for block in message["content"] if block["type"] == "server_tool_use"]
+    assert len(ids) == len(set(ids))
+
+
+@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4))
+async def test_each_prompt_begins_with_the_one_before(given: list[Json], most: int) -> None:
+    message, route = await whole(*given, max_calls=most)
+    cut_off = message["content"] and message["content"][-1]["type"] == "server_tool_use"
+    turns = [*REQUEST["messages"], assistant(*message["content"]), user("Go on.")]
+    following, _ = await opened({**REQUEST, "messages": turns})
+    prompts = [request["messages"] for request in route.requests]
+    for before, after in zip(prompts, [*prompts[1:], *([] if cut_off else [following["messages"]])], strict=False):
+        assert after[: len(before)] == before
