@@ -232,7 +232,7 @@ class NoEffortWithTools(Change):
 
     def dropped(self, params: Mapping[str, Any]) -> list[str]:
         asked = params.get("tools") and params.get("reasoning_effort") not in (None, "none")
-        return ["output_config.effort"] if asked else []
+        return ["thinking", "output_config.effort"] if asked else []
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return {**params, "reasoning_effort": "none"} if params.get("tools") else dict(params)

@@ -62,8 +62,20 @@ _BY_WORD: dict[str, int] = {
     "overloaded_error": 529,
     "unavailable_error": 503,
     "timeout_error": 504,
+    # Google's
+    "INVALID_ARGUMENT": 400,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+    # OpenAI's, and those who take after it
+    "insufficient_quota": 429,
+    "rate_limited": 429,
+    "server_overloaded": 529,
 }
 _HANDED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
+_STATUS_DIGITS = 3
 _NO_RETRY = {"x-should-retry": "false"}
 # Words of failures that the same request meets again, although they come with a 500.
 _DETERMINISTIC = re.compile(
@@ -138,9 +150,14 @@ def from_event(body: Any) -> MessagesError:
     """The error to tell for an error that an upstream sends inside a stream."""
     told = error_object(body)
     code = told.get("code")
-    if isinstance(code, int) and 400 <= code < 600:
-        return from_status(code, {}, body)
-    words = (word for word in (told.get("type"), code) if isinstance(word, str))
+    status = (
+        int(code)
+        if isinstance(code, int) or (isinstance(code, str) and code.isdecimal() and len(code) == _STATUS_DIGITS)
+        else 0
+    )
+    if 400 <= status < 600:
+        return from_status(status, {}, body)
+    words = (word for word in (told.get("type"), code, told.get("status")) if isinstance(word, str))
     return from_status(next((_BY_WORD[word] for word in words if word in _BY_WORD), 500), {}, body)
 
 

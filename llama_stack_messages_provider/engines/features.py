@@ -76,6 +76,8 @@ def _kind_of_tool(tool: Any) -> str | None:
 def _other_features(request: Mapping[str, Any]) -> Iterator[str]:
     if request.get("stop_sequences"):
         yield "stop_sequences"
+    if _is_prefilled(request.get("messages")):
+        yield "prefill"
     thinking, output = request.get("thinking"), request.get("output_config")
     if isinstance(thinking, dict) and thinking.get("type") in ("disabled", "between_tools"):
         yield "thinking_off"
@@ -84,3 +86,14 @@ def _other_features(request: Mapping[str, Any]) -> Iterator[str]:
         yield "structured_output"
     if output.get("effort"):
         yield "effort"
+
+
+def _is_prefilled(messages: Any) -> bool:
+    """Whether the last turn is one of the assistant's that goes on: its text, and no call."""
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        return False
+    content = last.get("content")
+    if isinstance(content, list):
+        return bool(content) and isinstance(content[-1], dict) and content[-1].get("type") == "text"
+    return isinstance(content, str) and bool(content)

@@ -47,6 +47,7 @@ ENGINE = Engine(
             "server_tool_history": _REFUSED,
             "container_upload": _REFUSED,
             "unknown_block": _REFUSED,
+            "prefill": "not continued",
         },
         patches=(
             (

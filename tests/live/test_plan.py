@@ -79,6 +79,7 @@ FEATURES: Mapping[str, list[Json]] = {
         {"output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "properties": {}}}}}
     ],
     "stop_sequences": [{"stop_sequences": ["END"]}],
+    "prefill": [{"messages": [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One,"}]}],
 }
 PLAIN_REQUESTS: list[Json] = [
     {},

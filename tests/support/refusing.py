@@ -139,7 +139,7 @@ REFUSING = [
         "tools, use /v1/responses or set reasoning_effort to 'none'.",
         lambda body: bool(body.get("tools")) and body.get("reasoning_effort") != "none",
         {"tools": [TOOL], "output_config": {"effort": "high"}},
-        dropped="output_config.effort",
+        dropped="thinking, output_config.effort",
         more={"reasoning_effort": "none"},
     ),
     Refusing(
