@@ -9,7 +9,7 @@ a lone CR, which the page allows too, are held until the end of the stream: no e
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ import orjson
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.native.message import told_error
 from llama_stack_messages_provider.native.repair import NOT_JSON
-from llama_stack_messages_provider.wire.lenient_json import read_json
+from llama_stack_messages_provider.wire.lenient_json import is_json, read_json
 from llama_stack_messages_provider.wire.sse import MAX_EVENT_BYTES, EventTooLargeError, encode
 
 __all__ = ["Relay"]
@@ -30,6 +30,14 @@ _MODEL = re.compile(rb'"model"\s*:\s*(?=")')
 _DELTA = b"event: content_block_delta\ndata: "
 _DELTA_BYTES = len(_DELTA)
 _DONE = b"[DONE]"
+# What clients look into without a second thought.
+_OBJECTS: Mapping[str, str] = {
+    "message_start": "message",
+    "content_block_start": "content_block",
+    "content_block_delta": "delta",
+    "message_delta": "delta",
+}
+_ODD = "The upstream's answer is not a stream of messages' events"
 
 
 class Relay:
@@ -135,17 +143,18 @@ class Relay:
 
     def _event(self, frame: bytes, name: str, data: bytes) -> bytes:
         event = _value_of(data)
-        kind = name or (event.get("type") if isinstance(event, dict) else None)
+        given = event.get("type") if isinstance(event, dict) else None
+        kind = name or (given if isinstance(given, str) else "")
         if kind == "error":
             return self._told(frame, event)
-        if not isinstance(event, dict):
-            self.failure = UpstreamError(NOT_JSON)
+        if not isinstance(event, dict) or not isinstance(event.get(_OBJECTS.get(kind, ""), {}), dict):
+            self.failure = UpstreamError(NOT_JSON if not isinstance(event, dict) else _ODD)
             return b""
         if kind == "message_start":
             return self._start(frame, event)
         self.ended = kind == "message_stop"
-        if not _is_json(data):  # but for halves of characters
-            return encode({"type": name, **event})
+        if (kind and not name) or not is_json(data):  # but for halves of characters
+            return encode({**event, "type": kind})
         for wrong, right in self._patches:
             frame = frame.replace(wrong, right)
         return frame
@@ -178,9 +187,9 @@ def _are_deltas(data: bytes) -> bool:
         for frame in data[:-2].split(b"\n\n"):
             if not frame.startswith(_DELTA) or frame.find(b"\n", _DELTA_BYTES) >= 0:
                 return False
-            if type(orjson.loads(frame[_DELTA_BYTES:])) is not dict:
+            if type(orjson.loads(frame[_DELTA_BYTES:]).get("delta")) is not dict:
                 return False
-    except orjson.JSONDecodeError:
+    except (orjson.JSONDecodeError, AttributeError):
         return False
     return True
 
@@ -224,11 +233,3 @@ def _value_of(data: bytes | None) -> Any:
         return read_json(data or b"")
     except ValueError:
         return None
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    return True

@@ -96,13 +96,11 @@ def environment_proxy(root: str) -> str | None:
     return proxies.get(url.scheme) or proxies.get("all")
 
 
-@lru_cache(maxsize=256)
 def proxy_options(proxy: str) -> dict[str, Any]:
     """What a request takes to go by a proxy, whose credentials may be in its URL."""
     url = URL(proxy)
     if url.user is None:
         return {"proxy": url}
-    return {
-        "proxy": url.with_user(None),
-        "proxy_auth": aiohttp.BasicAuth(url.user, url.password or ""),
-    }
+    # aiohttp makes it the proxy's own, of plain requests and of tunnels.
+    credentials = {"authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
+    return {"proxy": url.with_user(None), "proxy_headers": credentials}

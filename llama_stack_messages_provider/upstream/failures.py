@@ -67,11 +67,12 @@ def no_answer(status: int) -> UpstreamError:
 
 def log_failure(endpoint: Endpoint, url: str, error: MessagesError) -> None:
     """Tell the log which address failed, without what may be secret in it."""
-    address = URL(url).with_user(None).with_query(None)
+    try:
+        address = str(URL(url).with_user(None).with_query(None))
+    except ValueError:
+        address = "not a URL"
     cause = repr(error.__cause__) if error.__cause__ else None
-    logger.warning(
-        "Upstream failed", provider=endpoint.provider_id, url=str(address), reason=error.message, cause=cause
-    )
+    logger.warning("Upstream failed", provider=endpoint.provider_id, url=address, reason=error.message, cause=cause)
 
 
 def _upstream_of(endpoint: Endpoint) -> str:

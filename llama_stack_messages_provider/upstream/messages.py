@@ -23,6 +23,7 @@ from llama_stack_messages_provider.upstream.body import Body, Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.native_streams import RelayedStream, RepairedStream
 from llama_stack_messages_provider.upstream.sessions import Sessions, UpstreamResponse, is_success, refusal
+from llama_stack_messages_provider.wire.lenient_json import is_json
 
 __all__ = ["NativeMessages", "NativeMissingError", "renamed"]
 
@@ -152,7 +153,8 @@ def renamed(response: UpstreamResponse, client_model: str, engine: str, sign: Si
             folded = stream_as_message(response.body, sign, message_id="msg_unknown", model=client_model)
             return orjson.dumps(folded)
     message = _message_of(response, "a message")
-    if ENGINES[engine].native.repaired or "stop_sequence" not in message:  # vLLM leaves out what is null
+    # vLLM leaves out what is null.
+    if ENGINES[engine].native.repaired or "stop_sequence" not in message or not is_json(response.body):
         with understood(message, "a message"):
             return orjson.dumps(repair_message(message, sign, model=client_model))
     return with_model(response.body, message, client_model)

@@ -18,6 +18,7 @@ from llama_stack_messages_provider.upstream.body import Timeouts, iter_body
 from llama_stack_messages_provider.upstream.connections import environment_proxy, new_session, proxy_options
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import (
+    AnswerTooLargeError,
     connect_timeout,
     did_not_begin,
     log_failure,
@@ -157,8 +158,9 @@ class Sessions:
             return b""
         if response.content.is_eof() and response.content.exception() is None:  # it came with the headers
             body = response.content.read_nowait(-1)
-            if len(body) <= self.limits.answer:
-                return body
+            if len(body) > self.limits.answer:
+                raise AnswerTooLargeError(self.limits.answer)
+            return body
         if is_success(response.status):
             return b"".join([piece async for piece in iter_body(response, timeouts, self.limits.answer)])
         return await _error_body(response, timeouts)
@@ -178,10 +180,9 @@ class Sessions:
         Raises:
             UpstreamError, UpstreamTimeoutError: As `fetch`.
         """
-        options = _options(endpoint, timeouts)
-        options["headers"] = endpoint.auth_headers() | {"content-type": "application/json"} | dict(headers or {})
+        sent = endpoint.auth_headers() | {"content-type": "application/json"} | dict(headers or {})
         try:
-            return await self._request(method, url, endpoint, timeouts, data=data, **options)
+            return await self._request(method, url, endpoint, timeouts, data=data, headers=sent)
         except MessagesError as exc:
             log_failure(endpoint, url, exc)
             raise
@@ -194,6 +195,7 @@ class Sessions:
         try:
             # aiohttp's limits begin anew with each byte, and not before the body is sent: an upstream may read none.
             async with asyncio.timeout(connect + first_byte):
+                options |= _options(endpoint, timeouts)
                 return await self.session().request(method, url, allow_redirects=False, **options)
         except aiohttp.ConnectionTimeoutError as exc:
             raise connect_timeout(endpoint, connect) from exc

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["JSONReader", "read_json"]
+__all__ = ["JSONReader", "is_json", "read_json"]
 
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 # An escaped backslash and a whole pair are named by no group.
@@ -23,6 +23,15 @@ def read_json(data: bytes) -> Any:
         ValueError: It is not JSON.
     """
     return JSONReader().read(data)
+
+
+def is_json(data: bytes) -> bool:
+    """Whether any client can read it as it is."""
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 class JSONReader:
@@ -46,7 +55,7 @@ class JSONReader:
 
     def _mended(self, data: bytes) -> bytes:
         """The same with whole pairs only: a first half at the end of a text waits for the second, which gets it."""
-        data = data.decode(errors="replace").encode()
+        data = data.decode("utf-8-sig", errors="replace").encode()
         waiting, self._high = self._high, b""
         out = bytearray()
         at = 0

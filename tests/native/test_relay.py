@@ -39,7 +39,7 @@ LINE = st.sampled_from([b"\n", b"\r\n"])
 FRAME = st.sampled_from(
     [
         b"event: content_block_delta|data: {}||",
-        b'data: {"type":"x","text":"\\n\\nevent: message_stop"}||',
+        b'event: x|data: {"type":"x","text":"\\n\\nevent: message_stop"}||',
         b'id: 7|event: x|data: {"a":|data: 2}||',
         b": note|event: x|data: {}||",
         b'event: message_start|data: {"type":"message_start","message":{"model":"up"}}||',
@@ -237,6 +237,22 @@ def test_an_event_that_no_client_can_read_is_told_after_those_before_it(name: by
     assert not relay.ended
 
 
+@pytest.mark.parametrize(
+    ("kind", "field"), [("content_block_start", "content_block"), ("content_block_delta", "delta")]
+)
+def test_an_event_whose_parts_are_of_another_type_is_told(kind: str, field: str) -> None:
+    relay = Relay("up")
+    relay.feed(FRAMES[0])
+    assert relay.feed(encode_all([{"type": kind, "index": 0, field: 5}])) == b""
+    assert relay.failure is not None
+
+
+def test_an_event_without_its_name_gets_it() -> None:
+    odd = b'data: {"type":["x"]}\n\n'
+    assert Relay().feed(odd) == odd
+    assert Relay().feed(b'data: {"type":"x"}\n\n') == b'event: x\ndata: {"type":"x"}\n\n'
+
+
 def test_half_a_character_is_mended() -> None:
     relay = Relay("up")
     relay.feed(FRAMES[0])
@@ -310,7 +326,7 @@ def test_an_error_that_is_not_json_is_told() -> None:
 def test_what_an_engine_always_gets_wrong_is_patched_but_never_in_text() -> None:
     wrong, right = b'{"type":"thinking","thinking":""}', b'{"type":"thinking","thinking":"","signature":""}'
     relay = Relay(patches=[(wrong, right)])
-    frame = b'data: {"type":"content_block_start","content_block":%b,"index":0}\n\n'
+    frame = b'event: x\ndata: {"type":"x","content_block":%b,"index":0}\n\n'
     said = encode_all([{"type": "x", "text": wrong.decode()}])
     assert relay.feed(frame % wrong + said) == frame % right + said
 
