@@ -8,7 +8,7 @@ import pytest
 
 from llama_stack_messages_provider import metrics
 from llama_stack_messages_provider.api_support import SUPPORT, Support, unknown_fields
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.translation.reasons import FINISH_TO_STOP
@@ -29,7 +29,7 @@ PLAIN: Json = {"type": "text", "media_type": "text/plain", "data": "words"}
 def translate(request: Json, *, strict: bool = False, searches: bool = True) -> Translation:
     CreateMessageRequest.model_validate(request)
     options = TranslationOptions(strict=strict, searches=searches)
-    return to_chat_completion(request, model="m", dialect=DIALECTS["vllm"], options=options)
+    return to_chat_completion(request, model="m", dialect=ENGINES["vllm"].chat, options=options)
 
 
 def check(support: Support, request: Json) -> None:

@@ -75,7 +75,7 @@ _BY_WORD: dict[str, int] = {
     "server_overloaded": 529,
 }
 _HANDED_ON = ("retry-after", "retry-after-ms", "x-should-retry")
-_STATUS_DIGITS = 3
+_STATUS = re.compile("[45][0-9]{2}")
 _NO_RETRY = {"x-should-retry": "false"}
 # Words of failures that the same request meets again, although they come with a 500.
 _DETERMINISTIC = re.compile(
@@ -150,13 +150,8 @@ def from_event(body: Any) -> MessagesError:
     """The error to tell for an error that an upstream sends inside a stream."""
     told = error_object(body)
     code = told.get("code")
-    status = (
-        int(code)
-        if isinstance(code, int) or (isinstance(code, str) and code.isdecimal() and len(code) == _STATUS_DIGITS)
-        else 0
-    )
-    if 400 <= status < 600:
-        return from_status(status, {}, body)
+    if isinstance(code, int | str) and _STATUS.fullmatch(str(code)[:4]):
+        return from_status(int(code), {}, body)
     words = (word for word in (told.get("type"), code, told.get("status")) if isinstance(word, str))
     return from_status(next((_BY_WORD[word] for word in words if word in _BY_WORD), 500), {}, body)
 

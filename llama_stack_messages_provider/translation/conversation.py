@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.engines.chat import Dialect
+from llama_stack_messages_provider.engines import ChatWording
 from llama_stack_messages_provider.rewriting.call_ids import decode_call_id
 from llama_stack_messages_provider.rewriting.documents import found_text
 from llama_stack_messages_provider.rewriting.signatures import Signer
@@ -48,7 +48,7 @@ class Conversation:
 
     def __init__(
         self,
-        dialect: Dialect,
+        dialect: ChatWording,
         losses: DroppedFields,
         plan: ToolPlan,
         error_marker: str,

@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_stack_messages_provider.api_support import carried_fields, carried_parameters
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.engines.chat import Dialect
+from llama_stack_messages_provider.engines import ChatWording
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.attribution import without_attribution
 from llama_stack_messages_provider.rewriting.server_threads import check_thread
@@ -89,7 +89,7 @@ def to_chat_completion(
     request: Mapping[str, Any],
     *,
     model: str,
-    dialect: Dialect,
+    dialect: ChatWording,
     options: TranslationOptions,
     signer: Signer | None = None,
 ) -> Translation:
@@ -135,7 +135,7 @@ def to_chat_completion(
 def _messages(
     request: Mapping[str, Any],
     plan: ToolPlan,
-    dialect: Dialect,
+    dialect: ChatWording,
     losses: DroppedFields,
     options: TranslationOptions,
     signer: Signer | None,
@@ -177,7 +177,7 @@ def _max_tokens(request: Mapping[str, Any]) -> int | None:
     return None if max_tokens is None else max(1, max_tokens)
 
 
-def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
+def _sampling(request: Mapping[str, Any], dialect: ChatWording, losses: DroppedFields) -> dict[str, Any]:
     params = {name: request[name] for name in ("temperature", "top_p") if request.get(name) is not None}
     if (top_k := request.get("top_k")) is not None:
         if dialect.top_k:
@@ -190,7 +190,7 @@ def _sampling(request: Mapping[str, Any], dialect: Dialect, losses: DroppedField
     return params
 
 
-def _reasoning(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
+def _reasoning(request: Mapping[str, Any], dialect: ChatWording, losses: DroppedFields) -> dict[str, Any]:
     thinking, effort = request.get("thinking"), _effort(request)
     if is_thinking_unsupported(thinking, dialect):
         losses.drop("thinking", f"{dialect.name} has nothing like it")
@@ -218,7 +218,7 @@ def _tools(plan: ToolPlan) -> dict[str, Any]:
     return params
 
 
-def _response_format(request: Mapping[str, Any], dialect: Dialect, losses: DroppedFields) -> dict[str, Any]:
+def _response_format(request: Mapping[str, Any], dialect: ChatWording, losses: DroppedFields) -> dict[str, Any]:
     form = (request.get("output_config") or {}).get("format") or request.get("output_format")
     if not form:
         return {}
@@ -240,7 +240,7 @@ def _user(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"user": user_id if len(user_id) <= _MAX_USER else hashlib.sha256(user_id.encode()).hexdigest()}
 
 
-def _stream(request: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
     if not request.get("stream"):
         return {}
     options = {"include_usage": True, **dialect.stream_options}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from llama_stack_messages_provider.engines.chat import Dialect
+from llama_stack_messages_provider.engines import ChatWording
 from llama_stack_messages_provider.translation.answer import Thinking
 
 __all__ = ["EFFORTS", "is_thinking_unsupported", "reasoning_params", "thinking_in_answer"]
@@ -16,7 +16,7 @@ _ON = frozenset({"enabled", "adaptive"})
 _OFF = frozenset({"disabled", "between_tools"})
 
 
-def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialect: Dialect) -> dict[str, Any]:
+def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialect: ChatWording) -> dict[str, Any]:
     """The parameters that make an engine think as the client asked.
 
     Args:
@@ -38,7 +38,7 @@ def reasoning_params(thinking: dict[str, Any] | None, effort: str | None, dialec
     return params
 
 
-def is_thinking_unsupported(thinking: dict[str, Any] | None, dialect: Dialect) -> bool:
+def is_thinking_unsupported(thinking: dict[str, Any] | None, dialect: ChatWording) -> bool:
     """Whether an engine cannot be told what `thinking` asks for."""
     kind = (thinking or {}).get("type")
     deaf = not (dialect.thinking_on or dialect.thinking_off or dialect.effort)
@@ -61,7 +61,7 @@ def _effort_of(budget: int) -> str:
     return next((effort for limit, effort in _EFFORT_BY_BUDGET if budget <= limit), "high")
 
 
-def _known_effort(wanted: str, dialect: Dialect) -> str:
+def _known_effort(wanted: str, dialect: ChatWording) -> str:
     rank = EFFORTS.index(wanted)
     weaker = [effort for effort in dialect.efforts if EFFORTS.index(effort) <= rank]
     return weaker[-1] if weaker else dialect.efforts[0]

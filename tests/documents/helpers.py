@@ -12,7 +12,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from llama_stack_messages_provider.documents.pdf import PdfLimits, PdfReader
 from llama_stack_messages_provider.documents.resolve import Documents
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 
@@ -75,6 +75,6 @@ async def resolved(messages: Iterable[Json], reader: PdfReader | None = None, *,
 
 async def translated(*messages: Json, dialect: str = "unknown", options: Json | None = None) -> Translation:
     """The translation of a request with its documents read."""
-    spoken = DIALECTS[dialect]
+    spoken = ENGINES[dialect].chat
     request = await resolved(messages, files=spoken.files)
     return to_chat_completion(request, model="m", dialect=spoken, options=TranslationOptions(**options or {}))

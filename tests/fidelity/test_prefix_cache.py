@@ -8,7 +8,7 @@ import anthropic
 import orjson
 import pytest
 
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.native.request import native_body
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
@@ -103,7 +103,7 @@ def translated(body: Json, dialect: str = "llama.cpp") -> bytes:
     """What is sent to an upstream that is translated to."""
     request = {**body, "model": "m"}
     CreateMessageRequest.model_validate(request)
-    translation = to_chat_completion(request, model="m", dialect=DIALECTS[dialect], options=TranslationOptions())
+    translation = to_chat_completion(request, model="m", dialect=ENGINES[dialect].chat, options=TranslationOptions())
     return orjson.dumps(translation.params)
 
 

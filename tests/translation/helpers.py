@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 
@@ -75,7 +75,7 @@ def translated(*messages: Json, dialect: str = "unknown", options: Json | None =
     request = {"model": "claude-x", "max_tokens": 64, "messages": list(messages) or [user("Hi")], **fields}
     CreateMessageRequest.model_validate(request)
     return to_chat_completion(
-        request, model="m", dialect=DIALECTS[dialect], options=TranslationOptions(**options or {})
+        request, model="m", dialect=ENGINES[dialect].chat, options=TranslationOptions(**options or {})
     )
 
 

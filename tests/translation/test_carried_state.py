@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.call_ids import decode_call_id, encode_call_id, plain_call_id
 from llama_stack_messages_provider.rewriting.signatures import Signer
@@ -63,7 +63,7 @@ def next_turn(content: list[Json], signer: Signer = SIGNER, strict: bool = False
     return to_chat_completion(
         request,
         model="m",
-        dialect=DIALECTS["unknown"],
+        dialect=ENGINES["unknown"].chat,
         options=TranslationOptions(strict=strict, **options),
         signer=signer,
     )

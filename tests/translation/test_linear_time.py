@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
@@ -100,7 +100,7 @@ REQUESTS: dict[str, Shape] = {
 def translate(request: Json) -> object:
     given = {"model": "claude-x", "max_tokens": 64, "messages": [user("Hi")], **request}
     return to_chat_completion(
-        given, model="m", dialect=DIALECTS["unknown"], options=TranslationOptions(searches="tools" in request)
+        given, model="m", dialect=ENGINES["unknown"].chat, options=TranslationOptions(searches="tools" in request)
     )
 
 

@@ -14,7 +14,7 @@ from openai.types.chat import ChatCompletionToolChoiceOptionParam, ChatCompletio
 from pydantic import TypeAdapter, ValidationError
 
 from llama_stack_messages_provider.api_support import POLICIES
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
@@ -34,7 +34,7 @@ from tests.translation.helpers import (
 
 type Json = dict[str, Any]
 
-EVERY_DIALECT = sorted(DIALECTS)
+EVERY_DIALECT = sorted(ENGINES)
 
 
 # --- one parameter at a time ---
@@ -203,7 +203,7 @@ def test_the_output_limit_has_the_name_that_the_engine_knows(given: int, dialect
 
 def test_a_request_to_count_has_no_limit() -> None:
     request = {"model": "x", "messages": [user("Hi")]}
-    dialect, options = DIALECTS["vllm"], TranslationOptions()
+    dialect, options = ENGINES["vllm"].chat, TranslationOptions()
 
     assert to_chat_completion(request, model="m", dialect=dialect, options=options).params == {
         "model": "m",
@@ -304,7 +304,7 @@ CLAUDE_CODE: Json = {
 def test_a_request_of_claude_code_is_translated_whole() -> None:
     CreateMessageRequest.model_validate(CLAUDE_CODE)
 
-    translation = to_chat_completion(CLAUDE_CODE, model="m", dialect=DIALECTS["vllm"], options=TranslationOptions())
+    translation = to_chat_completion(CLAUDE_CODE, model="m", dialect=ENGINES["vllm"].chat, options=TranslationOptions())
 
     assert translation.params == {
         "model": "m",
@@ -376,7 +376,7 @@ def test_the_host_takes_every_request_of_claude_code(dialect: str, changes: Json
     request = {name: value for name, value in {**CLAUDE_CODE, **changes}.items() if value is not None}
     CreateMessageRequest.model_validate(request)
 
-    translation = to_chat_completion(request, model="m", dialect=DIALECTS[dialect], options=TranslationOptions())
+    translation = to_chat_completion(request, model="m", dialect=ENGINES[dialect].chat, options=TranslationOptions())
 
     assert_the_host_takes(translation.params)
 
@@ -389,7 +389,9 @@ ANY_REQUEST = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.
 def attempt(request: Json, dialect: str, **options: Any) -> Translation | None:
     """The translation of a request, None if it is refused; anything else is a defect."""
     try:
-        return to_chat_completion(request, model="m", dialect=DIALECTS[dialect], options=TranslationOptions(**options))
+        return to_chat_completion(
+            request, model="m", dialect=ENGINES[dialect].chat, options=TranslationOptions(**options)
+        )
     except MessagesError as exc:
         refusal = exc
     assert refusal.status < 500

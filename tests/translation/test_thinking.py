@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pytest
 from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
 
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.translation.thinking import EFFORTS, Thinking, reasoning_params, thinking_in_answer
 from tests.translation.helpers import system, translated, user
@@ -144,7 +144,7 @@ def test_the_host_takes_every_effort_that_a_dialect_asks_for() -> None:
     annotation = OpenAIChatCompletionRequestWithExtraBody.model_fields["reasoning_effort"].annotation
     taken = {value for part in get_args(annotation) for value in get_args(part)}
 
-    for dialect in DIALECTS.values():
+    for dialect in (engine.chat for engine in ENGINES.values()):
         for wanted in EFFORTS:
             assert reasoning_params(None, wanted, dialect).get("reasoning_effort", "none") in taken
         assert set(dialect.efforts) <= taken
