@@ -5,6 +5,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractContextManager, aclosing
+from traceback import format_exception
 from typing import Any
 
 import orjson
@@ -179,7 +180,8 @@ class MessageService:
         except Exception as exc:
             if not (begun or start.sent):
                 raise
-            logger.warning("Stream failed", request_id=start.request_id, error=repr(exc))
+            trace = "" if isinstance(exc, MessagesError) else "".join(format_exception(exc))  # a bug of ours
+            logger.warning("Stream failed", request_id=start.request_id, error=repr(exc), trace=trace)
             error = exc if isinstance(exc, MessagesError) else ApiError()
             yield encode(error.body(start.request_id))
 

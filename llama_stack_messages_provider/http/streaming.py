@@ -189,11 +189,11 @@ class _Writer:
     async def write(self, data: bytes) -> None:
         """Send a piece, after a ping that is on its way."""
         self._last = self._loop.time()
+        self._piece = data
+        self._writing = True
         if self._ping is not None:
             ping, self._ping = self._ping, None
             await ping
-        self._piece = data
-        self._writing = True
         if not self.begun:
             self.begun = True
             await self._send(self._start())

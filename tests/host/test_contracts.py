@@ -1,0 +1,89 @@
+"""What `host/` relies on is there; each test says in a sentence what breaks when it is not."""
+
+import inspect
+import signal
+from typing import Any
+
+import uvicorn
+from fastapi import APIRouter, FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from llama_stack_messages_provider.host.app import put_first, wrap_middlewares
+from llama_stack_messages_provider.host.uvicorn import abort_connections, bound_exit, bound_heads, find_server
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An app."""
+
+
+def test_the_server_is_found_by_the_handler_of_its_signals() -> None:
+    server = uvicorn.Server(uvicorn.Config(_nothing))
+    assert find_server() is None
+    with server.capture_signals():
+        assert find_server() is server, "uvicorn's signal handler is no method of its server: no graceful shutdown"
+        assert signal.getsignal(signal.SIGINT) == server.handle_exit
+    assert find_server() is None
+
+
+def test_a_server_asks_its_configuration_for_the_protocol_of_each_connection() -> None:
+    source = inspect.getsource(uvicorn.Server.startup)
+    assert "config.http_protocol_class(" in source, "uvicorn no longer reads http_protocol_class: heads have no limit"
+    source = inspect.getsource(uvicorn.Server.shutdown)
+    assert "self.config.timeout_graceful_shutdown" in source, "uvicorn's own timeout at its exit cannot be set any more"
+
+
+async def test_the_protocol_has_what_bounding_it_takes() -> None:
+    config = uvicorn.Config(_nothing)
+    config.load()
+    server = uvicorn.Server(config)
+    assert bound_heads(server, 100, lambda start, status, message: None), "uvicorn does not choose httptools"
+    protocol = config.http_protocol_class(config=config, server_state=ServerState(), app_state={})
+    assert isinstance(protocol, HttpToolsProtocol)
+    for name in ("cycle", "transport", "loop", "parser"):
+        assert hasattr(protocol, name), f"uvicorn's protocol has no `{name}`: heads have no limit"
+    for name in ("on_headers_complete", "on_body", "on_message_complete", "send_400_response", "data_received"):
+        assert callable(getattr(HttpToolsProtocol, name, None)), f"uvicorn's protocol has no `{name}`"
+
+
+def test_connections_are_listed_and_can_be_dropped() -> None:
+    dropped: list[str] = []
+
+    class Transport:
+        def abort(self) -> None:
+            dropped.append("it")
+
+    class Connection:
+        transport = Transport()
+
+    server = uvicorn.Server(uvicorn.Config(_nothing))
+    server.server_state.connections.add(Connection())  # type: ignore[arg-type]
+    abort_connections(server)
+    assert dropped == ["it"], "uvicorn keeps its connections elsewhere: clients that do not read are waited for"
+
+
+def test_the_host_s_own_timeout_of_the_exit_is_left_alone() -> None:
+    for given, expected in ((None, 25), (7, 7)):
+        server = uvicorn.Server(uvicorn.Config(_nothing, timeout_graceful_shutdown=given))
+        bound_exit(server, 25.0)
+        assert server.config.timeout_graceful_shutdown == expected
+
+
+def test_middlewares_that_are_built_can_be_wrapped() -> None:
+    app = FastAPI()
+    assert not wrap_middlewares(app, lambda inner: inner)
+    app.middleware_stack = app.build_middleware_stack()
+    assert wrap_middlewares(app, lambda inner: _nothing), "FastAPI has no middleware_stack: x-api-key is not read"
+    assert app.middleware_stack is _nothing
+
+
+def test_the_routes_of_a_router_can_be_told_and_put_first() -> None:
+    app, ours, others = FastAPI(), APIRouter(), APIRouter()
+    for router in (others, ours):
+        router.add_api_route("/a", lambda: None)
+        app.include_router(router)
+    put_first(app, ours)
+    first = app.router.routes[0]
+    assert getattr(first, "original_router", None) is ours, (
+        "included routes do not name their router: requests are slower"
+    )
