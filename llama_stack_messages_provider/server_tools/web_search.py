@@ -22,7 +22,7 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
 from llama_stack_messages_provider.rewriting.encrypted_content import sealed
 from llama_stack_messages_provider.wire.base import describe
-from llama_stack_messages_provider.wire.tools import WebSearchTool20260318
+from llama_stack_messages_provider.wire.tools import WebSearchTool
 
 __all__ = [
     "NAME",
@@ -136,7 +136,7 @@ class SearchTool:
             InvalidRequestError: A field is not as Anthropic documents it.
         """
         try:  # a version that is not known yet has not been looked at
-            tool = WebSearchTool20260318.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
+            tool = WebSearchTool.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
         except ValidationError as exc:
             raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
         if tool.allowed_domains and tool.blocked_domains:

@@ -18,15 +18,13 @@ from llama_stack_messages_provider.wire.base import (
     known,
 )
 from llama_stack_messages_provider.wire.blocks import CacheControlEphemeral, CachedBlock, TextBlockParam, UnknownBlock
-from llama_stack_messages_provider.wire.server_blocks import ServerToolResultParam
+from llama_stack_messages_provider.wire.server_blocks import ServerToolErrorParam, ServerToolResultParam
 from llama_stack_messages_provider.wire.tools import ToolUnionParam
 
 __all__ = [
-    "AdvisorErrorCode",
     "AdvisorRedactedResultBlockParam",
     "AdvisorResultBlockParam",
     "AdvisorToolResultBlockParam",
-    "AdvisorToolResultErrorParam",
     "CompactionBlockParam",
     "FallbackBlockParam",
     "FallbackInfo",
@@ -43,19 +41,6 @@ __all__ = [
     "ToolRemovalBlockParam",
 ]
 
-AdvisorErrorCode = Annotated[
-    str,
-    known(
-        "max_uses_exceeded",
-        "prompt_too_long",
-        "too_many_requests",
-        "overloaded",
-        "unavailable",
-        "execution_time_exceeded",
-        "model_not_found",
-    ),
-]
-
 
 class AdvisorResultBlockParam(WireModel):
     type: Literal["advisor_result"]
@@ -69,15 +54,10 @@ class AdvisorRedactedResultBlockParam(WireModel):
     stop_reason: str | None = None
 
 
-class AdvisorToolResultErrorParam(WireModel):
-    type: Literal["advisor_tool_result_error"]
-    error_code: AdvisorErrorCode
-
-
 class AdvisorToolResultBlockParam(ServerToolResultParam):
     type: Literal["advisor_tool_result"]
     content: Annotated[
-        AdvisorToolResultErrorParam | AdvisorResultBlockParam | AdvisorRedactedResultBlockParam | UnknownType,
+        ServerToolErrorParam | AdvisorResultBlockParam | AdvisorRedactedResultBlockParam | UnknownType,
         ByField(),
     ]
 

@@ -35,8 +35,7 @@ __all__ = [
     "ContentBlockSource",
     "DirectCaller",
     "DocumentBlockParam",
-    "FileDocumentSource",
-    "FileImageSource",
+    "FileSource",
     "ImageBlockParam",
     "ImageTransformations",
     "PlainTextSource",
@@ -50,8 +49,7 @@ __all__ = [
     "ToolResultBlockParam",
     "ToolResultContent",
     "ToolUseBlockParam",
-    "URLImageSource",
-    "URLPDFSource",
+    "URLSource",
     "UnknownBlock",
     "UnknownSource",
 ]
@@ -93,13 +91,13 @@ class Base64ImageSource(WireModel):
     data: Annotated[str, published(format="byte")]
 
 
-class URLImageSource(WireModel):
+class URLSource(WireModel):
     type: Literal["url"]
     url: str
 
 
-class FileImageSource(WireModel):
-    """An image uploaded through the Files API."""
+class FileSource(WireModel):
+    """An image or document uploaded through the Files API."""
 
     type: Literal["file"]
     file_id: str
@@ -112,7 +110,7 @@ class ImageTransformations(WireModel):
 
 class ImageBlockParam(CachedBlock):
     type: Literal["image"]
-    source: Annotated[Base64ImageSource | URLImageSource | FileImageSource | UnknownSource, ByField()]
+    source: Annotated[Base64ImageSource | URLSource | FileSource | UnknownSource, ByField()]
     transformations: ImageTransformations | None = None
 
 
@@ -135,22 +133,10 @@ class ContentBlockSource(WireModel):
     content: Annotated[str | Array[Annotated[TextBlockParam | ImageBlockParam | UnknownBlock, ByField()]], ByShape()]
 
 
-class URLPDFSource(WireModel):
-    type: Literal["url"]
-    url: str
-
-
-class FileDocumentSource(WireModel):
-    """A document uploaded through the Files API."""
-
-    type: Literal["file"]
-    file_id: str
-
-
 class DocumentBlockParam(CachedBlock):
     type: Literal["document"]
     source: Annotated[
-        Base64PDFSource | PlainTextSource | ContentBlockSource | URLPDFSource | FileDocumentSource | UnknownSource,
+        Base64PDFSource | PlainTextSource | ContentBlockSource | URLSource | FileSource | UnknownSource,
         ByField(),
     ]
     title: Annotated[str, published(minLength=1, maxLength=500)] | None = None

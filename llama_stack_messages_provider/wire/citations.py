@@ -35,39 +35,34 @@ class CitationsConfigParam(WireModel):
     """Whether the model is asked to cite this source."""
 
 
-class CitationCharLocationParam(WireModel):
-    type: Literal["char_location"]
+class _DocumentLocation(WireModel):
     cited_text: str
     document_index: Index
     """Counts the documents of the whole request from 0."""
     document_title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=255)]] = None
-    start_char_index: Index
-    end_char_index: int
-    """Exclusive."""
     file_id: str | None = None
 
 
-class CitationPageLocationParam(WireModel):
+class CitationCharLocationParam(_DocumentLocation):
+    type: Literal["char_location"]
+    start_char_index: Index
+    end_char_index: int
+    """Exclusive."""
+
+
+class CitationPageLocationParam(_DocumentLocation):
     type: Literal["page_location"]
-    cited_text: str
-    document_index: Index
-    document_title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_page_number: Annotated[int, published(minimum=1)]
     """Counts from 1."""
     end_page_number: int
     """Exclusive."""
-    file_id: str | None = None
 
 
-class CitationContentBlockLocationParam(WireModel):
+class CitationContentBlockLocationParam(_DocumentLocation):
     type: Literal["content_block_location"]
-    cited_text: str
-    document_index: Index
-    document_title: ExpectedOrNull[Annotated[str, published(minLength=1, maxLength=255)]] = None
     start_block_index: Index
     end_block_index: int
     """Exclusive."""
-    file_id: str | None = None
 
 
 class CitationWebSearchResultLocationParam(WireModel):

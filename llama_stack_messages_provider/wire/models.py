@@ -10,10 +10,10 @@ CountTokensRequest      model, messages | system, tools, tool_choice, thinking, 
 MessageParam            role, content: str | list[block] | output_config, clear_at
 
 TextBlockParam          text | citations, cache_control
-ImageBlockParam         source: Base64ImageSource(media_type, data) | URLImageSource(url)
-                        | FileImageSource(file_id)
+ImageBlockParam         source: Base64ImageSource(media_type, data) | URLSource(url)
+                        | FileSource(file_id)
 DocumentBlockParam      source: Base64PDFSource(data) | PlainTextSource(data) | ContentBlockSource(content)
-                        | URLPDFSource(url) | FileDocumentSource(file_id); title, context, citations
+                        | URLSource(url) | FileSource(file_id); title, context, citations
 SearchResultBlockParam  source, title, content: list[TextBlockParam] | citations
 ThinkingBlockParam      thinking | signature        RedactedThinkingBlockParam    data
 ToolUseBlockParam       id, name, input | caller, toolset_name

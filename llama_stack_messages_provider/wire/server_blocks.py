@@ -26,18 +26,14 @@ from llama_stack_messages_provider.wire.blocks import (
 
 __all__ = [
     "SERVER_TOOL_ID",
-    "BashCodeExecutionOutputBlockParam",
-    "BashCodeExecutionResultBlockParam",
     "BashCodeExecutionToolResultBlockParam",
-    "BashCodeExecutionToolResultErrorParam",
-    "BashErrorCode",
     "CodeExecutionOutputBlockParam",
     "CodeExecutionResultBlockParam",
     "CodeExecutionToolResultBlockParam",
-    "CodeExecutionToolResultErrorParam",
     "ContainerUploadBlockParam",
     "EncryptedCodeExecutionResultBlockParam",
-    "ExecutionErrorCode",
+    "ServerToolErrorCode",
+    "ServerToolErrorParam",
     "ServerToolId",
     "ServerToolName",
     "ServerToolResultParam",
@@ -45,19 +41,12 @@ __all__ = [
     "TextEditorCodeExecutionCreateResultBlockParam",
     "TextEditorCodeExecutionStrReplaceResultBlockParam",
     "TextEditorCodeExecutionToolResultBlockParam",
-    "TextEditorCodeExecutionToolResultErrorParam",
     "TextEditorCodeExecutionViewResultBlockParam",
-    "TextEditorErrorCode",
     "ToolSearchToolResultBlockParam",
-    "ToolSearchToolResultErrorParam",
     "ToolSearchToolSearchResultBlockParam",
     "WebFetchBlockParam",
-    "WebFetchErrorCode",
     "WebFetchToolResultBlockParam",
-    "WebFetchToolResultErrorBlockParam",
-    "WebSearchErrorCode",
     "WebSearchResultBlockParam",
-    "WebSearchToolRequestError",
     "WebSearchToolResultBlockParam",
 ]
 
@@ -79,22 +68,27 @@ ServerToolName = Annotated[
 
 ServerToolId = Annotated[str, published(pattern=SERVER_TOOL_ID)]
 
-_UNAVAILABLE = ("invalid_tool_input", "unavailable", "too_many_requests")
-ExecutionErrorCode = Annotated[str, known(*_UNAVAILABLE, "execution_time_exceeded")]
-BashErrorCode = Annotated[str, known(*_UNAVAILABLE, "execution_time_exceeded", "output_file_too_large")]
-TextEditorErrorCode = Annotated[str, known(*_UNAVAILABLE, "execution_time_exceeded", "file_not_found")]
-WebSearchErrorCode = Annotated[str, known(*_UNAVAILABLE, "max_uses_exceeded", "query_too_long", "request_too_large")]
-WebFetchErrorCode = Annotated[
+ServerToolErrorCode = Annotated[
     str,
     known(
-        *_UNAVAILABLE,
+        "invalid_tool_input",
+        "unavailable",
+        "too_many_requests",
+        "execution_time_exceeded",
+        "output_file_too_large",
+        "file_not_found",
+        "max_uses_exceeded",
+        "query_too_long",
+        "request_too_large",
         "url_too_long",
         "url_not_allowed",
         "url_not_in_prior_context",
         "url_not_accessible",
         "unsupported_content_type",
-        "max_uses_exceeded",
         "content_too_large",
+        "prompt_too_long",
+        "overloaded",
+        "model_not_found",
     ),
 ]
 
@@ -113,6 +107,22 @@ class ServerToolResultParam(CachedBlock):
     tool_use_id: ServerToolId
 
 
+class ServerToolErrorParam(WireModel):
+    """A server tool's failure; which codes there are depends on the tool."""
+
+    type: Literal[
+        "web_search_tool_result_error",
+        "web_fetch_tool_result_error",
+        "code_execution_tool_result_error",
+        "bash_code_execution_tool_result_error",
+        "text_editor_code_execution_tool_result_error",
+        "tool_search_tool_result_error",
+        "advisor_tool_result_error",
+    ]
+    error_code: ServerToolErrorCode
+    error_message: str | None = None
+
+
 class WebSearchResultBlockParam(WireModel):
     type: Literal["web_search_result"]
     title: str
@@ -121,14 +131,9 @@ class WebSearchResultBlockParam(WireModel):
     page_age: str | None = None
 
 
-class WebSearchToolRequestError(WireModel):
-    type: Literal["web_search_tool_result_error"]
-    error_code: WebSearchErrorCode
-
-
 class WebSearchToolResultBlockParam(ServerToolResultParam):
     type: Literal["web_search_tool_result"]
-    content: Annotated[Array[WebSearchResultBlockParam] | WebSearchToolRequestError, ByShape()]
+    content: Annotated[Array[WebSearchResultBlockParam] | ServerToolErrorParam, ByShape()]
     caller: Omittable[Caller] = None
 
 
@@ -140,24 +145,19 @@ class WebFetchBlockParam(WireModel):
     """ISO 8601."""
 
 
-class WebFetchToolResultErrorBlockParam(WireModel):
-    type: Literal["web_fetch_tool_result_error"]
-    error_code: WebFetchErrorCode
-
-
 class WebFetchToolResultBlockParam(ServerToolResultParam):
     type: Literal["web_fetch_tool_result"]
-    content: Annotated[WebFetchToolResultErrorBlockParam | WebFetchBlockParam | UnknownType, ByField()]
+    content: Annotated[ServerToolErrorParam | WebFetchBlockParam | UnknownType, ByField()]
     caller: Omittable[Caller] = None
 
 
 class CodeExecutionOutputBlockParam(WireModel):
-    type: Literal["code_execution_output"]
+    type: Literal["code_execution_output", "bash_code_execution_output"]
     file_id: str
 
 
 class CodeExecutionResultBlockParam(WireModel):
-    type: Literal["code_execution_result"]
+    type: Literal["code_execution_result", "bash_code_execution_result"]
     stdout: str
     stderr: str
     return_code: int
@@ -172,45 +172,17 @@ class EncryptedCodeExecutionResultBlockParam(WireModel):
     content: Array[CodeExecutionOutputBlockParam]
 
 
-class CodeExecutionToolResultErrorParam(WireModel):
-    type: Literal["code_execution_tool_result_error"]
-    error_code: ExecutionErrorCode
-
-
 class CodeExecutionToolResultBlockParam(ServerToolResultParam):
     type: Literal["code_execution_tool_result"]
     content: Annotated[
-        CodeExecutionToolResultErrorParam
-        | CodeExecutionResultBlockParam
-        | EncryptedCodeExecutionResultBlockParam
-        | UnknownType,
+        ServerToolErrorParam | CodeExecutionResultBlockParam | EncryptedCodeExecutionResultBlockParam | UnknownType,
         ByField(),
     ]
 
 
-class BashCodeExecutionOutputBlockParam(WireModel):
-    type: Literal["bash_code_execution_output"]
-    file_id: str
-
-
-class BashCodeExecutionResultBlockParam(WireModel):
-    type: Literal["bash_code_execution_result"]
-    stdout: str
-    stderr: str
-    return_code: int
-    content: Array[BashCodeExecutionOutputBlockParam]
-
-
-class BashCodeExecutionToolResultErrorParam(WireModel):
-    type: Literal["bash_code_execution_tool_result_error"]
-    error_code: BashErrorCode
-
-
 class BashCodeExecutionToolResultBlockParam(ServerToolResultParam):
     type: Literal["bash_code_execution_tool_result"]
-    content: Annotated[
-        BashCodeExecutionToolResultErrorParam | BashCodeExecutionResultBlockParam | UnknownType, ByField()
-    ]
+    content: Annotated[ServerToolErrorParam | CodeExecutionResultBlockParam | UnknownType, ByField()]
 
 
 class TextEditorCodeExecutionViewResultBlockParam(WireModel):
@@ -236,16 +208,10 @@ class TextEditorCodeExecutionStrReplaceResultBlockParam(WireModel):
     old_start: int | None = None
 
 
-class TextEditorCodeExecutionToolResultErrorParam(WireModel):
-    type: Literal["text_editor_code_execution_tool_result_error"]
-    error_code: TextEditorErrorCode
-    error_message: str | None = None
-
-
 class TextEditorCodeExecutionToolResultBlockParam(ServerToolResultParam):
     type: Literal["text_editor_code_execution_tool_result"]
     content: Annotated[
-        TextEditorCodeExecutionToolResultErrorParam
+        ServerToolErrorParam
         | TextEditorCodeExecutionViewResultBlockParam
         | TextEditorCodeExecutionCreateResultBlockParam
         | TextEditorCodeExecutionStrReplaceResultBlockParam
@@ -259,15 +225,9 @@ class ToolSearchToolSearchResultBlockParam(WireModel):
     tool_references: Array[ToolReferenceBlockParam]
 
 
-class ToolSearchToolResultErrorParam(WireModel):
-    type: Literal["tool_search_tool_result_error"]
-    error_code: ExecutionErrorCode
-    error_message: str | None = None
-
-
 class ToolSearchToolResultBlockParam(ServerToolResultParam):
     type: Literal["tool_search_tool_result"]
-    content: Annotated[ToolSearchToolResultErrorParam | ToolSearchToolSearchResultBlockParam | UnknownType, ByField()]
+    content: Annotated[ServerToolErrorParam | ToolSearchToolSearchResultBlockParam | UnknownType, ByField()]
 
 
 class ContainerUploadBlockParam(CachedBlock):

@@ -25,51 +25,35 @@ from llama_stack_messages_provider.wire.citations import CitationsConfigParam
 __all__ = [
     "AdvisorTool20260301",
     "AllowedCaller",
-    "BrowserToolset20260801",
     "ClientToolParam",
-    "CodeExecutionTool20250522",
-    "CodeExecutionTool20250825",
-    "CodeExecutionTool20260120",
-    "CodeExecutionTool20260521",
-    "ComputerToolset20260801",
-    "ComputerUseToolParam",
+    "CodeExecutionTool",
     "InputSchema",
     "MCPToolConfig",
     "MCPToolset",
-    "MemoryTool20250818",
+    "MemoryTool",
     "ServerToolParam",
     "Tool",
-    "ToolBash20241022",
-    "ToolBash20250124",
+    "ToolBash",
     "ToolChoice",
     "ToolChoiceAny",
     "ToolChoiceAuto",
     "ToolChoiceNone",
     "ToolChoiceTool",
-    "ToolComputerUse20241022",
-    "ToolComputerUse20250124",
-    "ToolComputerUse20251124",
+    "ToolComputerUse",
     "ToolSearchToolBm25",
     "ToolSearchToolRegex",
-    "ToolTextEditor20241022",
-    "ToolTextEditor20250124",
-    "ToolTextEditor20250429",
-    "ToolTextEditor20250728",
+    "ToolStrReplaceEditor",
+    "ToolTextEditor",
     "ToolUnionParam",
     "ToolsetMemberConfig",
     "ToolsetParam",
     "UnknownTool",
     "UserLocation",
-    "WebFetchTool20250910",
-    "WebFetchTool20260209",
-    "WebFetchTool20260309",
-    "WebFetchTool20260318",
+    "WebFetchTool",
     "WebFetchURLSource",
     "WebFetchURLSourceTool",
     "WebFetchURLSources",
-    "WebSearchTool20250305",
-    "WebSearchTool20260209",
-    "WebSearchTool20260318",
+    "WebSearchTool",
 ]
 
 AllowedCaller = Annotated[
@@ -138,61 +122,37 @@ class ClientToolParam(_NamedToolOptions):
     input_examples: Omittable[Array[JsonObject]] = None
 
 
-class ToolBash20241022(ClientToolParam):
-    type: Literal["bash_20241022"]
+class ToolBash(ClientToolParam):
+    type: Literal["bash_20241022", "bash_20250124"]
     name: Literal["bash"]
 
 
-class ToolBash20250124(ClientToolParam):
-    type: Literal["bash_20250124"]
-    name: Literal["bash"]
+class ToolStrReplaceEditor(ClientToolParam):
+    """The text editor of older models."""
 
-
-class ToolTextEditor20241022(ClientToolParam):
-    type: Literal["text_editor_20241022"]
+    type: Literal["text_editor_20241022", "text_editor_20250124"]
     name: Literal["str_replace_editor"]
 
 
-class ToolTextEditor20250124(ClientToolParam):
-    type: Literal["text_editor_20250124"]
-    name: Literal["str_replace_editor"]
-
-
-class ToolTextEditor20250429(ClientToolParam):
-    type: Literal["text_editor_20250429"]
-    name: Literal["str_replace_based_edit_tool"]
-
-
-class ToolTextEditor20250728(ClientToolParam):
-    type: Literal["text_editor_20250728"]
+class ToolTextEditor(ClientToolParam):
+    type: Literal["text_editor_20250429", "text_editor_20250728"]
     name: Literal["str_replace_based_edit_tool"]
     max_characters: Annotated[int, Field(ge=1)] | None = None
     """How much of a viewed file is shown."""
 
 
-class MemoryTool20250818(ClientToolParam):
+class MemoryTool(ClientToolParam):
     type: Literal["memory_20250818"]
     name: Literal["memory"]
 
 
-class ComputerUseToolParam(ClientToolParam):
+class ToolComputerUse(ClientToolParam):
+    type: Literal["computer_20241022", "computer_20250124", "computer_20251124"]
     name: Literal["computer"]
     display_width_px: Annotated[int, Field(ge=1)]
     display_height_px: Annotated[int, Field(ge=1)]
     display_number: Annotated[int, Field(ge=0)] | None = None
     """The X11 display."""
-
-
-class ToolComputerUse20241022(ComputerUseToolParam):
-    type: Literal["computer_20241022"]
-
-
-class ToolComputerUse20250124(ComputerUseToolParam):
-    type: Literal["computer_20250124"]
-
-
-class ToolComputerUse20251124(ComputerUseToolParam):
-    type: Literal["computer_20251124"]
     enable_zoom: Omittable[bool] = None
 
 
@@ -204,17 +164,9 @@ class ToolsetMemberConfig(WireModel):
 class ToolsetParam(_ToolOptions):
     """A family of client tools declared by one entry; its calls carry `toolset_name`."""
 
-    type: str
+    type: Literal["browser_toolset_20260801", "computer_toolset_20260801"]
     configs: Named[ToolsetMemberConfig | None] | None = None
     """Overrides, keyed by member name."""
-
-
-class BrowserToolset20260801(ToolsetParam):
-    type: Literal["browser_toolset_20260801"]
-
-
-class ComputerToolset20260801(ToolsetParam):
-    type: Literal["computer_toolset_20260801"]
 
 
 class ServerToolParam(_NamedToolOptions):
@@ -224,23 +176,10 @@ class ServerToolParam(_NamedToolOptions):
     name: str
 
 
-class CodeExecutionTool20250522(ServerToolParam):
-    type: Literal["code_execution_20250522"]
-    name: Literal["code_execution"]
-
-
-class CodeExecutionTool20250825(ServerToolParam):
-    type: Literal["code_execution_20250825"]
-    name: Literal["code_execution"]
-
-
-class CodeExecutionTool20260120(ServerToolParam):
-    type: Literal["code_execution_20260120"]
-    name: Literal["code_execution"]
-
-
-class CodeExecutionTool20260521(ServerToolParam):
-    type: Literal["code_execution_20260521"]
+class CodeExecutionTool(ServerToolParam):
+    type: Literal[
+        "code_execution_20250522", "code_execution_20250825", "code_execution_20260120", "code_execution_20260521"
+    ]
     name: Literal["code_execution"]
 
 
@@ -260,24 +199,13 @@ class _WebTool(ServerToolParam):
     blocked_domains: Array[str] | None = None
     max_uses: Positive | None = None
     """Per request."""
+    response_inclusion: Omittable[Annotated[str, known("full", "excluded")]] = None
 
 
-class _WebSearchTool(_WebTool):
+class WebSearchTool(_WebTool):
+    type: Literal["web_search_20250305", "web_search_20260209", "web_search_20260318"]
     name: Literal["web_search"]
     user_location: UserLocation | None = None
-
-
-class WebSearchTool20250305(_WebSearchTool):
-    type: Literal["web_search_20250305"]
-
-
-class WebSearchTool20260209(_WebSearchTool):
-    type: Literal["web_search_20260209"]
-
-
-class WebSearchTool20260318(_WebSearchTool):
-    type: Literal["web_search_20260318"]
-    response_inclusion: Omittable[Annotated[str, known("full", "excluded")]] = None
 
 
 class WebFetchURLSourceTool(WireModel):
@@ -303,31 +231,14 @@ class WebFetchURLSources(WireModel):
     """Messages of the user: all or none."""
 
 
-class _WebFetchTool(_WebTool):
+class WebFetchTool(_WebTool):
+    type: Literal["web_fetch_20250910", "web_fetch_20260209", "web_fetch_20260309", "web_fetch_20260318"]
     name: Literal["web_fetch"]
     citations: CitationsConfigParam | None = None
     max_content_tokens: Positive | None = None
     """How much of a page enters the context, in tokens, roughly."""
     url_sources: WebFetchURLSources | None = None
-
-
-class WebFetchTool20250910(_WebFetchTool):
-    type: Literal["web_fetch_20250910"]
-
-
-class WebFetchTool20260209(_WebFetchTool):
-    type: Literal["web_fetch_20260209"]
-
-
-class WebFetchTool20260309(_WebFetchTool):
-    type: Literal["web_fetch_20260309"]
     use_cache: Omittable[bool] = None
-
-
-class WebFetchTool20260318(_WebFetchTool):
-    type: Literal["web_fetch_20260318"]
-    use_cache: Omittable[bool] = None
-    response_inclusion: Omittable[Annotated[str, known("full", "excluded")]] = None
 
 
 class ToolSearchToolBm25(ServerToolParam):
@@ -370,29 +281,15 @@ class UnknownTool(UnknownType):
 
 ToolUnionParam = Annotated[
     Tool
-    | ToolBash20241022
-    | ToolBash20250124
-    | ToolTextEditor20241022
-    | ToolTextEditor20250124
-    | ToolTextEditor20250429
-    | ToolTextEditor20250728
-    | MemoryTool20250818
-    | ToolComputerUse20241022
-    | ToolComputerUse20250124
-    | ToolComputerUse20251124
-    | BrowserToolset20260801
-    | ComputerToolset20260801
-    | CodeExecutionTool20250522
-    | CodeExecutionTool20250825
-    | CodeExecutionTool20260120
-    | CodeExecutionTool20260521
-    | WebSearchTool20250305
-    | WebSearchTool20260209
-    | WebSearchTool20260318
-    | WebFetchTool20250910
-    | WebFetchTool20260209
-    | WebFetchTool20260309
-    | WebFetchTool20260318
+    | ToolBash
+    | ToolStrReplaceEditor
+    | ToolTextEditor
+    | MemoryTool
+    | ToolComputerUse
+    | ToolsetParam
+    | CodeExecutionTool
+    | WebSearchTool
+    | WebFetchTool
     | ToolSearchToolBm25
     | ToolSearchToolRegex
     | AdvisorTool20260301

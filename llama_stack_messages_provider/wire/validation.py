@@ -258,14 +258,14 @@ def _hollowed(model: type[BaseModel], value: Mapping[str, Any], at: Location, pe
 def _weight(value: Any) -> int:
     """How many fields and items there are in a value; counting ends at a step's worth."""
     found, pending = 0, [value]
-    while pending and found < STEP:
+    while pending:
         each = pending.pop()
-        if type(each) is dict:
-            found += len(each)
-            pending += each.values()
-        elif type(each) is list:
-            found += len(each)
-            pending += each
+        if type(each) is not dict and type(each) is not list:
+            continue
+        found += len(each)
+        if found >= STEP:
+            break
+        pending += each.values() if type(each) is dict else each
     return found
 
 
