@@ -12,36 +12,40 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from llama_stack_messages_provider.wire.answers import SHARED, answer_schemas
+from scripts.compare_spec import BOUNDS
 
 __all__ = ["complaints", "tags"]
 
 type Json = dict[str, Any]
 
 
-@cache
-def _definitions() -> Json:
+def _definitions(complete: bool) -> Json:
     shared = {name: model.model_json_schema() for name, model in SHARED.items() if name != "UnknownType"}
-    return {name: _strict(schema) for name, schema in {**answer_schemas(), **shared}.items()}
+    return {name: _strict(schema, complete) for name, schema in {**answer_schemas(), **shared}.items()}
 
 
-def _strict(value: Any) -> Any:
+def _strict(value: Any, complete: bool) -> Any:
     if isinstance(value, list):
-        return [_strict(each) for each in value if each != {"$ref": "UnknownType"}]
+        return [_strict(each, complete) for each in value if each != {"$ref": "UnknownType"}]
     if not isinstance(value, dict):
         return value
-    made = {key: _strict(each) for key, each in value.items()}
+    # A property may have such a name; its schema is an object.
+    left_out = [] if complete else [key for key in ("required", *BOUNDS) if not isinstance(value.get(key), dict)]
+    made = {key: _strict(each, complete) for key, each in value.items() if key not in left_out}
     if isinstance(name := value.get("$ref"), str):
         made["$ref"] = f"#/$defs/{name.rpartition('/')[2]}"
     return made
 
 
 @cache
-def _validator(name: str) -> Draft202012Validator:
-    return Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _definitions()})
+def _validator(name: str, complete: bool) -> Draft202012Validator:
+    return Draft202012Validator({"$ref": f"#/$defs/{name}", "$defs": _definitions(complete)})
 
 
-def complaints(name: str, value: Any) -> list[str]:
-    return [f"{'.'.join(map(str, each.absolute_path))}: {each.message}" for each in _validator(name).iter_errors(value)]
+def complaints(name: str, value: Any, *, complete: bool = True) -> list[str]:
+    """With `complete` off, fields may be missing and of any size: the SDK's types say little of both."""
+    errors = _validator(name, complete).iter_errors(value)
+    return [f"{'.'.join(map(str, each.absolute_path))}: {each.message}" for each in errors]
 
 
 def tags(name: str, field: str) -> set[str]:
