@@ -11,7 +11,7 @@ from typing import Any
 from llama_stack_messages_provider.rewriting.client_tool_schemas import TOOLS, Function
 from llama_stack_messages_provider.rewriting.toolset_schemas import TOOLSETS, Member, Toolset
 
-__all__ = ["ClientTools", "client_tool_functions"]
+__all__ = ["ClientTools", "can_be_called", "client_tool_functions"]
 
 
 def client_tool_functions(tool: Mapping[str, Any], prefix: str | None = None) -> list[dict[str, Any]] | None:
@@ -32,6 +32,16 @@ def client_tool_functions(tool: Mapping[str, Any], prefix: str | None = None) ->
         return None
     function = TOOLS[kind](tool)
     return [_openai(function._replace(name=tool.get("name") or function.name))]
+
+
+def can_be_called(tool: Mapping[str, Any]) -> bool:
+    """Whether a tool can be offered to any model: the client's own, one of an unknown type that looks like one, and the
+    documented ones that clients execute.
+    """
+    if tool.get("type") in (None, "custom"):
+        return True
+    looks_like_one = isinstance(tool.get("name"), str) and isinstance(tool.get("input_schema"), dict)
+    return looks_like_one or client_tool_functions(tool) is not None
 
 
 class ClientTools:
@@ -60,6 +70,11 @@ class ClientTools:
         # Disabled members too: the client's toolset tells the model more than "there is no such tool" would.
         for member in toolset.members:
             self._members[prefix + member] = {"name": member, "toolset_name": toolset.name}
+
+    @property
+    def members(self) -> dict[str, dict[str, str]]:
+        """The `name` and `toolset_name` of each member of a toolset, by the name of its function."""
+        return self._members
 
     @property
     def functions(self) -> list[dict[str, Any]]:

@@ -150,7 +150,7 @@ class TranslatedRoute:
             "sign": Signer(self._key, state.plan.target.identifier),
             "stop_sequences": translation.stop_sequences,
             "max_tokens": translation.max_tokens,
-            "restore": translation.plan.restored,
+            "restore": translation.restored,
             "thinking": translation.thinking,
             "window": translation.window,
         }

@@ -4,7 +4,7 @@ The input is the JSON of a request that `api.models.CreateMessageRequest` has ac
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from llama_stack_messages_provider.api_support import carried_fields, carried_pa
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ChatWording
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.rewriting.attribution import without_attribution
+from llama_stack_messages_provider.rewriting import SUPPLIED, RewriteOptions, Rewritten, rewrite
 from llama_stack_messages_provider.rewriting.server_threads import check_thread
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.translation.answer import Thinking
@@ -23,7 +23,7 @@ from llama_stack_messages_provider.translation.thinking import (
     reasoning_params,
     thinking_in_answer,
 )
-from llama_stack_messages_provider.translation.tools import ToolPlan, tool_plan
+from llama_stack_messages_provider.translation.tools import ToolNames, ToolPlan, tool_plan
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
 
@@ -33,6 +33,8 @@ _NOTHING: tuple[Any, ...] = (None, [], {})
 # What Claude Code's `context_management` asks for, and what happens anyway.
 _KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
 _MAX_USER = 64
+# What is translated here, or makes no difference: the rest of what passes supply is supplied by them.
+_PLAIN = frozenset({"redacted_thinking", "cache_control", "carried_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Translation:
         params: The parameters, plain JSON, in a stable order.
         dropped: Paths of what does not reach the model.
         plan: The tools that were offered.
+        rewritten: The plainer request that was translated, and the way back from it.
         stop_sequences: What the client asked to stop at.
         max_tokens: The output limit that is sent, in tokens.
         thinking: Whether thinking is in the answer.
@@ -73,12 +76,21 @@ class Translation:
 
     params: dict[str, Any]
     plan: ToolPlan
+    rewritten: Rewritten
     dropped: list[str] = field(default_factory=list)
     stop_sequences: tuple[str, ...] = ()
     max_tokens: int | None = None
     thinking: Thinking = "shown"
     window: int | None = None
     strict: bool = False
+
+    def restored(self, function_name: str) -> dict[str, Any]:
+        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block; for a search the
+        `type` as well.
+        """
+        if self.plan.search is not None and function_name == "web_search":
+            return {"type": "server_tool_use", "name": "web_search"}
+        return self.rewritten.restore(self.plan.names.restored.get(function_name, function_name))
 
     def lose(self, names: Iterable[str]) -> None:
         """Name what was lost on the way."""
@@ -106,25 +118,31 @@ def to_chat_completion(
         InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
     """
     check_thread(request, strict=options.strict)
-    losses = DroppedFields(strict=options.strict)
-    plan = tool_plan(request, losses, searches=options.searches)
-    params: dict[str, Any] = {"model": model, "messages": _messages(request, plan, dialect, losses, options, signer)}
-    if max_tokens := _max_tokens(request):
+    dropped, names = DroppedFields(strict=options.strict), ToolNames()
+    rewritten = _rewritten(request, names, dialect, options, dropped, signer)
+    plain = rewritten.request
+    plan = tool_plan(plain, names)
+    conversation = Conversation(
+        dialect.reasoning, names, model=signer.model if signer else "", fill_reasoning=options.fill_reasoning
+    )
+    params: dict[str, Any] = {"model": model, "messages": _messages(plain, conversation)}
+    if max_tokens := _max_tokens(plain):
         params[dialect.max_tokens] = max_tokens
-    params |= _sampling(request, dialect, losses)
-    params |= _tools(plan)
-    params |= _reasoning(request, dialect, losses)
-    params |= _response_format(request, dialect, losses)
-    params |= _user(request)
-    params |= _stream(request, dialect)
+    params |= _sampling(plain, dialect, dropped)
+    params |= plan.params
+    params |= _reasoning(request, dialect, dropped)
+    params |= _response_format(plain, dialect, dropped)
+    params |= _user(plain)
+    params |= _stream(plain, dialect)
     if params["messages"][-1]["role"] == "assistant":
         params |= dialect.prefill
-    _drop_the_rest(request, losses)
+    _drop_the_rest(plain, dropped)
     return Translation(
         params,
         plan,
-        dropped=losses.names,
-        stop_sequences=tuple(sequence for sequence in request.get("stop_sequences") or () if sequence),
+        rewritten,
+        dropped=dropped.names,
+        stop_sequences=tuple(sequence for sequence in plain.get("stop_sequences") or () if sequence),
         max_tokens=max_tokens,
         thinking=thinking_in_answer(request),
         window=options.window,
@@ -132,43 +150,34 @@ def to_chat_completion(
     )
 
 
-def _messages(
+def _rewritten(
     request: Mapping[str, Any],
-    plan: ToolPlan,
+    names: ToolNames,
     dialect: ChatWording,
-    losses: DroppedFields,
     options: TranslationOptions,
+    dropped: DroppedFields,
     signer: Signer | None,
-) -> list[dict[str, Any]]:
-    conversation = Conversation(
-        dialect,
-        losses,
-        plan,
+) -> Rewritten:
+    """The plain request: chat completions have nothing of what passes supply, but for what is named here."""
+    has = {"image"} if dialect.images else set()
+    has |= set() if options.merge_system else {"system_turn"}
+    wanted = RewriteOptions(
         options.tool_error_marker,
+        tool_name=names.sent,
+        runs_search=options.searches,
+        files=dialect.files,
         signer=signer,
-        fill_reasoning=options.fill_reasoning,
     )
-    given = request.get("system")
-    if system := without_attribution(given):
-        conversation.prompt(system, "system", offset=len(given) - len(system) if isinstance(given, list) else 0)
-    turns = list(_turns(request["messages"]))
-    if options.merge_system:
-        turns.sort(key=lambda turn: turn[1] != "system")
-    for path, role, content in turns:
-        getattr(conversation, role)(content, path)
-    if messages := conversation.close("messages"):
+    return rewrite(request, lacks=SUPPLIED - has - _PLAIN, options=wanted, dropped=dropped)
+
+
+def _messages(request: Mapping[str, Any], conversation: Conversation) -> list[dict[str, Any]]:
+    conversation.add("system", request.get("system"))
+    for message in request["messages"]:
+        conversation.add(message["role"], message.get("content"))
+    if messages := conversation.messages:
         return messages
     raise InvalidRequestError("messages: at least one message must have content")
-
-
-def _turns(messages: list[dict[str, Any]]) -> Iterator[tuple[str, str, Any]]:
-    """Path, role and content of what the model is shown."""
-    last_user = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    for i, message in enumerate(messages):
-        # https://platform.claude.com/docs/en/api/messages: such a system message holds until the next user message.
-        cleared = message["role"] == "system" and message.get("clear_at") == "next_user_message"
-        if not (cleared and i < last_user):
-            yield f"messages.{i}.content", message["role"], message.get("content")
 
 
 def _max_tokens(request: Mapping[str, Any]) -> int | None:
@@ -177,25 +186,25 @@ def _max_tokens(request: Mapping[str, Any]) -> int | None:
     return None if max_tokens is None else max(1, max_tokens)
 
 
-def _sampling(request: Mapping[str, Any], dialect: ChatWording, losses: DroppedFields) -> dict[str, Any]:
+def _sampling(request: Mapping[str, Any], dialect: ChatWording, dropped: DroppedFields) -> dict[str, Any]:
     params = {name: request[name] for name in ("temperature", "top_p") if request.get(name) is not None}
     if (top_k := request.get("top_k")) is not None:
         if dialect.top_k:
             params["top_k"] = top_k
         else:
-            losses.drop("top_k", f"{dialect.name} has no top_k")
+            dropped.drop("top_k", f"{dialect.name} has no top_k")
     if stop := [sequence for sequence in request.get("stop_sequences") or () if sequence]:
         params["stop"] = stop[: dialect.max_stops]
         params |= dialect.tell_stop
     return params
 
 
-def _reasoning(request: Mapping[str, Any], dialect: ChatWording, losses: DroppedFields) -> dict[str, Any]:
+def _reasoning(request: Mapping[str, Any], dialect: ChatWording, dropped: DroppedFields) -> dict[str, Any]:
     thinking, effort = request.get("thinking"), _effort(request)
     if is_thinking_unsupported(thinking, dialect):
-        losses.drop("thinking", f"{dialect.name} has nothing like it")
+        dropped.drop("thinking", f"{dialect.name} has nothing like it")
     if effort is not None and not (dialect.effort and effort in EFFORTS):
-        losses.drop("output_config.effort", f"{dialect.name} has no effort {effort}")
+        dropped.drop("output_config.effort", f"{dialect.name} has no effort {effort}")
         effort = None
     return reasoning_params(thinking, effort, dialect)
 
@@ -207,25 +216,14 @@ def _effort(request: Mapping[str, Any]) -> str | None:
     return next((effort for effort in reversed(efforts) if effort), None)
 
 
-def _tools(plan: ToolPlan) -> dict[str, Any]:
-    params: dict[str, Any] = {}
-    if plan.functions:
-        params["tools"] = plan.functions
-    if plan.choice is not None:
-        params["tool_choice"] = plan.choice
-    if plan.parallel is not None:
-        params["parallel_tool_calls"] = plan.parallel
-    return params
-
-
-def _response_format(request: Mapping[str, Any], dialect: ChatWording, losses: DroppedFields) -> dict[str, Any]:
+def _response_format(request: Mapping[str, Any], dialect: ChatWording, dropped: DroppedFields) -> dict[str, Any]:
     form = (request.get("output_config") or {}).get("format") or request.get("output_format")
     if not form:
         return {}
     if not isinstance(form.get("schema"), dict):  # the older spelling is not validated
         raise InvalidRequestError("output_format.schema: Input should be an object")
     if not dialect.schemas:
-        losses.drop("output_config.format", f"{dialect.name} takes no schema")
+        dropped.drop("output_config.format", f"{dialect.name} takes no schema")
         return {}
     # Strict, as Anthropic guarantees the schema; where an upstream refuses it so, it is sent again without.
     schema = {"name": "answer", "schema": form["schema"], "strict": True}
@@ -247,14 +245,14 @@ def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
     return {"stream": True, "stream_options": options, **dialect.tell_prompt}
 
 
-def _drop_the_rest(request: Mapping[str, Any], losses: DroppedFields) -> None:
+def _drop_the_rest(request: Mapping[str, Any], dropped: DroppedFields) -> None:
     for name, value in request.items():
         if name not in _CARRIED and value not in _NOTHING and not _keeps_all(value):
-            losses.drop(name, "the inference API has nothing like it")
+            dropped.drop(name, "the inference API has nothing like it")
     for holder, carried in _CARRIED_FIELDS.items():
         for name, value in (request.get(holder) or {}).items():
             if name not in carried and value not in _NOTHING:
-                losses.drop(f"{holder}.{name}", "the inference API has nothing like it")
+                dropped.drop(f"{holder}.{name}", "the inference API has nothing like it")
 
 
 def _keeps_all(context_management: Any) -> bool:

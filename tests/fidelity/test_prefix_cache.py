@@ -10,6 +10,8 @@ import pytest
 
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.native.request import native_body
+from llama_stack_messages_provider.rewriting.document_refs import documents, with_sources
+from llama_stack_messages_provider.rewriting.documents import pages_source
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 from tests.fidelity.cases import Json
@@ -103,6 +105,8 @@ def translated(body: Json, dialect: str = "llama.cpp") -> bytes:
     """What is sent to an upstream that is translated to."""
     request = {**body, "model": "m"}
     CreateMessageRequest.model_validate(request)
+    # PDFs have been read before.
+    request = with_sources(request, {ref.keys: pages_source(["A page."]) for ref in documents(request)})
     translation = to_chat_completion(request, model="m", dialect=ENGINES[dialect].chat, options=TranslationOptions())
     return orjson.dumps(translation.params)
 

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.api_support import SUPPORT
-from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.toolset_schemas import TOOLSETS
+from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
-from llama_stack_messages_provider.translation.tools import ToolNames, tool_plan
+from llama_stack_messages_provider.translation.tools import ToolNames
 from tests.support.laws import fold
 from tests.support.wire import call, chat_chunks, chat_completion
 from tests.test_api_support import TOOLS as SERVER_TOOLS
@@ -258,13 +259,13 @@ NOT_RUN = [name for name, row in SUPPORT["tool"].items() if row.translated == "d
 
 @pytest.mark.parametrize("name", [*NOT_RUN, "web_search_20250305", "web_search_20260209", "web_search_20260318"])
 def test_a_request_with_no_tool_but_a_server_s_is_refused_and_its_prompt_is_counted(name: str) -> None:
-    request = {"model": "m", "messages": [user("Hi")], "tools": [SERVER_TOOLS[name]]}
-
     with pytest.raises(InvalidRequestError, match=rf"^tools: the only tools .* cannot run \({name}\)$"):
-        tool_plan({**request, "max_tokens": 9}, DroppedFields())
-    losses = DroppedFields()
-    assert tool_plan(request, losses).functions == []
-    assert losses.names == ["tools.0"]
+        translated(tools=[SERVER_TOOLS[name]])
+
+    request = {"model": "m", "messages": [user("Hi")], "tools": [SERVER_TOOLS[name]]}
+    counted = to_chat_completion(request, model="m", dialect=ENGINES["unknown"].chat, options=TranslationOptions())
+    assert "tools" not in counted.params
+    assert counted.dropped == ["tools.0"]
 
 
 def test_a_toolset_is_forced_by_offering_its_members_alone() -> None:
@@ -288,9 +289,9 @@ def test_a_long_name_is_short_upstream_and_long_again_for_the_client() -> None:
         chat_completion(tool_calls=[call(short)]),
         message_id="msg_1",
         model="claude-x",
-        restore=translation.plan.restored,
+        restore=translation.restored,
     )
-    translator = StreamTranslator("msg_1", "claude-x", restore=translation.plan.restored)
+    translator = StreamTranslator("msg_1", "claude-x", restore=translation.restored)
     chunks = chat_chunks(tool_calls=[call(short)])
     streamed = fold([event for chunk in chunks for event in translator.feed(chunk)] + translator.close())
 
@@ -305,14 +306,14 @@ def test_a_toolsets_member_gets_its_own_name_and_family_back() -> None:
     translation = translated(tools=[BROWSER])
     [*names] = names_of(translation.params["tools"])
 
-    assert translation.plan.restored(names[0]) == {
+    assert translation.restored(names[0]) == {
         "name": names[0].removeprefix("browser_"),
         "toolset_name": "browser",
     }
 
 
 def test_a_name_that_the_model_made_up_stays() -> None:
-    assert translated(tools=[tool()]).plan.restored("made_up") == {"name": "made_up"}
+    assert translated(tools=[tool()]).restored("made_up") == {"name": "made_up"}
 
 
 @given(st.lists(st.text(min_size=1, max_size=90), unique=True, max_size=5))

@@ -1,0 +1,223 @@
+"""A request while passes rewrite it.
+
+Blocks and tools keep the path at which the client put them, whatever is put before them or taken away, so that what a
+pass drops is named where it stood. A turn that no pass changes stays the client's own object, and so does the request.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.rewriting.signatures import Signer
+
+__all__ = ["Block", "Change", "Draft", "Place", "Placed", "RewriteOptions", "Turn", "text_block"]
+
+Block = Mapping[str, Any]
+Place = Literal["user", "assistant", "system", "result"]
+"""Whose content a block is in: a turn's by its role, or a tool result's."""
+
+_BETWEEN = "\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteOptions:
+    """What is decided outside of the passes.
+
+    Args:
+        tool_error_marker: Put before a tool result whose `is_error` is true.
+        system_turns: Where system turns of mid-conversation go: into the system prompt, or into users' turns.
+        tool_name: The name by which the model knows a tool.
+        runs_search: Whether web searches are run here: those of the history become calls and results.
+        files: Whether PDFs of users stay as they are.
+        signer: The model's: reads what signatures and ids of calls carry.
+    """
+
+    tool_error_marker: str = "[tool error] "
+    system_turns: Literal["head", "user"] = "head"
+    tool_name: Callable[[str], str] = str
+    runs_search: bool = False
+    files: bool = False
+    signer: Signer | None = None
+
+
+@dataclass(slots=True)
+class Placed:
+    """A block or a tool, and where the client put it.
+
+    Args:
+        path: `messages.0.content.1`, for example; of what a pass made, the path of what it was made of.
+        value: The block or the tool.
+        made: Whether a pass made it.
+        inner: The blocks of a tool result, once a pass has changed them.
+    """
+
+    path: str
+    value: Any
+    made: bool = False
+    inner: "list[Placed] | None" = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """A message of the request.
+
+    Args:
+        path: `messages.0.content`, for example.
+        message: As the client sent it, without its content if a pass made it.
+        blocks: Its content, once it has been looked at as blocks.
+        changed: Whether a pass changed the content.
+    """
+
+    path: str
+    message: Mapping[str, Any]
+    blocks: list[Placed] = field(default_factory=list)
+    changed: bool = False
+
+    @property
+    def role(self) -> Any:
+        """`user`, `assistant` or `system`."""
+        return self.message.get("role")
+
+    @classmethod
+    def of(cls, index: int, message: Mapping[str, Any]) -> "Turn":
+        """A turn of the request; a string is one block of text."""
+        path = f"messages.{index}.content"
+        content = message.get("content")
+        given = [text_block(content)] if isinstance(content, str) else content if isinstance(content, list) else []
+        return cls(path, message, [Placed(f"{path}.{place}", block) for place, block in enumerate(given)])
+
+    def finished(self) -> Mapping[str, Any]:
+        """The message."""
+        if not self.changed:
+            return self.message
+        return {**self.message, "content": [*(self._spaced() if self.role == "assistant" else self._plain())]}
+
+    def _plain(self) -> Iterator[Any]:
+        return (placed.value for placed in self.blocks)
+
+    def _spaced(self) -> Iterator[Any]:
+        """A model's text is cut into blocks at any place; what a pass made of something else stands apart from it."""
+        before: Placed | None = None
+        for placed in self.blocks:
+            block = placed.value
+            if before is not None and _is_text(block) and _is_text(before.value) and (placed.made or before.made):
+                block = {**block, "text": _BETWEEN + block["text"]} if block["text"] else block
+            yield block
+            before = placed if not _is_text(block) or block["text"] else before
+
+
+Change = Callable[[Block, str, Place], "Iterable[tuple[str, Block]] | None"]
+"""What becomes of a block at a path: other blocks with their paths, or None if it stays."""
+
+
+class Draft:
+    """A request that is being rewritten.
+
+    Args:
+        request: The client's request, validated.
+        lacks: What the engine does not know.
+        options: What is decided outside.
+        dropped: Takes what cannot be carried.
+
+    Attributes:
+        fields: The request's fields, to be replaced by passes; `messages` and `tools` are made of `turns` and `tools`.
+        turns: The messages.
+        tools: The tools.
+        restored: For the name of a function that a pass made, the fields of the `tool_use` block that the client is
+            to get: its `name`, and its `toolset_name`.
+    """
+
+    def __init__(
+        self, request: Mapping[str, Any], lacks: Collection[str], options: RewriteOptions, dropped: DroppedFields
+    ) -> None:
+        self._request = request
+        self.lacks = lacks
+        self.options = options
+        self.dropped = dropped
+        self.fields: dict[str, Any] = dict(request)
+        self.turns = [Turn.of(index, message) for index, message in enumerate(request["messages"])]
+        self.tools = [Placed(f"tools.{index}", tool) for index, tool in enumerate(request.get("tools") or ())]
+        self.restored: dict[str, dict[str, str]] = {}
+
+    def change_blocks(self, changes: Mapping[str, Change]) -> None:
+        """Change the blocks of some types, in turns."""
+        for turn in self.turns:
+            if (found := _changed(turn.blocks, changes, turn.role)) is not None:
+                turn.blocks, turn.changed = found, True
+
+    def change_results(self, changes: Mapping[str, Change]) -> None:
+        """Change the blocks of some types, in the content of tool results."""
+        for turn in self.turns:
+            for placed in turn.blocks:
+                if placed.value["type"] == "tool_result" and _change_content(placed, changes):
+                    turn.changed = True
+
+    def change_everywhere(self, changes: Mapping[str, Change]) -> None:
+        """Change the blocks of some types, in turns and in tool results."""
+        self.change_blocks(changes)
+        self.change_results(changes)
+
+    def choose_from_nothing(self) -> None:
+        """Take a choice among tools away, of which none are left.
+
+        Raises:
+            InvalidRequestError: One of them is to be called.
+        """
+        choice: Any = self.fields.pop("tool_choice", None)
+        self.fields.pop("tools", None)
+        if choice and choice["type"] == "any":
+            raise InvalidRequestError("tool_choice: there is no tool to call")
+        if choice and choice["type"] == "tool":
+            raise InvalidRequestError(f"tool_choice.name: there is no tool named {choice['name']}")
+
+    def finished(self) -> Mapping[str, Any]:
+        """The plainer request; the client's own object if nothing was changed."""
+        # A turn of which nothing is left would be refused for being empty.
+        messages = [turn.finished() for turn in self.turns if turn.blocks or not turn.changed]
+        given = self._request["messages"]
+        if len(messages) != len(given) or any(new is not old for new, old in zip(messages, given, strict=True)):
+            self.fields["messages"] = messages
+        tools = [placed.value for placed in self.tools]
+        if any(placed.made for placed in self.tools) or len(tools) != len(self._request.get("tools") or ()):
+            self.fields["tools"] = tools
+        same = self.fields.keys() == self._request.keys()
+        unchanged = same and all(self.fields[name] is value for name, value in self._request.items())
+        return self._request if unchanged else self.fields
+
+
+def text_block(text: str) -> dict[str, Any]:
+    """A block of text."""
+    return {"type": "text", "text": text}
+
+
+def _is_text(block: Block) -> bool:
+    return bool(block["type"] == "text")
+
+
+def _changed(blocks: list[Placed], changes: Mapping[str, Change], place: Place) -> list[Placed] | None:
+    """The blocks after a change; None if all of them stay."""
+    found: list[Placed] = []
+    any_changed = False
+    for placed in blocks:
+        change = changes.get(placed.value["type"])
+        made = change(placed.value, placed.path, place) if change is not None else None
+        if made is None:
+            found.append(placed)
+        else:
+            found += [Placed(path, block, made=True) for path, block in made]
+            any_changed = True
+    return found if any_changed else None
+
+
+def _change_content(result: Placed, changes: Mapping[str, Change]) -> bool:
+    content = result.value.get("content")
+    if not isinstance(content, list):
+        return False
+    inner = result.inner or [Placed(f"{result.path}.content.{index}", block) for index, block in enumerate(content)]
+    if (found := _changed(inner, changes, "result")) is None:
+        return False
+    result.inner = found
+    result.value = {**result.value, "content": [placed.value for placed in found]}
+    return True
