@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from llama_stack_messages_provider.rewriting.signatures import Signer
 from tests.conftest import Fleet
 from tests.fidelity.cases import HELLO, Json, answer
 from tests.support import personalities
@@ -70,7 +71,10 @@ def test_thinking_is_signed_with_the_key_over_the_model_and_the_text(served: ant
             events = [event.to_dict() for event in served.messages.create(**request, stream=True)]
             shown: Any = served.messages.create(**request).content[0]
             assert shown.thinking == (THOUGHT if display == "summarized" else "")
-            assert shown.signature == signed(model, THOUGHT)
+            if display == "summarized":
+                assert shown.signature == signed(model, THOUGHT)
+            else:  # it carries the text
+                assert Signer(KEY.encode(), model).carried("", shown.signature) == {"text": THOUGHT}
             check_signed_once(events, shown.signature)
 
 
@@ -104,7 +108,7 @@ TOOLS: Any = [{"name": "look", "input_schema": {"type": "object"}}]
 def test_our_signatures_do_not_go_to_anthropic(client: anthropic.Anthropic, fleet: Fleet) -> None:
     """It would refuse them; what it signed itself it wants back."""
     fleet.upstreams["openai"].reply(CHAT, answer("Hello.", reasoning_content="Hm."))
-    ours: Any = client.messages.create(**ask("openai/openai-model")).content[0]
+    ours: Any = client.messages.create(**ask("openai/openai-model", thinking={"type": "adaptive"})).content[0]
     for signature, kept in ((ours.signature, False), ("ErUBCkYIBxgCIkDZ", True)):
         messages = history(signature)
         client.messages.create(**ask("anthropic/anthropic-model", messages=messages, tools=TOOLS))

@@ -109,7 +109,8 @@ def test_searches_of_the_history_are_calls_where_they_are_run_here() -> None:
     query = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "otters"}}
     page = {"type": "web_search_result", "url": "https://x.test", "title": "X", "encrypted_content": sealed("Found.")}
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [page]}
-    request = request_of(user("Hi"), assistant(text("Let me see."), query, found, text("So.")), user("Go on."))
+    turns = [user("Hi"), assistant(text("Let me see."), query, found, text("So.")), user("Go on.")]
+    request = request_of(*turns, tools=[{"type": "web_search_20250305", "name": "web_search"}])
 
     options = RewriteOptions(runs_search=True)
     messages = rewritten(request, "server_tool_history", options=options).request["messages"]
@@ -302,7 +303,8 @@ def test_each_turn_s_prompt_begins_with_that_of_the_turn_before(
     tools = [tool(), {"type": "bash_20250124", "name": "bash"}, tool("x" * 80)]
     sent: list[Json] = []
     for number in range(turns + 1):
-        request = request_of(*messages, tools=tools, system="Be brief.")
+        offered = [*tools, {"type": "web_search_20250305", "name": "web_search"}] if searches else tools
+        request = request_of(*messages, tools=offered, system="Be brief.")
         options = TranslationOptions(searches=searches)
         made = to_chat_completion(request, model="m", dialect=DIALECTS[engine], options=options, signer=SIGNER)
         if sent:

@@ -26,13 +26,17 @@ _BLOCKS = (
 
 def rewrite(draft: Draft) -> None:
     """Searches become turns of their own where they are run here; everything else becomes text."""
-    if draft.options.runs_search:
+    if draft.options.runs_search and any(_is_search(placed.value) for placed in draft.tools):
         draft.turns = [*_with_searches(draft)]
 
     def told(block: Block, path: str, place: Place) -> list[tuple[str, Block]]:
         return [(path, text_block(_text(draft, block, path)))]
 
     draft.change_blocks(dict.fromkeys(_BLOCKS, told))
+
+
+def _is_search(tool: Any) -> bool:
+    return str(tool.get("type")).startswith("web_search_") and "input_schema" not in tool
 
 
 def _text(draft: Draft, block: Block, path: str) -> str:
