@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.engines.chat import DIALECTS
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting import SUPPLIED, RewriteOptions, Rewritten, passes, rewrite
 from llama_stack_messages_provider.rewriting.call_ids import encode_call_id
@@ -306,7 +306,7 @@ def test_each_turn_s_prompt_begins_with_that_of_the_turn_before(
         offered = [*tools, {"type": "web_search_20250305", "name": "web_search"}] if searches else tools
         request = request_of(*messages, tools=offered, system="Be brief.")
         options = TranslationOptions(searches=searches)
-        made = to_chat_completion(request, model="m", dialect=DIALECTS[engine], options=options, signer=SIGNER)
+        made = to_chat_completion(request, model="m", dialect=ENGINES[engine].chat, options=options, signer=SIGNER)
         if sent:
             before = sent[-1]
             assert made.params["messages"][: len(before["messages"])] == before["messages"]
