@@ -5,7 +5,7 @@ PORT ?= 8321
 CONFIG ?= run.yaml
 ARGS ?=
 
-.PHONY: run test check lint bench hostile soak setup
+.PHONY: run test check lint bench hostile soak audit setup
 
 run:
 	@scripts/setup run
@@ -35,6 +35,9 @@ hostile:
 soak:
 	@scripts/setup soak
 	.venv/bin/python -m benchmarks.soak $(ARGS)
+
+audit:
+	@scripts/audit
 
 setup:
 	@scripts/setup dev
