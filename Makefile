@@ -5,7 +5,7 @@ PORT ?= 8321
 CONFIG ?= run.yaml
 ARGS ?=
 
-.PHONY: run test check lint bench hostile soak audit setup
+.PHONY: run test check lint bench hostile fuzz soak audit setup
 
 run:
 	@scripts/setup run
@@ -31,6 +31,10 @@ bench:
 hostile:
 	@scripts/setup dev
 	.venv/bin/python -m benchmarks.hostile $(ARGS)
+
+fuzz:
+	@scripts/setup fuzz
+	.venv/bin/python -m tests.fuzz $(ARGS)
 
 soak:
 	@scripts/setup soak

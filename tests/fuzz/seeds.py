@@ -1,0 +1,50 @@
+"""Where fuzzing begins: the recorded streams, batches, refusals and a PDF, and what the corpus keeps."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from tests.fidelity.documents import pdf
+
+__all__ = ["CORPUS", "seeds"]
+
+CORPUS = Path(__file__).parent / "corpus"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+BATCHES = (
+    b'{"requests": [{"custom_id": "a", "params": {"model": "m", "max_tokens": 1, "messages": []}}]}',
+    b'{"x": [1.5e3, "\\ud83d\\ude00", null], "requests": []}',
+)
+REFUSALS = (
+    {"error": {"message": "Unsupported parameter: 'top_k'", "param": "top_k", "code": "unsupported_parameter"}},
+    {"object": "error", "message": "maximum context length is 4096 tokens, you requested 5000 tokens", "code": 400},
+    {"detail": [{"loc": ["body", "messages"], "msg": "Field required", "type": "missing"}]},
+    {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}},
+)
+
+
+def _streams(folder: str) -> Iterator[bytes]:
+    for file in sorted((FIXTURES / folder).iterdir()):
+        if file.suffix == ".jsonl":
+            yield b"".join(b"data: %b\n\n" % line for line in file.read_bytes().splitlines())
+        elif file.suffix == ".txt":
+            yield file.read_bytes()
+
+
+def seeds(target: str) -> Iterator[bytes]:
+    """The inputs that a target begins with."""
+    match target:
+        case "translator":
+            yield from (b"0" + stream for stream in _streams("chunks"))
+        case "sse" | "relay" | "repair":
+            yield from (b"0" + stream for stream in _streams("sse"))
+        case "intake":
+            yield from (b"0" + body for body in BATCHES)
+        case "refusal":
+            yield from (b"\0\0" + orjson.dumps(body) for body in REFUSALS)
+        case "pdf":
+            yield pdf(["One page."])
+    kept = CORPUS / target
+    if kept.is_dir():
+        yield from (file.read_bytes() for file in sorted(kept.iterdir()))

@@ -1,0 +1,161 @@
+"""What is fuzzed: each target takes any bytes, and raises if what they make breaks a promise."""
+
+import base64
+import random
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+
+import orjson
+
+from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, understood
+from llama_stack_messages_provider.documents import pdf_worker
+from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.native.relay import Relay
+from llama_stack_messages_provider.native.repair import StreamRepair
+from llama_stack_messages_provider.translation.answer import unsigned
+from llama_stack_messages_provider.translation.stream import StreamTranslator
+from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode_all
+from tests.batches import fuzz_intake
+from tests.support.laws import assert_well_formed
+from tests.support.sse import parse
+
+__all__ = ["TARGETS", "Target"]
+
+type Target = Callable[[bytes], None]
+
+MAX_PIECES = 5
+MAX_MESSAGE_CHARACTERS = 10_000
+
+
+def _cuts(data: bytes) -> tuple[bytes, list[int]]:
+    """The body behind the first byte, and places to cut it at, which the first byte decides."""
+    seed, body = data[:1], data[1:]
+    draw = random.Random(seed)
+    count = min(len(body), draw.randrange(MAX_PIECES))
+    return body, sorted(draw.sample(range(len(body)), count)) if count else []
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    body, cuts = _cuts(data)
+    for start, end in pairwise([0, *cuts, len(body)]):
+        yield body[start:end]
+
+
+def _decoded(data: bytes) -> list[ServerSentEvent]:
+    decoder = SSEDecoder()
+    return [event for piece in _pieces(data) for event in decoder.decode(piece)] + decoder.flush()
+
+
+def sse(data: bytes) -> None:
+    """The same events however the bytes are cut, and again from their frames."""
+    events = [(event.event, event.data) for event in _decoded(data)]
+    whole = SSEDecoder()
+    assert events == [(e.event, e.data) for e in [*whole.decode(data[1:]), *whole.flush()]]
+    again = SSEDecoder()
+    framed = b"".join(ServerSentEvent(*event).frame() for event in events)
+    assert events == [(e.event, e.data) for e in again.decode(framed)]
+
+
+def relay(data: bytes) -> None:
+    """What is sent ends with an event's end, and nothing follows the message's."""
+    relay_ = Relay("client-model", ping=b'event: ping\ndata: {"type":"ping"}\n\n', request_id="req_1")
+    ended = False
+    try:
+        for piece in _pieces(data):
+            sent = relay_.feed(piece)
+            assert not sent or sent.endswith((b"\n\n", b"\n\r\n"))
+            assert not (ended and sent), sent
+            ended = relay_.ended
+        relay_.close()
+    except MessagesError:
+        return
+
+
+def _assert_ordered(sent: bytes) -> None:
+    """Blocks are numbered and one is open at a time; what stands in them, and unknown events, are the upstream's."""
+    open_, index, over = False, -1, False
+    for name, event in parse(sent):
+        assert not over, name
+        match name:
+            case "content_block_start":
+                index += 1
+                assert not open_
+                assert event["index"] == index
+                open_ = True
+            case "content_block_delta" | "content_block_stop":
+                assert open_
+                assert event["index"] == index
+                open_ = name != "content_block_stop"
+            case "message_delta" | "message_stop":
+                assert not open_
+                over = name == "message_stop"
+            case "error":
+                over = True
+
+
+def repair(data: bytes) -> None:
+    """A stream that was begun obeys the grammar; an upstream that speaks something else is told so."""
+    repair_ = StreamRepair(unsigned, message_id="msg_1", model="client-model", request_id="req_1")
+    sent = b""
+    try:
+        with understood(None, "a stream"):
+            sent = b"".join(map(repair_.mended, _decoded(data)))
+    except MessagesError:
+        return
+    if repair_.started:
+        _assert_ordered(sent)
+
+
+def translator(data: bytes) -> None:
+    """Any chunks make a stream that obeys the grammar, or an error of the upstream's."""
+    stream = StreamTranslator("msg_1", "client-model", stop_sequences=("STOP",), max_tokens=10)
+    events = []
+    try:
+        for event in _decoded(data):
+            try:
+                chunk = orjson.loads(event.data)
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(chunk, dict):
+                with understood(chunk, "a chunk"):
+                    events += stream.feed(chunk)
+        with understood(None, "a chunk"):
+            events += stream.close()
+    except MessagesError:
+        assert_well_formed(parse(encode_all(events)), complete=False)
+    else:
+        assert_well_formed(parse(encode_all(events)))
+
+
+def intake(data: bytes) -> None:
+    """A batch's body is what the standard library says that it is."""
+    body, cuts = _cuts(data)
+    fuzz_intake.check(body, cuts)
+
+
+def refusal(data: bytes) -> None:
+    """Whatever an upstream says, the client gets an error of Anthropic's shape and a bounded text."""
+    try:
+        body = orjson.loads(data[2:])
+    except orjson.JSONDecodeError:
+        body = data[2:].decode(errors="replace")
+    status = 400 + int.from_bytes(data[:2]) % 600
+    errors = [from_status(status, {}, body)]
+    if isinstance(body, Mapping):
+        errors.append(from_event(body))
+    for error in errors:
+        assert 400 <= error.status < 600, error.status
+        assert len(error.message) <= MAX_MESSAGE_CHARACTERS
+        orjson.dumps(error.body("req_1"))
+
+
+def pdf(data: bytes) -> None:
+    """Pages of text, or a reason why there are none."""
+    answer = pdf_worker.answer(base64.b64encode(data), 20, 100_000)
+    assert answer.keys() <= {"pages", "error"}, answer
+    assert answer.get("error", "base64") in pdf_worker.ERRORS
+
+
+TARGETS: Mapping[str, Target] = {
+    function.__name__: function for function in (sse, relay, repair, translator, intake, refusal, pdf)
+}
