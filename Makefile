@@ -34,6 +34,7 @@ hostile:
 
 fuzz:
 	@scripts/setup fuzz
+	MESSAGES_FUZZ_EXAMPLES=300 .venv/bin/pytest -q --timeout 3600 tests/fuzz/test_openapi.py
 	.venv/bin/python -m tests.fuzz $(ARGS)
 
 soak:
