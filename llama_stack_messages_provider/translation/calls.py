@@ -21,6 +21,7 @@ from typing import Any
 
 import jiter
 
+from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.rewriting.call_ids import carries_extra, encode_call_id, is_plain_id
 
 __all__ = ["Call", "ToolCallAccumulator", "parse_arguments"]
@@ -197,7 +198,13 @@ class ToolCallAccumulator:
         return call
 
     def start(self, call: Call) -> None:
-        """Settle the id that the client is told."""
+        """Settle the id that the client is told.
+
+        Raises:
+            UpstreamError: Nobody said which tool is called.
+        """
+        if not call.name:
+            raise UpstreamError("The upstream called a tool without naming it")
         call.started = True
         call.id = self._client_id(call)
         self._told.add(call.id)

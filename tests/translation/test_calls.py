@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.translation.calls import Call, ToolCallAccumulator
 
 type Json = dict[str, Any]
@@ -132,8 +133,6 @@ CASES = [
         [fragment(0, "a", "f", '{"x":"\\'), fragment(0, None, None, '"}"}')],
         [("a", "f", '{"x":"\\"}"}')],
     ),
-    Case("no function", [{"index": 0, "id": "a"}], [("a", "", "")]),
-    Case("a null function", [{"index": 0, "id": "a", "function": None}], [("a", "", "")]),
 ]
 
 
@@ -150,6 +149,15 @@ def test_fragments_find_their_call(case: Case) -> None:
         book.add(each)
 
     assert [(client_id(book, call), call.name, call.drain()) for call in book.calls] == case.calls
+
+
+@pytest.mark.parametrize("fields", [{}, {"function": None}, {"function": {"arguments": "{}"}}])
+def test_a_call_of_no_tool_is_the_upstreams_fault(fields: dict[str, Any]) -> None:
+    book = ToolCallAccumulator("toolu_")
+    call = book.add({"index": 0, "id": "a", **fields})
+
+    with pytest.raises(UpstreamError, match="without naming it"):
+        book.start(call)
 
 
 def test_an_id_that_comes_after_the_start_was_told_changes_nothing() -> None:
