@@ -18,6 +18,7 @@ from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.plan import Planner
+from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.server_tools.registry import ServerTools
@@ -67,7 +68,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         planner,
         native,
         translated,
-        documents_of(config),
+        Preparer(documents_of(config), marker),
         strict=config.strict,
         max_calls=config.web_search.rounds,
     )

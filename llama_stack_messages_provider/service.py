@@ -1,6 +1,5 @@
 """Messages and counts of tokens: a plan, a route, and the other route where the first turns out not to be there."""
 
-import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Mapping
@@ -13,8 +12,7 @@ from llama_stack.log import get_logger
 from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.adaptation.adaptations import translation_helps
-from llama_stack_messages_provider.batches.identity import Identity, current_identity
-from llama_stack_messages_provider.documents.resolve import Documents
+from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, Kind
 from llama_stack_messages_provider.errors import ApiError, MessagesError
@@ -25,15 +23,16 @@ from llama_stack_messages_provider.metrics import InferenceMetrics, count_droppe
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner
+from llama_stack_messages_provider.routing.prepare import Preparer, restored_events, restored_message
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
-from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
+from llama_stack_messages_provider.wire.base import WireModel
 from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
-from llama_stack_messages_provider.wire.validation import check_top_level, validate, validate_in_steps
+from llama_stack_messages_provider.wire.validation import check_top_level, validate
 
 __all__ = [
     "STRICT_HEADER",
@@ -60,7 +59,7 @@ class MessageService:
         planner: Decides on the route.
         native: The native route.
         translated: The translated route.
-        documents: Puts text in the place of documents.
+        preparer: Makes what goes down a route.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
     """
@@ -70,7 +69,7 @@ class MessageService:
         planner: Planner,
         native: NativeRoute,
         translated: TranslatedRoute,
-        documents: Documents,
+        preparer: Preparer,
         *,
         strict: bool,
         max_calls: int,
@@ -78,7 +77,7 @@ class MessageService:
         self._planner = planner
         self._native = native
         self._translated = translated
-        self._documents = documents
+        self._preparer = preparer
         self._strict = strict
         self._max_calls = max_calls
 
@@ -112,7 +111,7 @@ class MessageService:
 
     async def _complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
         """The message by the planned route, in a loop where tools are run here."""
-        request = await self._readable(exchange, state)
+        request = await self._prepared(exchange, state)
         if not state.plan.server_tools:
             return await self._called(request, _raw(exchange, request), state, message_id)
 
@@ -128,7 +127,8 @@ class MessageService:
         metrics = InferenceMetrics(state.plan.target, stream=False)
         if isinstance(state.plan, NativePlan):
             with metrics:
-                return await self._native.complete(raw, request, state)
+                body = await self._native.complete(raw, request, state)
+            return restored_message(orjson.loads(body), state.rewritten) if state.rewritten else body
         with metrics:
             message = await self._translated.complete(request, state, message_id)
         metrics.output_tokens(message["usage"]["output_tokens"])
@@ -187,7 +187,7 @@ class MessageService:
 
     async def _events(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> AsyncGenerator[bytes]:
         """The events by the planned route, in a loop where tools are run here."""
-        request = await self._readable(exchange, state)
+        request = await self._prepared(exchange, state)
         if not state.plan.server_tools:
             return self._streamed(request, _raw(exchange, request), state, start)
 
@@ -221,7 +221,8 @@ class MessageService:
     ) -> AsyncGenerator[bytes]:
         """The events of one call of the model."""
         if isinstance(state.plan, NativePlan):
-            return self._native.stream(raw, request, state, start)
+            events = self._native.stream(raw, request, state, start)
+            return restored_events(events, state.rewritten) if state.rewritten else events
         return self._translated.stream(request, state, start)
 
     async def count(self, exchange: Exchange, state: RouteState) -> Count:
@@ -233,7 +234,7 @@ class MessageService:
         plan, request = state.plan, exchange.request
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:
-                prompt = await self._readable(exchange, state)
+                prompt = await self._prepared(exchange, state)
                 return await self._native.count(_raw(exchange, prompt), prompt, state)
             except MessagesError as exc:
                 if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
@@ -243,7 +244,7 @@ class MessageService:
             # The message itself goes natively and loses nothing, however its tokens are counted.
             plan = await self._planner.plan_for(plan.target, request, refused="it does not count")
             state = RouteState(plan, state.headers, strict=False)
-        request = await self._readable(exchange, state, CountTokensRequest)
+        request = await self._prepared(exchange, state, CountTokensRequest)
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         return await self._translated.count(prompt, state)
 
@@ -285,35 +286,14 @@ class MessageService:
             return False
         return translation_helps(exc.refusal, request) and self._planner.may_translate(plan.target)
 
-    async def _readable(
-        self, exchange: Exchange, state: RouteState, kind: Any = CreateMessageRequest
+    async def _prepared(
+        self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
     ) -> dict[str, Any]:
-        """What goes down the route, server tools as custom ones. A request that is translated has been validated, and
-        its documents read; a native one is its upstream's to judge.
-        """
-        request, plan = exchange.request, state.plan
-        if not isinstance(plan, NativePlan):
-            request = await self._documents.resolve(
-                await _validated(kind, exchange),
-                body=exchange.body,
-                files=plan.dialect.files,
-                client=_client(),
-            )
-        if plan.server_tools:
-            dropped = DroppedFields(strict=state.strict)
-            request = plain_request(request, plan.server_tools, dropped)
-            state.drop(dropped.names)
-        return request
+        return await self._preparer.prepare(exchange.request, exchange.body, state, kind)
 
     def close(self) -> None:
         """End the reading of documents."""
-        self._documents.close()
-
-
-def _client() -> str | None:
-    """Whose request it is, if that is known."""
-    identity = current_identity()
-    return identity.principal or None if identity else None
+        self._preparer.close()
 
 
 def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:
@@ -342,18 +322,6 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
     sent.setdefault("anthropic-version", _VERSION)
     return sent
-
-
-async def _validated(kind: Any, exchange: Exchange) -> dict[str, Any]:
-    """The request without its nulls; others go on while a large one is looked at."""
-    body = exchange.body
-    steps = validate_in_steps(kind, exchange.request, size=len(body), has_null=b"null" in body)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return dict(done.value)
-        await asyncio.sleep(0)
 
 
 def report_dropped(state: RouteState) -> None:

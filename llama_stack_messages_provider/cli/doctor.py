@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,6 +42,7 @@ class Finding:
         reason: Why this route, or this state.
         count: How tokens are counted: `native`, `tokenizer` or `inference`; None where they cannot be.
         gaps: What a native endpoint lacks and what happens to it there: requests that need it are translated.
+        rewritten: What a native endpoint lacks and gets in plainer terms.
         mended: What the engine breaks in its answers, and is put right.
         web_search: Who searches the web for it: `upstream` or `stack`; None where nobody does.
     """
@@ -53,6 +54,7 @@ class Finding:
     reason: str = ""
     count: str | None = None
     gaps: Mapping[str, str] = field(default_factory=dict)
+    rewritten: Sequence[str] = ()
     mended: str | None = None
     web_search: Literal["upstream", "stack"] | None = None
 
@@ -145,6 +147,7 @@ async def _targets(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> 
 async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: "Target") -> Finding:
     from llama_stack_messages_provider.engines import ENGINES
     from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
+    from llama_stack_messages_provider.rewriting import SUPPLIED
 
     try:
         plan = await adapter.planner.plan_for(target, {})
@@ -154,6 +157,7 @@ async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: 
         return Finding(target.identifier, "dead", reason=exc.message)
     capability, native = plan.capability, plan.route == "native"
     profile = ENGINES[capability.engine].native
+    chosen = plan.reason != "configured"
     state = _state(plan)
     if state not in ("ok", "keyless"):
         return Finding(target.identifier, state, capability.engine, reason=capability.reason)
@@ -164,7 +168,8 @@ async def _finding(adapter: "MessagesAdapter", counter: "TokenCounter", target: 
         plan.route,
         plan.reason,
         await _count_method(counter, plan),
-        profile.gaps if native and plan.reason != "configured" else {},
+        {name: profile.gaps[name] for name in profile.gaps if name not in SUPPLIED} if native and chosen else {},
+        sorted(profile.gaps.keys() & SUPPLIED) if native else (),
         profile.repaired if native else None,
         await _searcher(adapter, plan),
     )
@@ -210,6 +215,7 @@ def _told(finding: Finding) -> str:
     search = f"by the {finding.web_search}" if finding.web_search else None
     lines = [("engine", finding.engine), ("route", route), ("count", finding.count), ("web search", search)]
     lines.append(("mended", finding.mended))
+    lines.append(("rewritten for", ", ".join(finding.rewritten)))
     lines += [("translated for" if not n else "", text) for n, text in enumerate(_gaps(finding.gaps))]
     return "\n".join([f"{finding.model}: {finding.state}", *(_line(name, text) for name, text in lines if text)])
 

@@ -1,6 +1,6 @@
 """How a request goes: which model, by which route, and why. It is decided once, before anything is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -10,6 +10,7 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
 from llama_stack_messages_provider.server_tools.plain import OpenTools, plain_request
@@ -67,10 +68,15 @@ class _Plan:
 
 @dataclass(frozen=True, slots=True)
 class NativePlan(_Plan):
-    """The request goes to the upstream's own Messages endpoint."""
+    """The request goes to the upstream's own Messages endpoint.
+
+    Args:
+        rewrites: Features of the request that the endpoint lacks, and passes supply.
+    """
 
     route = "native"
     endpoint: Endpoint
+    rewrites: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +141,14 @@ class Planner:
             tools = await self._server_tools.open(request, dropped or DroppedFields())
             if tools:
                 features = features_of(plain_request(request, tools, DroppedFields()))
-        gaps = {name: profile.gaps[name] for name in sorted(features) if name in profile.gaps}
+        lacks = features & profile.gaps.keys()
+        gaps = {name: profile.gaps[name] for name in sorted(lacks - SUPPLIED)}
         native, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts
         if native and endpoint is not None:
-            return NativePlan(target, reason, capability, endpoint, files, tools)
+            if rewrites := _rewrites(lacks):
+                reason = f"{reason}; rewritten: {', '.join(sorted(lacks & SUPPLIED))}"
+            return NativePlan(target, reason, capability, endpoint, files, tools, rewrites)
         return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
 
     def may_translate(self, target: Target) -> bool:
@@ -157,6 +166,13 @@ class Planner:
         if endpoint is None:
             return _UNREACHABLE
         return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
+
+
+def _rewrites(lacks: Set[str]) -> frozenset[str]:
+    """What is rewritten for an endpoint that lacks these."""
+    rewrites = frozenset(lacks) & SUPPLIED
+    # The calls of a toolset in the history follow its definition.
+    return rewrites | {"toolset_call"} if "client_tool" in rewrites else rewrites
 
 
 def _is_native(capability: Capability, mode: str) -> bool:

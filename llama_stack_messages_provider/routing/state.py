@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from llama_stack_messages_provider.adaptation.loop import NativeDraft
+from llama_stack_messages_provider.rewriting import Rewritten
 from llama_stack_messages_provider.routing.plan import Plan
 
 __all__ = ["RouteState"]
@@ -19,9 +20,10 @@ class RouteState:
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
         draft: What is streamed from a native upstream.
+        rewritten: The way back from what passes made for a native upstream, if they made anything.
     """
 
-    __slots__ = ("_reported", "draft", "dropped", "headers", "plan", "strict")
+    __slots__ = ("_reported", "draft", "dropped", "headers", "plan", "rewritten", "strict")
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool) -> None:
         self.plan = plan
@@ -29,6 +31,7 @@ class RouteState:
         self.strict = strict
         self.dropped: list[str] = []
         self.draft: NativeDraft | None = None
+        self.rewritten: Rewritten | None = None
         self._reported = 0
 
     def drop(self, paths: Iterable[str]) -> None:

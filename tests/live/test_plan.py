@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.engines import ENGINES as KNOWN
+from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.server_tools.web_search import SearchResult, result_block
 from tests.conftest import Fleet
 from tests.live.raw import Answer, post
@@ -114,10 +115,9 @@ def test_a_request_that_the_engine_can_take_goes_to_it(fleet: Fleet, name: str) 
 
 @each_engine
 @pytest.mark.parametrize("feature", FEATURES)
-def test_a_request_for_what_the_engine_lacks_is_translated_and_any_other_is_not(
-    fleet: Fleet, name: str, feature: str
-) -> None:
-    lacking = feature in KNOWN[ENGINES[name]].native.gaps
+def test_a_request_for_what_the_engine_lacks_is_rewritten_or_translated(fleet: Fleet, name: str, feature: str) -> None:
+    """It stays native where a pass supplies what is lacking."""
+    lacking = feature in KNOWN[ENGINES[name]].native.gaps.keys() - SUPPLIED
     for request in FEATURES[feature]:
         for stream in (False, True):
             answer, paths = sent(fleet, name, request, stream=stream)
@@ -156,13 +156,35 @@ def test_a_search_that_is_forced_goes_to_an_engine_that_searches(fleet: Fleet) -
 
 def test_a_count_goes_the_way_of_its_request(fleet: Fleet) -> None:
     path = f"{MESSAGES}/count_tokens"
-    for request, route in (({}, "native"), (FEATURES["document"][0], "translation")):
+    for request, route in (
+        ({}, "native"),
+        (FEATURES["document"][0], "native"),
+        (FEATURES["prefill"][0], "translation"),
+    ):
         answer = post(fleet.stack, "vllm/vllm-model", path=path, **request)
         assert answer.status == 200
         assert answer.headers["x-messages-route"] == route
 
 
 # --- what is rewritten ---
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_native_engine_gets_a_document_as_text_and_a_client_s_tool_as_a_custom_one(fleet: Fleet, name: str) -> None:
+    tools = {"tools": [TOOL, {"type": "bash_20250124", "name": "bash"}]}
+    body = native_body(fleet, name, {**FEATURES["document"][0], **tools})
+    blocks = [block for turn in body["messages"] for block in turn["content"] if isinstance(block, dict)]
+    assert "document" not in {block["type"] for block in blocks}
+    assert any("<document" in block.get("text", "") for block in blocks)
+    assert "type" not in body["tools"][1]
+    assert "command" in body["tools"][1]["input_schema"]["properties"]
+
+
+def test_strict_mode_refuses_what_a_pass_would_drop(fleet: Fleet) -> None:
+    answer = post(fleet.stack, "vllm/vllm-model", headers={"x-messages-strict": "true"}, **FEATURES["unknown_block"][0])
+    assert answer.status == 400
+    assert answer.error[2].startswith("messages.0.content.1: ")
+
 
 NOT_ANTHROPIC = [name for name in ENGINES if name != "anthropic"]
 
@@ -232,12 +254,14 @@ def test_the_log_says_which_way_each_request_goes_and_why(scripted_stack: Callab
         )
         post(stack, "vllm/m")
         post(stack, "vllm/m", **FEATURES["document"][0])
+        post(stack, "vllm/m", **FEATURES["prefill"][0])
         post(stack, "forced/m")
         post(stack, "openai/m")
         asked = "(an invalid request was answered with {})"
         expected = [
             ("vllm/m", "native", f"the upstream speaks Messages {asked.format(400)}"),
-            ("vllm/m", "translation", "document is refused with 400"),
+            ("vllm/m", "native", f"the upstream speaks Messages {asked.format(400)}; rewritten: document"),
+            ("vllm/m", "translation", f"prefill is {KNOWN['vllm'].native.gaps['prefill']}"),
             ("forced/m", "translation", "configured"),
             ("openai/m", "translation", f"the upstream does not speak Messages {asked.format(404)}"),
         ]
