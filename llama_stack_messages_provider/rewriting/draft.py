@@ -29,7 +29,6 @@ class RewriteOptions:
         tool_error_marker: Put before a tool result whose `is_error` is true.
         system_turns: Where system turns of mid-conversation go: into the system prompt, or into users' turns.
         tool_name: The name by which the model knows a tool.
-        runs_search: Whether web searches are run here: those of the history become calls and results.
         files: Whether PDFs of users stay as they are.
         signer: The model's: reads what signatures and ids of calls carry.
     """
@@ -37,7 +36,6 @@ class RewriteOptions:
     tool_error_marker: str = "[tool error] "
     system_turns: Literal["head", "user"] = "head"
     tool_name: Callable[[str], str] = str
-    runs_search: bool = False
     files: bool = False
     signer: Signer | None = None
 

@@ -76,10 +76,7 @@ def rewrite(
     Raises:
         InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
     """
-    wanted = wanted_features(request)
-    if options.runs_search and "server_tool_history" in wanted:  # searches become calls, some of which failed
-        wanted |= {"is_error", "unpaired_call"}
-    wanted &= frozenset(lacks)
+    wanted = wanted_features(request) & frozenset(lacks)
     chosen = [each for each in (PASSES if passes is None else passes) if each.FEATURES & wanted] if wanted else []
     if not chosen:
         return Rewritten(request)

@@ -9,7 +9,7 @@ __all__ = [
     "Restore",
     "Sign",
     "Thinking",
-    "ids_of_round",
+    "call_id_prefix",
     "message_skeleton",
     "model_of",
     "redacted_thinking",
@@ -70,15 +70,12 @@ def message_skeleton(message_id: str, model: str, usage: dict[str, Any]) -> dict
     }
 
 
-def ids_of_round(message_id: str, number: int) -> str:
+def call_id_prefix(message_id: str) -> str:
     """What the ids of calls begin with where the upstream gives none."""
-    return f"toolu_{message_id.removeprefix('msg_')}_" + (f"{number}_" if number else "")
+    return f"toolu_{message_id.removeprefix('msg_')}_"
 
 
 def tool_use(call: Call, restore: Restore, arguments: dict[str, Any]) -> dict[str, Any]:
     """A call's block."""
     caller = {"type": "direct"}
-    block = {"type": "tool_use", "id": call.id, **restore(call.name), "input": arguments, "caller": caller}
-    if block["type"] == "server_tool_use":
-        block["id"] = f"srv{call.fallback_id}"
-    return block
+    return {"type": "tool_use", "id": call.id, **restore(call.name), "input": arguments, "caller": caller}

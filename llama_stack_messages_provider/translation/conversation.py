@@ -17,9 +17,6 @@ __all__ = ["Conversation"]
 Block = Mapping[str, Any]
 
 _BETWEEN = "\n\n"
-_REASONING = "reasoning_content"
-# What LiteLLM sends to Moonshot: not empty, since some take that for none.
-_NO_REASONING = " "
 
 
 class Conversation:
@@ -29,7 +26,6 @@ class Conversation:
         reasoning: The field of an assistant's message that replays its thinking, if the upstream takes one.
         names: Gives the names by which the upstream knows tools.
         model: The model that is asked, which gets back what ids of calls carry for it.
-        fill_reasoning: Give every message with calls some reasoning.
     """
 
     def __init__(
@@ -38,12 +34,10 @@ class Conversation:
         names: ToolNames,
         *,
         model: str = "",
-        fill_reasoning: bool = False,
     ) -> None:
-        self._reasoning = reasoning or (_REASONING if fill_reasoning else None)
+        self._reasoning = reasoning
         self._names = names
         self._model = model
-        self._fill_reasoning = fill_reasoning
         self._messages: list[dict[str, Any]] = []
 
     @property
@@ -122,8 +116,6 @@ class Conversation:
             whole["content"] = _BETWEEN.join(message["content"])
         if self._reasoning and message["thinking"]:
             whole[self._reasoning] = "\n".join(message["thinking"])
-        elif self._reasoning and self._fill_reasoning and message["tool_calls"]:
-            whole[self._reasoning] = _NO_REASONING
         if message["details"]:
             whole["reasoning_details"] = message["details"]
         if message["tool_calls"]:

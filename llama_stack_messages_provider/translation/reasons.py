@@ -14,7 +14,7 @@ from typing import Any, Literal
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.translation.calls import ToolCallAccumulator
 
-__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "added_usage", "finished_choice", "stop_of", "usage_in", "usage_of"]
+__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "finished_choice", "stop_of", "usage_in", "usage_of"]
 _SUMMED = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 StopReason = Literal[
@@ -183,15 +183,6 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     if isinstance(thinking, int):
         answer["output_tokens_details"] = {"thinking_tokens": thinking}
     return answer
-
-
-def added_usage(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """The tokens of two rounds: each reads its prompt and writes its part."""
-    total = {**second, **{name: first[name] + second[name] for name in _SUMMED}}
-    details = [usage["output_tokens_details"] for usage in (first, second) if "output_tokens_details" in usage]
-    if details:
-        total["output_tokens_details"] = {"thinking_tokens": sum(each["thinking_tokens"] for each in details)}
-    return total
 
 
 def _cached(usage: Mapping[str, Any]) -> int:

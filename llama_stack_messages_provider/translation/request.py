@@ -45,17 +45,13 @@ class TranslationOptions:
         strict: Refuse what would be dropped.
         tool_error_marker: Put before a tool result whose `is_error` is true.
         merge_system: Move system turns of mid-conversation to the head, for templates that take no others.
-        searches: Whether web searches are run here.
         window: The model's context window in tokens, if it is known.
-        fill_reasoning: Give every call of the history some reasoning, for models that refuse one without.
     """
 
     strict: bool = False
     tool_error_marker: str = "[tool error] "
     merge_system: bool = False
-    searches: bool = False
     window: int | None = None
-    fill_reasoning: bool = False
 
 
 @dataclass(slots=True)
@@ -85,11 +81,7 @@ class Translation:
     strict: bool = False
 
     def restored(self, function_name: str) -> dict[str, Any]:
-        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block; for a search the
-        `type` as well.
-        """
-        if self.plan.search is not None and function_name == "web_search":
-            return {"type": "server_tool_use", "name": "web_search"}
+        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block."""
         return self.rewritten.restore(self.plan.names.restored.get(function_name, function_name))
 
     def lose(self, names: Iterable[str]) -> None:
@@ -122,9 +114,7 @@ def to_chat_completion(
     rewritten = _rewritten(request, names, dialect, options, dropped, signer)
     plain = rewritten.request
     plan = tool_plan(plain, names)
-    conversation = Conversation(
-        dialect.reasoning, names, model=signer.model if signer else "", fill_reasoning=options.fill_reasoning
-    )
+    conversation = Conversation(dialect.reasoning, names, model=signer.model if signer else "")
     params: dict[str, Any] = {"model": model, "messages": _messages(plain, conversation)}
     if max_tokens := _max_tokens(plain):
         params[dialect.max_tokens] = max_tokens
@@ -164,7 +154,6 @@ def _rewritten(
     wanted = RewriteOptions(
         options.tool_error_marker,
         tool_name=names.sent,
-        runs_search=options.searches,
         files=dialect.files,
         signer=signer,
     )

@@ -7,7 +7,7 @@ from llama_stack_messages_provider.translation.answer import (
     Restore,
     Sign,
     Thinking,
-    ids_of_round,
+    call_id_prefix,
     message_skeleton,
     model_of,
     redacted_thinking,
@@ -34,10 +34,8 @@ def to_message(
     window: int | None = None,
     restore: Restore = lambda name: {"name": name},
     thinking: Thinking = "shown",
-    round_number: int = 0,
 ) -> dict[str, Any]:
-    """The message that a completion makes; the arguments are those of `StreamTranslator`, and the number of
-    the round in a message of several.
+    """The message that a completion makes; the arguments are those of `StreamTranslator`.
 
     Raises:
         ValueError: The completion has no choice, so that there is nothing to answer with.
@@ -50,7 +48,7 @@ def to_message(
     source: Mapping[str, Any] = choice.get("message") or {}
     usage = usage_of(usage_in(completion))
     text, cut = _text(source, stop_sequences)
-    calls = ToolCallAccumulator(ids_of_round(message_id, round_number), model_of(sign))
+    calls = ToolCallAccumulator(call_id_prefix(message_id), model_of(sign))
     for index, call in enumerate((source.get("tool_calls") or ()) if cut is None else ()):
         calls.add({**call, "index": index})
     stop = stop_of(

@@ -24,7 +24,7 @@ from llama_stack_messages_provider.translation.answer import (
     Restore,
     Sign,
     Thinking,
-    ids_of_round,
+    call_id_prefix,
     message_skeleton,
     model_of,
     redacted_thinking,
@@ -36,7 +36,6 @@ from llama_stack_messages_provider.translation.calls import Call, ToolCallAccumu
 from llama_stack_messages_provider.translation.reasoning import ReasoningDetails, reasoning_of, text_of
 from llama_stack_messages_provider.translation.reasons import (
     Stop,
-    added_usage,
     finished_choice,
     stop_of,
     usage_in,
@@ -59,13 +58,12 @@ class StreamTranslator:
         stop_sequences: What the client asked to stop at; text is cut there if the upstream goes on.
         max_tokens: The limit that was sent, in tokens.
         window: The model's context window in tokens, if it is known.
-        restore: Gives the `name` and other fields of a `tool_use` block for a function's name, and another `type` for
-            a tool that is run here.
+        restore: Gives the `name` and other fields of a `tool_use` block for a function's name.
         thinking: Whether thinking is sent.
 
     Attributes:
         started: Whether `message_start` has been sent.
-        max_tokens: The limit of the current round, in tokens.
+        max_tokens: The limit that was sent, in tokens.
     """
 
     def __init__(
@@ -90,13 +88,8 @@ class StreamTranslator:
         self._shown = thinking
         self._open: str | Call | None = None
         self._index = -1
-        self._round = 0
-        self._earlier: dict[str, Any] | None = None
         self.started = False
-        self._begin_round()
-
-    def _begin_round(self) -> None:
-        self._calls = ToolCallAccumulator(ids_of_round(self._message_id, self._round), model_of(self._sign))
+        self._calls = ToolCallAccumulator(call_id_prefix(message_id), model_of(sign))
         self._call_at = 0
         self._cutter = StopCutter(self._stop_sequences) if self._stop_sequences else None
         self._held: list[tuple[str, list[str]]] = []
@@ -124,13 +117,12 @@ class StreamTranslator:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage so far, of all rounds, in Anthropic's terms."""
-        usage = usage_of(self._usage)
-        return added_usage(self._earlier, usage) if self._earlier else usage
+        """The usage so far, in Anthropic's terms."""
+        return usage_of(self._usage)
 
     @property
     def stop(self) -> Stop:
-        """Why the round ended.
+        """Why the message ended.
 
         Raises:
             UpstreamError: The upstream said that it failed: there is no end to tell.
@@ -145,7 +137,7 @@ class StreamTranslator:
             stop_sequences=self._stop_sequences,
             max_tokens=self.max_tokens,
             window=self._window,
-            usage=usage_of(self._usage),
+            usage=self.usage,
         )
 
     def start(self) -> list[Event]:
@@ -170,52 +162,35 @@ class StreamTranslator:
                 self._finish = finished_choice(choice, chunk)
         return events
 
-    def end_round(self) -> list[Event]:
-        """The events that end the upstream's turn: what was held, and the open block's stop."""
+    def close(self) -> list[Event]:
+        """The events that end the message: what was held, the open block's stop, `message_delta`, `message_stop`.
+
+        Raises:
+            UpstreamError: The upstream said that it failed: there is no end to tell.
+        """
+        stop = self.stop
         events = self.start()
         self._flush_calls(events)
         self._say_held(events)
         self._flush_text(events)
         self._leave(events)
         if self._calls and (block := redacted_thinking(self._sign, self._details.take())):
-            events += self.insert(block)
-        return events
-
-    def insert(self, block: dict[str, Any]) -> list[Event]:
-        """The events of a block that is made here, between two rounds."""
-        self._index += 1
-        return [
-            {"type": "content_block_start", "index": self._index, "content_block": block},
-            {"type": "content_block_stop", "index": self._index},
-        ]
-
-    def next_round(self) -> None:
-        """Be ready for the chunks of another completion, which go on with the same message."""
-        self._earlier = self.usage
-        self._round += 1
-        self._begin_round()
-
-    def close(self, stop: Stop | None = None, usage: Mapping[str, Any] | None = None) -> list[Event]:
-        """The events that end the message: those of the round's end, `message_delta`, `message_stop`.
-
-        Args:
-            stop: Why it ended, if not as the upstream says.
-            usage: What it cost, if it is more than tokens.
-
-        Raises:
-            UpstreamError: The upstream said that it failed: there is no end to tell.
-        """
-        stop = stop or self.stop
+            events += self._whole_block(block)
         delta = {
             "stop_reason": stop.reason,
             "stop_sequence": stop.sequence,
             "stop_details": stop.details,
             "container": None,
         }
+        events.append({"type": "message_delta", "delta": delta, "usage": self.usage})
+        events.append({"type": "message_stop"})
+        return events
+
+    def _whole_block(self, block: dict[str, Any]) -> list[Event]:
+        self._index += 1
         return [
-            *self.end_round(),
-            {"type": "message_delta", "delta": delta, "usage": dict(usage) if usage else self.usage},
-            {"type": "message_stop"},
+            {"type": "content_block_start", "index": self._index, "content_block": block},
+            {"type": "content_block_stop", "index": self._index},
         ]
 
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
@@ -313,7 +288,7 @@ class StreamTranslator:
             events.append(self._block_delta({"type": "text_delta", "text": text}))
         self._leave(events)
         if block != "thinking" and (redacted := redacted_thinking(self._sign, self._details.take())):
-            events += self.insert(redacted)
+            events += self._whole_block(redacted)
         self._open = block
         self._index += 1
         events.append({"type": "content_block_start", "index": self._index, "content_block": self._skeleton(block)})

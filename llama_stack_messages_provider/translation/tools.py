@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.server_tools.web_search import SearchTool, is_search_tool
 
 __all__ = ["ToolNames", "ToolPlan", "tool_plan"]
 
@@ -41,17 +40,15 @@ class ToolPlan:
         choice: OpenAI's `tool_choice`, or None.
         parallel: OpenAI's `parallel_tool_calls`, or None.
         names: The names that were exchanged.
-        search: The web search, where it is run here.
     """
 
-    __slots__ = ("choice", "functions", "names", "parallel", "search")
+    __slots__ = ("choice", "functions", "names", "parallel")
 
     def __init__(self, names: ToolNames) -> None:
         self.functions: list[dict[str, Any]] = []
         self.choice: str | dict[str, Any] | None = None
         self.parallel: bool | None = None
         self.names = names
-        self.search: SearchTool | None = None
 
     @property
     def params(self) -> dict[str, Any]:
@@ -71,12 +68,7 @@ def tool_plan(request: Mapping[str, Any], names: ToolNames) -> ToolPlan:
         InvalidRequestError: A choice without tools, or of a tool that is not there.
     """
     plan = ToolPlan(names)
-    for index, tool in enumerate(request.get("tools") or ()):
-        if is_search_tool(tool):
-            plan.search = SearchTool.of(tool, f"tools.{index}")
-            plan.functions.append(_function(plan.search.definition, names))
-        else:
-            plan.functions.append(_function(tool, names))
+    plan.functions = [_function(tool, names) for tool in request.get("tools") or ()]
     if choice := request.get("tool_choice"):
         _choose(plan, choice)
     return plan

@@ -15,7 +15,6 @@ from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting import SUPPLIED, RewriteOptions, Rewritten, passes, rewrite
 from llama_stack_messages_provider.rewriting.call_ids import encode_call_id
-from llama_stack_messages_provider.rewriting.encrypted_content import sealed
 from llama_stack_messages_provider.rewriting.rewrite import discover
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
@@ -103,23 +102,6 @@ def test_documents_and_history_are_text_for_a_native_engine() -> None:
         'Let me see.\n\n<server_tool_call name="web_search">\n{"query":"otters"}\n</server_tool_call>\n\n'
         '<server_tool_result type="web_search_tool_result">\nNothing was found.\n</server_tool_result>\n\nSo.'
     )
-
-
-def test_searches_of_the_history_are_calls_where_they_are_run_here() -> None:
-    query = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "otters"}}
-    page = {"type": "web_search_result", "url": "https://x.test", "title": "X", "encrypted_content": sealed("Found.")}
-    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": [page]}
-    turns = [user("Hi"), assistant(text("Let me see."), query, found, text("So.")), user("Go on.")]
-    request = request_of(*turns, tools=[{"type": "web_search_20250305", "name": "web_search"}])
-
-    options = RewriteOptions(runs_search=True)
-    messages = rewritten(request, "server_tool_history", options=options).request["messages"]
-
-    assert [turn["role"] for turn in messages] == ["user", "assistant", "user", "assistant", "user"]
-    assert messages[1]["content"] == [text("Let me see."), tool_use("srvtoolu_1", "web_search", query="otters")]
-    assert messages[2]["content"][0]["type"] == "tool_result"
-    assert "Found." in messages[2]["content"][0]["content"]
-    assert messages[3]["content"] == [text("So.")]
 
 
 @pytest.mark.parametrize(
@@ -295,17 +277,14 @@ def exchanges(draw: st.DrawFn, number: int) -> list[Json]:
     return [*turns, system(draw(WORDS))] if draw(st.booleans()) else turns
 
 
-@given(st.data(), st.integers(1, 4), st.booleans(), st.sampled_from(["unknown", "vllm", "ollama", "openai"]))
-def test_each_turn_s_prompt_begins_with_that_of_the_turn_before(
-    data: st.DataObject, turns: int, searches: bool, engine: str
-) -> None:
+@given(st.data(), st.integers(1, 4), st.sampled_from(["unknown", "vllm", "ollama", "openai"]))
+def test_each_turn_s_prompt_begins_with_that_of_the_turn_before(data: st.DataObject, turns: int, engine: str) -> None:
     messages: list[Json] = [user("Hi")]
     tools = [tool(), {"type": "bash_20250124", "name": "bash"}, tool("x" * 80)]
     sent: list[Json] = []
     for number in range(turns + 1):
-        offered = [*tools, {"type": "web_search_20250305", "name": "web_search"}] if searches else tools
-        request = request_of(*messages, tools=offered, system="Be brief.")
-        options = TranslationOptions(searches=searches)
+        request = request_of(*messages, tools=tools, system="Be brief.")
+        options = TranslationOptions()
         made = to_chat_completion(request, model="m", dialect=ENGINES[engine].chat, options=options, signer=SIGNER)
         if sent:
             before = sent[-1]

@@ -41,16 +41,9 @@ def many_searches(count: int) -> list[Json]:
     return [block for n in range(count) for block in search(n)]
 
 
-def searches_before_results(count: int) -> list[Json]:
-    pairs = [search(n) for n in range(count)]
-    return [query for query, _ in pairs] + [found for _, found in pairs]
-
-
 def unknown(kind: str = "novelty") -> Json:
     return {"type": kind}
 
-
-SEARCH: Json = {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}
 
 REQUESTS: dict[str, Shape] = {
     "unknown fields": lambda n: {Compared(f"field_{k}"): 1 for k in range(n)},
@@ -83,25 +76,14 @@ REQUESTS: dict[str, Shape] = {
     "texts of one turn": lambda n: turns(user(*(text("so") for _ in range(n)))),
     "texts of an assistant's turn": lambda n: turns(user("Hi"), assistant(*(text("so") for _ in range(n)))),
     "searches as text": lambda n: turns(user("Hi"), assistant(*many_searches(n))),
-    "searches as calls": lambda n: {**turns(user("Hi"), assistant(*many_searches(n))), **SEARCH},
-    "searches at once": lambda n: {**turns(user("Hi"), assistant(*searches_before_results(n))), **SEARCH},
-    "searches in turns": lambda n: {
-        **turns(*(turn for k in range(n) for turn in (user("Hi"), assistant(*search(k))))),
-        **SEARCH,
-    },
-    "searches while a call waits": lambda n: {
-        **turns(*(assistant(tool_use(f"t{k}"), *search(k)) for k in range(n))),
-        **SEARCH,
-    },
+    "searches in turns": lambda n: turns(*(turn for k in range(n) for turn in (user("Hi"), assistant(*search(k))))),
     "stop sequences": lambda n: {"stop_sequences": [f"stop {k}" for k in range(n)]},
 }
 
 
 def translate(request: Json) -> object:
     given = {"model": "claude-x", "max_tokens": 64, "messages": [user("Hi")], **request}
-    return to_chat_completion(
-        given, model="m", dialect=ENGINES["unknown"].chat, options=TranslationOptions(searches="tools" in request)
-    )
+    return to_chat_completion(given, model="m", dialect=ENGINES["unknown"].chat, options=TranslationOptions())
 
 
 @pytest.mark.parametrize("shape", REQUESTS)

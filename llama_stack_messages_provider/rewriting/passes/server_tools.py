@@ -19,8 +19,8 @@ def rewrite(draft: Draft) -> None:
     Raises:
         InvalidRequestError: They are the only tools, or the forced one.
     """
-    kept = [placed for placed in draft.tools if _stays(draft, placed.value)]
-    gone = [placed for placed in draft.tools if not _stays(draft, placed.value)]
+    kept = [placed for placed in draft.tools if can_be_called(placed.value)]
+    gone = [placed for placed in draft.tools if not can_be_called(placed.value)]
     for placed in gone:
         draft.dropped.drop(placed.path, f"nothing here runs {placed.value['type']}")
     choice: Any = draft.fields.get("tool_choice")
@@ -30,11 +30,6 @@ def rewrite(draft: Draft) -> None:
         draft.choose_from_nothing()
     elif choice and choice["type"] == "tool" and _names(gone, choice) and not _names(kept, choice):
         raise InvalidRequestError(f"tool_choice.name: {choice['name']} is a tool that this server cannot run")
-
-
-def _stays(draft: Draft, tool: Any) -> bool:
-    runs_here = draft.options.runs_search and str(tool.get("type")).startswith("web_search_")
-    return runs_here or can_be_called(tool)
 
 
 def _check_only(draft: Draft, gone: list[Placed], choice: Any) -> None:
