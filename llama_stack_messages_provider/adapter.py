@@ -14,6 +14,7 @@ import orjson
 from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 
+from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
@@ -65,6 +66,7 @@ class MessagesAdapter:
         service: Answers requests.
         batches: Message Batches; None where they are off.
         sessions: Pooled connections, which end with the server.
+        memory: What was learned of models.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class MessagesAdapter:
         service: MessageService,
         batches: BatchService | None,
         sessions: Sessions,
+        memory: AdaptationMemory,
     ) -> None:
         self._config = config
         self.resolver = resolver
@@ -82,6 +85,11 @@ class MessagesAdapter:
         self._service = service
         self._batches = batches
         self._sessions = sessions
+        self._memory = memory
+
+    def adaptations(self) -> list[dict[str, Any]]:
+        """What this process has learned of models, for people: see `AdaptationMemory.report`."""
+        return self._memory.report()
 
     # --- life ---
 

@@ -1,7 +1,7 @@
 """The API spec that Llama Stack loads: the `Messages` protocol, its router and its providers."""
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from fastapi import FastAPI, Response
 from llama_stack_api import ProviderSpec
@@ -81,6 +81,10 @@ class Messages(Protocol):
 
     async def stop(self) -> None:
         """End background work and close connections."""
+        ...
+
+    def adaptations(self) -> list[dict[str, Any]]:
+        """What was learned of models from their upstreams' refusals."""
         ...
 
     async def serve_message(self, exchange: Exchange) -> Response:

@@ -73,7 +73,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         max_calls=config.web_search.rounds,
     )
     batches = _batches(config.batches, service.run_for_batch, policy)
-    return MessagesAdapter(config, resolver, planner, service, batches, sessions)
+    return MessagesAdapter(config, resolver, planner, service, batches, sessions, memory)
 
 
 def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:

@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -69,10 +70,13 @@ def add_command(commands: Any) -> None:
     parser = commands.add_parser("doctor", help="print each model's engine, route and count method, and why")
     parser.add_argument("--config", default="run.yaml", help="a run configuration or a distribution (run.yaml)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--server", help="a running server's address: print what it has learned of its models")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.server:
+        return _learned(arguments.server, as_json=arguments.json)
     # Llama Stack and the client libraries report each failed connection at length; it is told below in one line.
     logging.disable(logging.CRITICAL)
     try:
@@ -86,6 +90,31 @@ def _run(arguments: argparse.Namespace) -> int:
     else:
         print("\n\n".join(map(_told, findings)) or "There are no models.")
     return _WELL if all(finding.well for finding in findings) else _ILL
+
+
+def _learned(server: str, *, as_json: bool) -> int:
+    """Print what a running server has learned; of several processes the one that answers."""
+    import httpx
+
+    key = os.environ.get("ANTHROPIC_AUTH_TOKEN") or os.environ.get("ANTHROPIC_API_KEY")
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    try:
+        response = httpx.get(f"{server.rstrip('/')}/v1/messages/adaptations", headers=headers, timeout=_TIMEOUT_SECONDS)
+        learned = response.raise_for_status().json()["adaptations"]
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError) as exc:
+        print(f"doctor: {server} does not say what it has learned: {exc}", file=sys.stderr)
+        return _NO_STACK
+    if as_json:
+        print(json.dumps(learned, indent=2))
+    else:
+        print("\n\n".join(map(_told_learned, learned)) or "Nothing was learned.")
+    return _WELL
+
+
+def _told_learned(line: Mapping[str, Any]) -> str:
+    lines = [("at", line["upstream"]), ("change", line["change"]), ("for", f"{line['seconds_ago']} s")]
+    lines.append(("since it said", " ".join(line["words"].split())))
+    return "\n".join([line["model"], *(_line(name, text) for name, text in lines)])
 
 
 # --- finding out ---

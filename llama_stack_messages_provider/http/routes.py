@@ -14,7 +14,7 @@ from llama_stack.log import get_logger
 from starlette.requests import ClientDisconnect
 
 from llama_stack_messages_provider.config import LimitsConfig
-from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
 from llama_stack_messages_provider.host.app import put_first
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
@@ -44,6 +44,7 @@ Handler = Callable[[Request, str], Awaitable[Response]]
 
 _PREFIX = "/v1"
 _CLIENT_CLOSED_REQUEST = 499
+_LOOPBACK = frozenset({"127.0.0.1", "::1"})
 
 
 def create_router(impl: "Messages") -> APIRouter:
@@ -65,7 +66,30 @@ def create_router(impl: "Messages") -> APIRouter:
     router = APIRouter(lifespan=lifespan)
     _add_messages(router, impl)
     _add_batches(router, impl)
+    _add_adaptations(router, impl)
     return router
+
+
+def _add_adaptations(router: APIRouter, impl: "Messages") -> None:
+    """What `doctor` reads of a running server, for clients of its own machine: it repeats upstreams' words."""
+
+    async def adaptations() -> Any:
+        return {"adaptations": impl.adaptations()}
+
+    async def serve(request: Request, request_id: str) -> Response:
+        if request.client is None or request.client.host not in _LOOPBACK:
+            raise NotFoundError
+        return JSONBody({"adaptations": impl.adaptations()})
+
+    adaptations._handler = serve  # type: ignore[attr-defined]
+    router.add_api_route(
+        f"{_PREFIX}/messages/adaptations",
+        adaptations,
+        methods=["GET"],
+        response_model=None,
+        route_class_override=_MessagesRoute,
+        include_in_schema=False,
+    )
 
 
 def _add_messages(router: APIRouter, impl: "Messages") -> None:

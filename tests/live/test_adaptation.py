@@ -7,6 +7,7 @@ import httpx
 import orjson
 import pytest
 
+from llama_stack_messages_provider.cli import main
 from tests.conftest import Fleet
 from tests.live.raw import MESSAGES, Answer, post
 from tests.support.dialects import CHAT, fake_count
@@ -320,3 +321,27 @@ def test_what_anthropic_itself_refuses_is_its_clients_to_know(probed: Fleet) -> 
     error = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
     probed.upstreams["anthropic"].reply(MESSAGES, json_reply(error, status=400))
     assert post(probed.stack, "anthropic/anthropic-model", **MUCH).error == (400, "invalid_request_error", said)
+
+
+# --- doctor ---
+
+
+def test_doctor_says_what_a_running_server_has_learned(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    case = next(case for case in REFUSING if case.id == "xAI: stop")
+    fleet.upstreams["fastapi"].reply(PATH, refusing_upstream(case))
+    assert main(["doctor", "--server", fleet.base_url]) == 0
+    assert "told-by-doctor" not in capsys.readouterr().out
+    post(fleet.stack, "fastapi/told-by-doctor", **case.request)
+    assert main(["doctor", "--server", fleet.base_url]) == 0
+    told = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert told[0] == "told-by-doctor"
+    assert told[1].endswith(fleet.upstreams["fastapi"].url)
+    assert "DropParameter(name='stop'" in told[2]
+    assert told[4].endswith("Model grok-4.6 does not support parameter stop.")
+    assert main(["doctor", "--server", fleet.base_url, "--json"]) == 0
+    assert '"model": "told-by-doctor"' in capsys.readouterr().out
+
+
+def test_doctor_says_what_is_no_server(fleet: Fleet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--server", fleet.upstreams["dead"].url]) == 2
+    assert "does not say what it has learned" in capsys.readouterr().err

@@ -121,7 +121,13 @@ EXPECTED: dict[str, tuple[str, str, str | None, str | None, str]] = {
     "locked/m": ("refused", "unknown", None, None, DOES_NOT_SAY.format(401)),
     "keyless/*": ("keyless", "unknown", "translation", "inference", DOES_NOT_SAY.format(401)),
     "stuck/m": ("dead", "unknown", None, None, "The upstream did not begin to answer within 1.5 s"),
-    "dead/*": ("dead", "unknown", None, None, "The upstream could not be reached: Connection refused"),
+    "dead/*": (
+        "dead",
+        "unknown",
+        None,
+        None,
+        "The upstream of provider 'dead' could not be reached: Connection refused",
+    ),
     "impossible/m": (
         "misconfigured",
         "unknown",
@@ -202,6 +208,7 @@ vllm/m: ok
   count          native
   translated for document, search_result, client_tool, server_tool, web_search, server_tool_history, \
 container_upload, unknown_block (refused with 400)
+                 prefill (not continued)
 """
 
 

@@ -155,7 +155,6 @@ def test_the_host_takes_every_effort_that_a_dialect_asks_for() -> None:
     [
         ({"output_config": {"effort": "heroic"}}, "openai", "output_config.effort"),
         ({"output_config": {"effort": "high"}}, "anthropic", "output_config.effort"),
-        ({"thinking": {"type": "dreaming", "budget_tokens": "many"}}, "vllm", "thinking"),
         ({"thinking": {"type": "adaptive"}}, "anthropic", "thinking"),
     ],
 )
