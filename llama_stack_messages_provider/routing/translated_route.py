@@ -96,11 +96,13 @@ class TranslatedRoute:
                 translator.started = translator.started or start.sent
                 if piece := _fed(translator, batch):
                     yield piece
-                batch = None if chunks.ended else await anext(chunks, None)
-            if not (translator.finished or (chunks.ended and said)):
+                # After a stop sequence that the upstream ignores, nothing that it says reaches anybody.
+                batch = None if chunks.ended or translator.cut else await anext(chunks, None)
+            if not (translator.finished or translator.cut or (chunks.ended and said)):
                 raise UpstreamError("The upstream's stream ended before its message did")
             yield _last(translator)
-            await chunks.drain()
+            if not translator.cut:
+                await chunks.drain()
         finally:
             await chunks.aclose()
 

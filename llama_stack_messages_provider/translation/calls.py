@@ -23,6 +23,7 @@ import jiter
 
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.rewriting.call_ids import carries_extra, encode_call_id, is_plain_id
+from llama_stack_messages_provider.translation.text import join_halves, mended
 
 __all__ = ["Call", "ToolCallAccumulator", "parse_arguments"]
 
@@ -81,7 +82,18 @@ class Call:
         extra: What the upstream wants back with the call, such as Gemini's thought signature.
     """
 
-    __slots__ = ("_pending", "_scanner", "_text", "extra", "fallback_id", "id", "name", "started", "upstream_id")
+    __slots__ = (
+        "_half",
+        "_pending",
+        "_scanner",
+        "_text",
+        "extra",
+        "fallback_id",
+        "id",
+        "name",
+        "started",
+        "upstream_id",
+    )
 
     def __init__(self, upstream_id: str | None, fallback_id: str) -> None:
         self.id = self.fallback_id = fallback_id
@@ -89,6 +101,7 @@ class Call:
         self.name = ""
         self.started = False
         self.extra: dict[str, Any] = {}
+        self._half = ""
         self._pending: list[str] = []
         self._text: list[str] = []
         self._scanner = _JsonScanner()
@@ -140,10 +153,14 @@ class Call:
         Args:
             last: Whether no more will come. Until then, a string waits: it may be an object that was encoded twice.
         """
-        if not self._pending or (self._scanner.first == '"' and not (self.complete or last)):
+        if self._scanner.first == '"' and not (self.complete or last):
             return ""
         pending, self._pending = "".join(self._pending), []
-        return _decoded_twice(pending) if self._scanner.first == '"' else pending
+        if self._half or not pending.isascii():
+            pending, self._half = join_halves(self._half, pending)
+            if last and self._half:
+                pending, self._half = pending + mended(self._half), ""
+        return _decoded_twice(pending) if self._scanner.first == '"' and pending else pending
 
 
 class ToolCallAccumulator:
