@@ -558,3 +558,48 @@ def test_no_message_is_too_odd(before: str, word: str) -> None:
     change = change_for(f"{before}{word}", FULL)
 
     assert change is None or change.apply(FULL) != FULL
+
+
+# --- what engines want back ---
+
+
+def test_calls_of_other_models_get_the_signature_that_says_so() -> None:
+    signed = {"id": "b", "extra_content": {"google": {"thought_signature": "s"}}}
+    given = params(HI, {"role": "assistant", "tool_calls": [{"id": "a"}, signed]}, RESULT)
+
+    change = change_for("Function call is missing a thought_signature in functionCall parts.", given)
+
+    assert change is not None
+    assert not change.lasting
+    first, second = change.apply(given)["messages"][1]["tool_calls"]
+    assert first["extra_content"]["google"]["thought_signature"] == "skip_thought_signature_validator"
+    assert second == signed
+
+
+@pytest.mark.parametrize(
+    ("content", "merged"),
+    [("Hi", "Be brief.\n\nHi"), ([{"type": "text", "text": "Hi"}], "Be brief.\n\nHi")],
+)
+def test_a_model_without_a_system_is_told_by_its_user(content: Any, merged: str) -> None:
+    given = params({"role": "system", "content": "Be brief."}, {"role": "user", "content": content})
+
+    change = change_for("System role not supported", given)
+
+    assert change is not None
+    assert change.apply(given)["messages"] == [{"role": "user", "content": merged}]
+    assert change_for("System role not supported", change.apply(given)) is None
+
+
+def test_a_keyword_is_left_out_and_a_property_of_its_name_is_not() -> None:
+    word = {"type": "string", "pattern": "^a", "format": "date"}
+    schema = {"type": "object", "properties": {"pattern": word, "format": {"type": "string"}}, "required": ["pattern"]}
+    given = params(tools=[{"type": "function", "function": {"name": "Grep", "parameters": schema}}])
+
+    change = change_for("Failed to initialize samplers: failed to parse grammar", given)
+
+    assert change is not None
+    assert not change.lasting
+    assert change.dropped(given) == ["tools.Grep.input_schema.format", "tools.Grep.input_schema.pattern"]
+    kept = change.apply(given)["tools"][0]["function"]["parameters"]
+    assert kept == {**schema, "properties": {"pattern": {"type": "string"}, "format": {"type": "string"}}}
+    assert change_for("Failed to parse grammar", change.apply(given)) is None

@@ -1,10 +1,8 @@
 """Each row of words reads its own sample, and none of the others' means anything else."""
 
-import time
-from typing import Any
-
 import pytest
 
+from llama_stack_messages_provider.adaptation.error_bodies import LONGEST
 from llama_stack_messages_provider.adaptation.refusals import read_refusal
 from llama_stack_messages_provider.engines import ENGINES, Engine, Kind, Words
 
@@ -29,9 +27,7 @@ def test_a_sample_means_what_its_row_says_among_all_rows(engine: Engine, row: Wo
 
 
 @pytest.mark.parametrize("text", ["<title>" * 12000, "<" * 80000, "'a' " * 20000, "max_tokens " * 8000, "a.b" * 30000])
-def test_a_long_text_is_cut_before_it_is_read(text: Any) -> None:
-    """An upstream's page of an error, 80 kB of it: seconds of a processor, once."""
-    began = time.thread_time()
-    read_refusal(502, text)
-    read_refusal(400, {"error": {"message": text, "metadata": {"raw": text}}})
-    print(f"{time.thread_time() - began:.3f} s")
+def test_a_long_text_is_cut_before_it_is_read(text: str) -> None:
+    """An upstream's page of an error, 80 kB of it, was ten seconds of a processor once; it is some milliseconds."""
+    for body in (text, text.encode(), {"error": {"message": text, "metadata": {"raw": text}}}, {"detail": [text] * 99}):
+        assert len(read_refusal(502, body).words) <= 2 * LONGEST

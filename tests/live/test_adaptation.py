@@ -195,7 +195,7 @@ def native(case: Refusing) -> Any:
 @pytest.fixture
 def probed(fleet: Fleet) -> Fleet:
     """The fleet, its native upstreams known before a script answers their probes."""
-    for model in ("vllm/vllm-model", "vllm-native/vllm-model", "anthropic/anthropic-model"):
+    for model in ("vllm/vllm-model", "vllm-native/vllm-model", "anthropic/anthropic-model", "llamacpp/llamacpp-model"):
         assert post(fleet.stack, model).headers["x-messages-route"] == "native"
     fleet.forget()
     return fleet
@@ -303,6 +303,17 @@ def test_what_a_native_endpoint_has_no_parser_for_is_translated_and_named(probed
     answer = post(probed.stack, "vllm/vllm-model", stream=stream, **thinking)
     assert (answer.status, answer.headers["x-messages-route"]) == (200, "translation"), answer.body
     assert answer.headers["x-messages-dropped"] == "thinking.budget_tokens"
+
+
+@both_ways
+def test_a_schema_that_a_native_endpoint_makes_no_grammar_of_is_translated(probed: Fleet, stream: bool) -> None:
+    case = next(case for case in REFUSING if case.id == "llama.cpp: a pattern")
+    refused = json_reply({"error": {"message": case.said, "type": "invalid_request_error", "code": 400}}, status=400)
+    probed.upstreams["llamacpp"].reply(MESSAGES, refused)
+    probed.upstreams["llamacpp"].reply(PATH, refusing_upstream(case))
+    answer = post(probed.stack, "llamacpp/llamacpp-model", stream=stream, **case.request)
+    assert (answer.status, answer.headers["x-messages-route"]) == (200, "translation"), answer.body
+    assert answer.headers["x-messages-dropped"] == case.dropped
 
 
 @both_ways

@@ -194,7 +194,7 @@ ODD = {*chunk_names("error_"), "abort_sglang"}
 def test_every_recorded_stream_keeps_the_laws(way: Way, name: str) -> None:
     """Over the wire: in `test_translation`."""
     way.upstream.reply(CHAT, stream_reply(chunk_bytes(name)))
-    events = sse_events(way.post(stream=True).content)
+    events = sse_events(way.post(stream=True, thinking={"type": "adaptive"}).content)
     assert_well_formed(events)
     assert_calls_conserved(chunks(name), events)
     assert_text_conserved(chunks(name), events)
