@@ -65,6 +65,11 @@ class Stop:
     sequence: str | None = None
     details: dict[str, Any] | None = None
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of a message, and of its `message_delta`."""
+        return {"stop_reason": self.reason, "stop_sequence": self.sequence, "stop_details": self.details}
+
 
 def stop_of(
     finish_reason: str | None,

@@ -67,9 +67,7 @@ def to_message(
     return {
         **message_skeleton(message_id, model, usage),
         "content": [*thoughts, *said, *uses],
-        "stop_reason": stop.reason,
-        "stop_sequence": stop.sequence,
-        "stop_details": stop.details,
+        **stop.fields,
     }
 
 

@@ -47,6 +47,11 @@ __all__ = ["Event", "StreamTranslator"]
 
 Event = dict[str, Any]
 
+_SKELETONS: dict[str, dict[str, Any]] = {
+    "text": {"type": "text", "text": "", "citations": None},
+    "thinking": {"type": "thinking", "thinking": "", "signature": ""},
+}
+
 
 class StreamTranslator:
     """Feed it the chunks of one completion; it returns the events of one message.
@@ -109,11 +114,7 @@ class StreamTranslator:
     @property
     def cut(self) -> bool:
         """Whether a stop sequence was met in the text: what the upstream still says reaches nobody."""
-        return self._cut is not None
-
-    @property
-    def _cut(self) -> str | None:
-        return self._cutter.found if self._cutter is not None else None
+        return self._cutter is not None and self._cutter.found is not None
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class StreamTranslator:
             finish,
             calls=self._calls,
             refused=self._refused,
-            cut=self._cut,
+            cut=self._cutter.found if self._cutter is not None else None,
             stop_sequences=self._stop_sequences,
             max_tokens=self.max_tokens,
             window=self._window,
@@ -175,23 +176,10 @@ class StreamTranslator:
         self._flush_text(events)
         self._leave(events)
         if self._calls and (block := redacted_thinking(self._sign, self._details.take())):
-            events += self._whole_block(block)
-        delta = {
-            "stop_reason": stop.reason,
-            "stop_sequence": stop.sequence,
-            "stop_details": stop.details,
-            "container": None,
-        }
-        events.append({"type": "message_delta", "delta": delta, "usage": self.usage})
+            self._insert(block, events)
+        events.append({"type": "message_delta", "delta": {**stop.fields, "container": None}, "usage": self.usage})
         events.append({"type": "message_stop"})
         return events
-
-    def _whole_block(self, block: dict[str, Any]) -> list[Event]:
-        self._index += 1
-        return [
-            {"type": "content_block_start", "index": self._index, "content_block": block},
-            {"type": "content_block_stop", "index": self._index},
-        ]
 
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         if self._shown != "hidden":
@@ -288,7 +276,7 @@ class StreamTranslator:
             events.append(self._block_delta({"type": "text_delta", "text": text}))
         self._leave(events)
         if block != "thinking" and (redacted := redacted_thinking(self._sign, self._details.take())):
-            events += self._whole_block(redacted)
+            self._insert(redacted, events)
         self._open = block
         self._index += 1
         events.append({"type": "content_block_start", "index": self._index, "content_block": self._skeleton(block)})
@@ -306,12 +294,14 @@ class StreamTranslator:
         self._thinking.clear()
         return sign_thinking(self._sign, text, self._details.take(), self._shown)
 
+    def _insert(self, block: dict[str, Any], events: list[Event]) -> None:
+        self._index += 1
+        events.append({"type": "content_block_start", "index": self._index, "content_block": block})
+        events.append({"type": "content_block_stop", "index": self._index})
+
     def _skeleton(self, block: str | Call) -> dict[str, Any]:
-        if block == "text":
-            return {"type": "text", "text": "", "citations": None}
-        if block == "thinking":
-            return {"type": "thinking", "thinking": "", "signature": ""}
-        assert isinstance(block, Call)
+        if not isinstance(block, Call):
+            return dict(_SKELETONS[block])
         self._calls.start(block)
         return tool_use(block, self._restore, {})
 
