@@ -108,14 +108,23 @@ class MessagesAdapter:
             gc.collect()
             gc.freeze()
         if app is not None:
-            install_middleware(app, self._config.limits, max_batch_bytes=self._config.batches.max_bytes)
+            install_middleware(
+                app,
+                self._config.limits,
+                max_batch_bytes=self._config.batches.max_bytes,
+                on_shutdown=self._begin_shutdown,
+            )
         if self._batches is not None:
             await self._batches.start()
 
-    async def stop(self) -> None:
-        """End background work and close connections."""
+    def _begin_shutdown(self) -> None:
         if self._batches is not None:
-            await self._batches.stop()
+            self._batches.drain()
+
+    async def stop(self) -> None:
+        """End background work and close connections; what batches run has what is left of the time of a shutdown."""
+        if self._batches is not None:
+            await self._batches.stop(self._config.limits.shutdown_seconds)
         self._service.close()
         await self._sessions.close()
 

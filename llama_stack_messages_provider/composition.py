@@ -4,7 +4,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from llama_stack.log import get_logger
 from llama_stack_api import Api
 
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
@@ -15,6 +14,7 @@ from llama_stack_messages_provider.batches.runner import Runner
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.documents.resolve import documents_of
+from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.plan import Planner

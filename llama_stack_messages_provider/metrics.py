@@ -4,16 +4,16 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
-from llama_stack.log import get_logger
-from llama_stack.telemetry.inference_metrics import (
+from opentelemetry import metrics
+
+from llama_stack_messages_provider.api_support import unknown_fields
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.telemetry import (
     create_inference_metric_attributes,
     inference_duration,
     inference_time_to_first_token,
     inference_tokens_per_second,
 )
-from opentelemetry import metrics
-
-from llama_stack_messages_provider.api_support import unknown_fields
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 

@@ -8,7 +8,6 @@ from traceback import format_exception
 from typing import Any
 
 import orjson
-from llama_stack.log import get_logger
 from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.adaptation.adaptations import translation_helps
@@ -16,6 +15,7 @@ from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, Kind
 from llama_stack_messages_provider.errors import ApiError, MessagesError
+from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import check_names
 from llama_stack_messages_provider.http.request_ids import new_request_id

@@ -17,9 +17,6 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
-from llama_stack.core.storage.sqlstore import sqlstore
-from llama_stack.log import get_logger
 from sqlalchemy import URL, ColumnElement, Connection, Double, event, extract, func, literal
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -27,12 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from llama_stack_messages_provider.batches.tables import create_schema
 from llama_stack_messages_provider.errors import ApiError
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.storage import SqlBackend, SqliteSqlStoreConfig, sql_backends
 
 __all__ = ["BackendError", "Database", "SqlBackend", "StorageError", "batches_file", "engine_of", "find_backend"]
 
 logger = get_logger(name=__name__, category="providers")
-
-type SqlBackend = SqliteSqlStoreConfig | PostgresSqlStoreConfig
 
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for the writer of another process."""
@@ -57,19 +54,14 @@ def find_backend(name: str) -> SqlBackend:
     Raises:
         BackendError: There is none of that name, or it is not an SQL one, or it is SQLite in memory.
     """
-    # The host registers them before it builds providers; there is no public way to read them.
-    backends = sqlstore._SQLSTORE_BACKENDS
+    backends = sql_backends()
     config = backends.get(name)
-    if not isinstance(config, SqliteSqlStoreConfig | PostgresSqlStoreConfig):
-        known = ", ".join(sorted(other for other, each in backends.items() if _is_sql(each))) or "none"
+    if config is None:
+        known = ", ".join(sorted(backends)) or "none"
         raise BackendError(f"batches.backend: no SQL backend {name!r} in storage.backends (SQL backends: {known})")
     if isinstance(config, SqliteSqlStoreConfig) and ":memory:" in config.db_path:
         raise BackendError(f"batches.backend: {name!r} is in memory, where a batch does not outlive the process")
     return config
-
-
-def _is_sql(config: object) -> bool:
-    return isinstance(config, SqliteSqlStoreConfig | PostgresSqlStoreConfig)
 
 
 def engine_of(config: SqlBackend) -> AsyncEngine:

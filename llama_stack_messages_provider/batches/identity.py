@@ -3,20 +3,20 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
-from llama_stack.core.access_control import conditions
-from llama_stack.core.access_control.access_control import is_action_allowed
-from llama_stack.core.access_control.datatypes import AccessRule, Action
-from llama_stack.core.datatypes import User
-from llama_stack.core.request_headers import (
-    PROVIDER_DATA_VAR,
-    RequestProviderDataContext,
-    get_authenticated_user,
-)
 
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.host.access import (
+    AccessRule,
+    Action,
+    Owner,
+    User,
+    client_provider_data,
+    current_user,
+    is_allowed,
+)
+from llama_stack_messages_provider.host.access import acting_as as acting_as_user
 
 __all__ = [
     "AccessRule",
@@ -56,13 +56,13 @@ class _Resource:
     """A batch as the host's access control sees it."""
 
     identifier: str
-    owner: conditions.User | None
+    owner: Owner | None
     type: str = RESOURCE_TYPE
 
 
 def current_identity() -> Identity | None:
     """Who makes the request at hand."""
-    user = get_authenticated_user()
+    user = current_user()
     return None if user is None else Identity(user.principal, user.attributes)
 
 
@@ -72,9 +72,7 @@ def refuse_credentials() -> None:
     Raises:
         InvalidRequestError: The request at hand carries provider data.
     """
-    provider_data: dict[str, Any] = PROVIDER_DATA_VAR.get() or {}
-    # The host's own entries (the user, the test id) begin with two underscores.
-    if any(not name.startswith("__") for name in provider_data):
+    if client_provider_data():
         raise InvalidRequestError(
             "Message Batches cannot use the provider credentials in the x-llamastack-provider-data header: "
             "they would have to be stored. Configure the credentials in the stack, or send the requests one "
@@ -85,8 +83,7 @@ def refuse_credentials() -> None:
 @contextmanager
 def acting_as(identity: Identity | None) -> Iterator[None]:
     """Within it the host sees a request of this identity, with no provider data."""
-    user = _user(identity)
-    with RequestProviderDataContext({}, user):
+    with acting_as_user(_user(identity)):
         yield
 
 
@@ -95,7 +92,7 @@ def allowed(
 ) -> bool:
     """Whether `who` may do `action` to a batch: it is their own, and the host's policy permits it."""
     resource = _Resource(batch_id, _user(owner))
-    return _same(owner, who) and is_action_allowed(list(policy), action, resource, _user(who))
+    return _same(owner, who) and is_allowed(policy, action, resource, _user(who))
 
 
 def _same(owner: Identity | None, who: Identity | None) -> bool:

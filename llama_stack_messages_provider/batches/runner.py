@@ -10,13 +10,13 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
 import orjson
-from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.identity import Identity, acting_as
 from llama_stack_messages_provider.batches.job_queue import Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import RequestState, retry_delay
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.host.log import get_logger
 
 __all__ = ["Runner", "run_lease"]
 

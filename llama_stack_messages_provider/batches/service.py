@@ -6,9 +6,6 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from llama_stack.core.task import create_detached_background_task
-from llama_stack.log import get_logger
-
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, StorageError, engine_of
 from llama_stack_messages_provider.batches.identity import (
@@ -34,6 +31,8 @@ from llama_stack_messages_provider.errors import (
     NotFoundError,
     PermissionDeniedError,
 )
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.tasks import create_detached_background_task
 
 __all__ = ["BatchService"]
 
@@ -112,11 +111,18 @@ class BatchService:
                 await self._started()
                 return
 
+    def drain(self) -> None:
+        """Begin nothing more, and give back what has not begun: the server is about to stop."""
+        self.works = False
+        if self._running is not None:
+            self._running.worker.drain()
+
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Begin nothing more, give back what has not begun, then what is not done in time; close the connections.
 
         Args:
-            grace_seconds: How long the requests that run may go on. Other workers run the rest at once.
+            grace_seconds: How long the requests that run may go on, since `drain` where that was before. Other workers
+                run the rest at once.
         """
         if self._starter is not None:
             self._starter.cancel()

@@ -17,14 +17,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from llama_stack.core.task import create_detached_background_task
-from llama_stack.log import get_logger
-
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.job_queue import JobQueue, Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import RequestState
 from llama_stack_messages_provider.batches.runner import Runner, run_lease
 from llama_stack_messages_provider.batches.sweep import Sweep
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.tasks import create_detached_background_task
 
 __all__ = ["Worker", "wait_for"]
 
@@ -78,13 +77,17 @@ class Worker:
         self._recording_now = 0
         # Claiming skips batches that are held: without turns, it would skip those of our own recording.
         self._turn = asyncio.Lock()
-        self._draining = False
+        self._drained_at: float | None = None
         self._stopping = asyncio.Event()
         self._work = asyncio.Event()
         self._results = asyncio.Event()
         self._maintenance = asyncio.Event()
         self._sweeps = 0
         self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def _draining(self) -> bool:
+        return self._drained_at is not None
 
     @property
     def id(self) -> str:
@@ -103,16 +106,22 @@ class Worker:
         loops = [self._claiming, self._recording, self._renewing, self._sweeping]
         self._loops = [create_detached_background_task(self._forever(loop)) for loop in loops]
 
+    def drain(self) -> None:
+        """Begin nothing more and give back what has not begun; what runs goes on, until `stop`."""
+        if self._drained_at is None:
+            self._drained_at = time.monotonic()
+        self._give_back_waiting()
+
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Begin nothing more; record what is done, drop what runs any longer, and give back what has no result.
 
         Args:
-            grace_seconds: How long what runs may go on. What has not begun is given back before.
+            grace_seconds: How long what runs may go on, since `drain` where that was before.
         """
-        self._draining = True
-        if self._running and grace_seconds > 0:
-            self._give_back_waiting()
-            await asyncio.wait(set(self._running), timeout=grace_seconds)
+        self.drain()
+        left = (self._drained_at or 0.0) + grace_seconds - time.monotonic()
+        if self._running and left > 0:
+            await asyncio.wait(set(self._running), timeout=left)
         for event in (self._stopping, self._work, self._results, self._maintenance):
             event.set()
         dropped = await self._drop_running()

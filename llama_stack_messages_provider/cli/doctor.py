@@ -121,32 +121,18 @@ def _told_learned(line: Mapping[str, Any]) -> str:
 
 
 async def _examine(config: str) -> list[Finding]:
-    from llama_stack.core.stack import Stack
     from llama_stack_api import Api
 
-    stack = Stack(_run_config(config))
-    await stack.initialize()  # type: ignore[no-untyped-call]
-    try:
-        impls: Mapping[Api, Any] = stack.impls or {}
+    from llama_stack_messages_provider.host.stack import running_stack
+
+    async with running_stack(config) as impls:
         adapter = next((impl for api, impl in impls.items() if api.value == "messages"), None)
         if adapter is None:
             raise ValueError("it has no provider of the API `messages`")
-        return await _findings(adapter, impls[Api.inference].routing_table.impls_by_provider_id)
-    finally:
-        await stack.shutdown()  # type: ignore[no-untyped-call]
+        return await _findings(adapter, impls[Api.inference].routing_table)
 
 
-def _run_config(config: str) -> Any:
-    import yaml
-    from llama_stack.core.datatypes import StackConfig
-    from llama_stack.core.stack import cast_distro_name_to_string, replace_env_vars
-    from llama_stack.core.utils.config_resolution import resolve_config_or_distro
-
-    text = resolve_config_or_distro(config).read_text(encoding="utf-8")
-    return StackConfig(**cast_distro_name_to_string(replace_env_vars(yaml.safe_load(text))))
-
-
-async def _findings(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> list[Finding]:
+async def _findings(adapter: "MessagesAdapter", table: Any) -> list[Finding]:
     from llama_stack_messages_provider.upstream.body import Timeouts
     from llama_stack_messages_provider.upstream.sessions import Sessions
     from llama_stack_messages_provider.upstream.token_counts import TokenCounter
@@ -154,21 +140,22 @@ async def _findings(adapter: "MessagesAdapter", providers: Mapping[str, Any]) ->
     sessions = Sessions()
     counter = TokenCounter(sessions, Timeouts(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
     try:
-        targets = await _targets(adapter, providers)
+        targets = await _targets(adapter, table)
         return await asyncio.gather(*(_finding(adapter, counter, target) for target in targets))
     finally:
         await sessions.close()
 
 
-async def _targets(adapter: "MessagesAdapter", providers: Mapping[str, Any]) -> list["Target"]:
+async def _targets(adapter: "MessagesAdapter", table: Any) -> list["Target"]:
     """Every LLM, and every provider of the kind that serves them that lists none: it may be down."""
-    from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
-
+    from llama_stack_messages_provider.host.models import known_providers
+    from llama_stack_messages_provider.host.providers import is_openai_style
     from llama_stack_messages_provider.upstream.target import Target
 
     targets = [await adapter.resolver.target_of(model) for model in await adapter.resolver.all_llms()]
+    providers = known_providers(table)
     known = {target.provider_id for target in targets}
-    silent = [name for name, impl in providers.items() if name not in known and isinstance(impl, OpenAIMixin)]
+    silent = [name for name, impl in providers.items() if name not in known and is_openai_style(impl)]
     targets += [Target(f"{name}/*", name, providers[name], "*", {}) for name in silent]
     return sorted(targets, key=lambda target: target.identifier)
 

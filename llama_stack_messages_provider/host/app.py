@@ -14,7 +14,12 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.types import ASGIApp
 
-__all__ = ["put_first", "wrap_middlewares"]
+__all__ = ["is_wrapped", "put_first", "wrap_middlewares"]
+
+
+def is_wrapped(app: Any, kind: type) -> bool:
+    """Whether a wrapper of this type is around the app's middlewares already."""
+    return isinstance(getattr(app, "middleware_stack", None), kind)
 
 
 def wrap_middlewares(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> bool:

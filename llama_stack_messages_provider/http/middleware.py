@@ -10,13 +10,12 @@ error is the host's, and is put into Anthropic's envelope.
 
 import asyncio
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from llama_stack.log import get_logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_stack_messages_provider.config import LimitsConfig
@@ -31,7 +30,8 @@ from llama_stack_messages_provider.errors import (
     RequestTooLargeError,
     UpstreamTimeoutError,
 )
-from llama_stack_messages_provider.host.app import wrap_middlewares
+from llama_stack_messages_provider.host.app import is_wrapped, wrap_middlewares
+from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.uvicorn import abort_connections, bound_exit, bound_heads, find_server, on_exit
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, check_head
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -80,7 +80,13 @@ _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
 _REPLACED = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 
-def install_middleware(app: Any, limits: LimitsConfig, *, max_batch_bytes: int = MAX_BATCH_BYTES) -> bool:
+def install_middleware(
+    app: Any,
+    limits: LimitsConfig,
+    *,
+    max_batch_bytes: int = MAX_BATCH_BYTES,
+    on_shutdown: Callable[[], None] = lambda: None,
+) -> bool:
     """Put an `AnthropicMiddleware` around the app's middlewares, once, and bound what the server reads before it.
 
     Called in the loop that serves, before it does.
@@ -89,15 +95,17 @@ def install_middleware(app: Any, limits: LimitsConfig, *, max_batch_bytes: int =
         app: The FastAPI app that a router's lifespan receives.
         limits: Of requests.
         max_batch_bytes: The largest body that creates a batch.
+        on_shutdown: Called once the server is told to exit, while requests still run.
 
     Returns:
         Whether it is there. Without it our routes work, but the host's refusals keep their own shape.
     """
-    if isinstance(getattr(app, "middleware_stack", None), AnthropicMiddleware):
+    if is_wrapped(app, AnthropicMiddleware):
         return True
 
     def wrap(inner: ASGIApp) -> AnthropicMiddleware:
         shutdown = _bound_server(limits)
+        shutdown.on_begin(on_shutdown)
         return AnthropicMiddleware(inner, limits, max_batch_bytes=max_batch_bytes, shutdown=shutdown)
 
     if wrap_middlewares(app, wrap):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
-from llama_stack.log import get_logger
 from starlette.requests import ClientDisconnect
 
 from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
 from llama_stack_messages_provider.host.app import put_first
+from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
 from llama_stack_messages_provider.http.openapi import Cursor, documented

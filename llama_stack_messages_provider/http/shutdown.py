@@ -31,6 +31,7 @@ class Shutdown:
         self._seconds = seconds
         self._abort = abort
         self._requests: set[asyncio.Task[None]] = set()
+        self._calls: list[Callable[[], None]] = []
         self.begun = False
         """Nothing new is to begin."""
         self.over = False
@@ -41,6 +42,12 @@ class Shutdown:
         if not self.begun:
             self.begun = True
             asyncio.get_running_loop().call_later(self._seconds, self._end)
+            for call in self._calls:
+                call()
+
+    def on_begin(self, call: Callable[[], None]) -> None:
+        """Call back when the shutdown begins, in the loop that serves."""
+        self._calls.append(call)
 
     @contextmanager
     def request(self) -> Iterator[None]:

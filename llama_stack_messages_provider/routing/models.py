@@ -10,14 +10,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from cachetools import LRUCache
-from llama_stack.core.access_control.access_control import is_action_allowed
-from llama_stack.core.access_control.datatypes import Action
-from llama_stack.core.datatypes import ModelWithOwner
-from llama_stack.core.request_headers import get_authenticated_user
-from llama_stack.log import get_logger
 from llama_stack_api import ModelType
 
 from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
+from llama_stack_messages_provider.host.access import current_user
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.models import is_readable, provider_of, registered_model, unregistered_model
 from llama_stack_messages_provider.upstream.target import Target
 
 __all__ = ["ModelResolver"]
@@ -74,16 +72,11 @@ class ModelResolver:
 
     async def target_of(self, model: Any) -> Target:
         """The target of a registered model."""
-        return self._target(model, self._table.impls_by_provider_id[model.provider_id])
+        return self._target(model, provider_of(self._table, model.provider_id))
 
     async def _registered(self, identifier: str) -> Target | None:
-        registry = self._table.dist_registry
-        model = registry.get_cached("model", identifier) or await registry.get("model", identifier)
-        if (
-            model is None
-            or model.provider_id not in self._table.impls_by_provider_id
-            or not self._known_readable(model)
-        ):
+        model = await registered_model(self._table, identifier)
+        if model is None or provider_of(self._table, model.provider_id) is None or not self._known_readable(model):
             return None
         if model.model_type != ModelType.llm:
             raise InvalidRequestError(f"model: {identifier} is a model for {model.model_type.value}, not an LLM")
@@ -98,28 +91,20 @@ class ModelResolver:
 
     async def _fallback(self, name: str) -> Target | None:
         provider_id, _, upstream_model = name.partition("/")
-        provider = self._table.impls_by_provider_id.get(provider_id)
+        provider = provider_of(self._table, provider_id)
         if provider is None or not upstream_model:
             return None
-        if await self._table.dist_registry.get("model", name):
+        if await registered_model(self._table, name):
             return None  # registered, and not for this user: the host's check below would find nobody who owns it
-        model = ModelWithOwner(
-            identifier=name,
-            provider_id=provider_id,
-            provider_resource_id=upstream_model,
-            model_type=ModelType.llm,
-            metadata={},
-        )
+        model = unregistered_model(provider_id, upstream_model)
         return self._target(model, provider) if self._readable(model) else None
 
     def _readable(self, model: Any) -> bool:
-        if not isinstance(model, ModelWithOwner):  # listed with the user's own credentials, checked there
-            return True
-        return is_action_allowed(self._table.policy, Action.READ, model, get_authenticated_user())  # type: ignore[arg-type]
+        return is_readable(self._table, model, current_user())
 
     def _known_readable(self, model: Any) -> bool:
         """As `_readable`, of a registered model, from memory where it was asked before."""
-        user = get_authenticated_user()
+        user = current_user()
         # The host makes several debug lines of each check, written or not: a twentieth of a request. Its policy stays
         # as it is while it runs, and a model that is registered anew is another object.
         key = (model.identifier, user.model_dump_json() if user else None)

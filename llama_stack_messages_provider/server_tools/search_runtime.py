@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
-from llama_stack.log import get_logger
 
 from llama_stack_messages_provider.config import WebSearchConfig
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.tool_runtime import may_use
 from llama_stack_messages_provider.rewriting.documents import found_text
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
 from llama_stack_messages_provider.server_tools.web_search import (
@@ -49,12 +50,7 @@ class WebSearch:
 
     async def available(self) -> bool:
         """Whether the stack can search, and the current user may."""
-        # The host knows the tools of its providers from its start on.
-        if self._tools is None or self._config.tool not in self._tools.routing_table.tool_to_toolgroup:
-            return False
-        table = self._tools.routing_table
-        group = table.tool_to_toolgroup[self._config.tool]
-        return await table.get_object_by_identifier("tool_group", group) is not None
+        return self._tools is not None and await may_use(self._tools, self._config.tool)
 
     async def open(self, definition: Block, path: str) -> "_Searches":
         """The searches of a request."""

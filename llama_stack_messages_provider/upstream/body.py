@@ -7,9 +7,14 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 
 from llama_stack_messages_provider.errors import UpstreamError
+from llama_stack_messages_provider.host.aiohttp import (
+    ContentEncodingError,
+    HttpProcessingError,
+    fail_body,
+    take_read_timeout,
+)
 from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, did_not_begin, stopped
 
 __all__ = ["Body", "Timeouts", "close_soon", "iter_body"]
@@ -135,12 +140,7 @@ class _Watch:
         self._response = response
         self._loop = asyncio.get_running_loop()
         self.begun = False
-        self.seconds = first_byte
-        connection = response.connection
-        if connection is not None and connection.protocol is not None:
-            self.seconds = connection.protocol.read_timeout or first_byte  # the provider's own, if it has one
-            connection.protocol.read_timeout = None
-            connection.protocol.start_timeout()  # none: the one that the headers set still ran
+        self.seconds = take_read_timeout(response) or first_byte  # the provider's own, if it has one
         self._wait()
 
     def wait(self, idle: float) -> None:
@@ -166,6 +166,6 @@ class _Watch:
     def _look(self) -> None:
         idle = self._loop.time() - self._since if self.waiting else 0.0
         if idle >= self.seconds:
-            self._response.content.set_exception(aiohttp.SocketTimeoutError())
+            fail_body(self._response)
         else:
             self._timer = self._loop.call_later(self.seconds - idle, self._look)

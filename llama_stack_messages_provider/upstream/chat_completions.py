@@ -24,10 +24,11 @@ from llama_stack_messages_provider.errors import (
     UpstreamError,
     UpstreamTimeoutError,
 )
+from llama_stack_messages_provider.host.providers import check_model_allowed, localizes_images, sends_what_we_send
 from llama_stack_messages_provider.native.shapes import looks_like_events, looks_whole
 from llama_stack_messages_provider.upstream.body import Timeouts, close_soon, iter_body
 from llama_stack_messages_provider.upstream.completion_shapes import chunks_as_completion, completion_as_chunk
-from llama_stack_messages_provider.upstream.endpoint import Endpoint, wire_is_faithful
+from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import ConnectionFailedError, did_not_begin, stopped
 from llama_stack_messages_provider.upstream.sessions import (
     Sessions,
@@ -125,7 +126,7 @@ class ChatCompletions:
 
     def _on_the_wire(self, target: Target, params: dict[str, Any]) -> bool:
         provider = target.provider
-        return not self._store and wire_is_faithful(provider) and not _needs_localized_images(provider, params)
+        return not self._store and sends_what_we_send(provider) and not _needs_localized_images(provider, params)
 
     async def _wired(self, target: Target, endpoint: Endpoint, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
         _check_allowed(target)
@@ -245,7 +246,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _needs_localized_images(provider: Any, params: dict[str, Any]) -> bool:
-    if not provider.download_images:
+    if not localizes_images(provider):
         return False
     contents = (m.get("content") for m in params["messages"])
     parts = (part for content in contents if isinstance(content, list) for part in content)
@@ -254,7 +255,7 @@ def _needs_localized_images(provider: Any, params: dict[str, Any]) -> bool:
 
 def _check_allowed(target: Target) -> None:
     try:
-        target.provider._validate_model_allowed(target.upstream_model)
+        check_model_allowed(target.provider, target.upstream_model)
     except ValueError as exc:
         raise InvalidRequestError(f"model: {exc}") from exc
 

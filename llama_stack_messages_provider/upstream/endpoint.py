@@ -5,19 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cachetools import LRUCache
-from llama_stack.providers.utils.inference.http_client import _build_ssl_context
-from llama_stack.providers.utils.inference.model_registry import NetworkConfig, TimeoutConfig
-from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
 
 from llama_stack_messages_provider.errors import UpstreamError
+from llama_stack_messages_provider.host import providers
 
-__all__ = ["Endpoint", "Endpoints", "wire_is_faithful"]
+__all__ = ["Endpoint", "Endpoints"]
 
-# The host's providers that wrap the mixin's chat completion but send the same request for what we ask:
-# vLLM's only adds its default for `max_tokens`, which is always set here.
-_SAME_ON_THE_WIRE = frozenset({"VLLMInferenceAdapter"})
-# Its client differs only in that it asks no proxy for an address of this machine.
-_PLAIN_CLIENT = frozenset({"LlamaCppInferenceAdapter"})
 # How many keys are remembered with their endpoints: requests may bring their own.
 _KEYS = 256
 
@@ -83,10 +76,10 @@ class Endpoints:
         Raises:
             UpstreamError: There is no upstream at present.
         """
-        if not isinstance(provider, OpenAIMixin) or _has_own_client(provider):
+        if not (providers.is_openai_style(provider) and providers.has_plain_client(provider)):
             return None
         try:
-            base, key = str(provider.get_base_url()), provider._get_api_key_from_config_or_provider_data()
+            base, key = providers.address_of(provider)
         except (RuntimeError, ValueError) as exc:  # an embedded model whose process is gone, an address to be given
             raise UpstreamError(f"The provider has no upstream now: {exc}") from exc
         endpoint = self._keyed.get((id(provider), base, key))
@@ -94,7 +87,7 @@ class Endpoints:
             endpoint = self._keyed[id(provider), base, key] = replace(self._of_base(provider, base), api_key=key)
         return endpoint
 
-    def _of_base(self, provider: OpenAIMixin, base: str) -> Endpoint:
+    def _of_base(self, provider: Any, base: str) -> Endpoint:
         _, known = self._known.get(id(provider), (None, None))
         if known is None or known.configured != base:
             known = endpoint_of(provider, base, None)
@@ -102,53 +95,34 @@ class Endpoints:
         return known
 
 
-def endpoint_of(provider: OpenAIMixin, configured: str, api_key: str | None) -> Endpoint:
+def endpoint_of(provider: Any, configured: str, api_key: str | None) -> Endpoint:
     """The endpoint of a provider with this base URL and key."""
     base = configured.rstrip("/")
-    network: NetworkConfig | None = getattr(provider.config, "network", None)
+    network = providers.network_of(provider)
     connect, read = _timeouts(network)
     return Endpoint(
-        provider_id=str(getattr(provider, "__provider_id__", "unknown")),
+        provider_id=providers.provider_id(provider),
         configured=configured,
         root=base.removesuffix("/v1"),
         api_base=base,
         api_key=api_key,
         headers=tuple((network.headers or {}).items()) if network else (),
-        tls=_tls(provider, network),
+        tls=providers.tls_of(provider),
         proxy=_proxy(network, base),
         connect_timeout=connect,
         read_timeout=read,
-        anthropic_key=provider.__provider_spec__.provider_type == "remote::anthropic",  # type: ignore[attr-defined]
+        anthropic_key=providers.provider_type(provider) == "remote::anthropic",
     )
 
 
-def wire_is_faithful(provider: Any) -> bool:
-    """Whether a chat completion may go out on our own session: the provider would send the very same request."""
-    own = type(provider).openai_chat_completion is not OpenAIMixin.openai_chat_completion
-    same = not own or type(provider).__name__ in _SAME_ON_THE_WIRE
-    return same and not provider.overwrite_completion_id
-
-
-def _has_own_client(provider: OpenAIMixin) -> bool:
-    own = type(provider).get_extra_client_params is not OpenAIMixin.get_extra_client_params
-    return own and type(provider).__name__ not in _PLAIN_CLIENT
-
-
-def _timeouts(network: NetworkConfig | None) -> tuple[float | None, float | None]:
+def _timeouts(network: providers.NetworkConfig | None) -> tuple[float | None, float | None]:
     timeout = network.timeout if network else None
-    if isinstance(timeout, TimeoutConfig):
+    if isinstance(timeout, providers.TimeoutConfig):
         return timeout.connect, timeout.read
     return timeout, timeout
 
 
-def _tls(provider: OpenAIMixin, network: NetworkConfig | None) -> ssl.SSLContext | bool:
-    if network is None or network.tls is None:
-        return provider.shared_ssl_context
-    built = _build_ssl_context(network.tls)
-    return ssl.create_default_context(cafile=built) if isinstance(built, str) else built
-
-
-def _proxy(network: NetworkConfig | None, base: str) -> str | None:
+def _proxy(network: providers.NetworkConfig | None, base: str) -> str | None:
     proxy = network.proxy if network else None
     if proxy is None or any(host in base for host in proxy.no_proxy or ()):
         return None

@@ -4,10 +4,10 @@ import os
 import socket
 
 import aiohttp
-from llama_stack.log import get_logger
 from yarl import URL
 
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError, UpstreamTimeoutError
+from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
 __all__ = [

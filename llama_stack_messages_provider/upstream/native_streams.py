@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from llama_stack.log import get_logger
-
 from llama_stack_messages_provider.adaptation.upstream_errors import from_event, understood
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.native.relay import Relay
 from llama_stack_messages_provider.native.repair import StreamRepair

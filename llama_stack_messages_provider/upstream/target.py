@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llama_stack_messages_provider.host.providers import provider_type
+
 __all__ = ["Target"]
 
 
@@ -28,5 +30,4 @@ class Target:
     @property
     def provider_type(self) -> str:
         """The provider's type, such as `remote::vllm`."""
-        spec = getattr(self.provider, "__provider_spec__", None)
-        return getattr(spec, "provider_type", "unknown")
+        return provider_type(self.provider)

@@ -249,6 +249,28 @@ async def test_what_runs_when_a_process_stops_may_finish_while_others_run_the_re
     assert set((gated.calls + quick.calls).values()) == {1}
 
 
+async def test_the_time_of_what_runs_begins_with_the_drain(make: Make) -> None:
+    stuck, quick = Gated(), Model()
+    leaving = make(stuck, concurrency=4, lease_seconds=60)
+    batch = await create(leaving, 10)
+    while stuck.in_flight < 4:
+        await asyncio.sleep(0.01)
+
+    leaving.drain()
+    staying = make(quick, lease_seconds=60)
+    await staying.start()
+    while sum(quick.calls.values()) < 6:  # they were given back at once
+        await asyncio.sleep(0.01)
+    assert (stuck.in_flight, sum(stuck.calls.values())) == (4, 4)
+    stuck.open.set()
+    while stuck.in_flight:
+        await asyncio.sleep(0.01)
+    await create(leaving, 3)  # accepted, and run by others
+    await leaving.stop(grace_seconds=600)
+    assert sum(stuck.calls.values()) == 4
+    assert (await ended(staying, batch["id"]))["request_counts"]["succeeded"] == 10
+
+
 async def test_what_is_not_done_in_time_is_given_back(make: Make) -> None:
     stuck, quick = Gated(), Model()
     leaving = make(stuck, concurrency=4, lease_seconds=60)

@@ -6,8 +6,11 @@ The seconds that a test waits are those that the server was given; that it ends 
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,12 +20,12 @@ import pytest
 from tests.live.raw import RawClient, ask, complaints, post
 from tests.support import personalities
 from tests.support.laws import assert_well_formed
-from tests.support.replies import FOREVER, Step, Wait, hang_reply, stream_reply
+from tests.support.replies import FOREVER, Reply, Step, Wait, hang_reply, json_reply, stream_reply
 from tests.support.sse import events
 from tests.support.stack import Stack, run_config, vllm_provider
-from tests.support.upstream import ScriptedUpstream
+from tests.support.upstream import RecordedRequest, ScriptedUpstream
 from tests.support.waiting import eventually
-from tests.support.wire import anthropic_message, anthropic_stream, encode_events
+from tests.support.wire import Json, anthropic_message, anthropic_stream, encode_events
 
 MODEL = "vllm/m"
 GRACE = 1.0
@@ -46,12 +49,14 @@ def upstream() -> Iterator[ScriptedUpstream]:
         upstream.release()
 
 
-def serve(folder: Path, upstream: ScriptedUpstream, *, workers: int = 1, grace: float = GRACE) -> Stack:
+def serve(
+    folder: Path, upstream: ScriptedUpstream, *, workers: int = 1, grace: float = GRACE, batches: Json | None = None
+) -> Stack:
     upstream.forget()
     config = run_config(
         folder,
         inference=[vllm_provider(upstream.url)],
-        messages={"limits": {"shutdown_seconds": grace}},
+        messages={"limits": {"shutdown_seconds": grace}, "batches": batches or {}},
         workers=workers,
     )
     stack = Stack(config, folder)
@@ -196,5 +201,47 @@ def test_workers_end_as_well(tmp_path: Path, upstream: ScriptedUpstream) -> None
         eventually(lambda: not stack.running, within=ENDS_WITHIN, what="the end of the parent")
         eventually(lambda: not members(stack), within=ENDS_WITHIN, what="the end of its children")
         assert stack.log().count("Finished server process") == 2
+    finally:
+        stack.kill()
+
+
+def leases(folder: Path) -> Counter[tuple[str, bool]]:
+    """How many requests of batches are in which state, and whether somebody holds them."""
+    with closing(sqlite3.connect(folder / "sql_store.batches.db")) as database:
+        rows = database.execute("SELECT state, lease_owner IS NOT NULL FROM messages_batch_requests")
+        return Counter((state, bool(held)) for state, held in rows)
+
+
+@pytest.mark.parametrize("seconds", [0.3, 60.0], ids=["in time", "too long"])
+def test_no_request_of_a_batch_begins_after_the_signal(
+    tmp_path: Path, upstream: ScriptedUpstream, seconds: float
+) -> None:
+    """While a stream holds the server open; what runs may end, and the rest is given back to other processes."""
+    stack = serve(tmp_path, upstream, grace=3.0, batches={"concurrency": 2, "lease_seconds": 300})
+    try:
+
+        def answer(request: RecordedRequest) -> Reply:
+            if request.json.get("stream"):
+                return stream_reply([*PARTS[:4], FOREVER])
+            return json_reply(anthropic_message("Hello")).delayed(seconds)
+
+        upstream.forget()
+        upstream.reply("/v1/messages", answer)
+        stream = RawClient(stack, MODEL, stream=True)
+        stream.read_until(b"Hell")
+        asked = [{"custom_id": f"r{n}", "params": ask(MODEL)} for n in range(200)]
+        assert post(stack, MODEL, path="/v1/messages/batches", requests=asked).status == 200
+        eventually(lambda: len(upstream.requests_to("/v1/messages")) >= 2)
+        terminate(stack)
+        eventually(lambda: "Shutting down" in stack.log(), within=ENDS_WITHIN, what="the server's notice of the signal")
+        begun = len(upstream.requests_to("/v1/messages"))
+        eventually(lambda: ("leased", True) not in leases(tmp_path) or leases(tmp_path)["leased", True] <= 2)
+        stream.read_until(b"event: error")
+        stream.hang_up()
+        check_ended(stack)
+        assert len(upstream.requests_to("/v1/messages")) == begun
+        done = begun - 1 if seconds < 1 else 0  # all but the stream
+        assert leases(tmp_path) == +Counter({("succeeded", False): done, ("pending", False): 200 - done})
+        assert complaints(stack.log()) == []
     finally:
         stack.kill()
