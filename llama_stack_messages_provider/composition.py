@@ -17,6 +17,7 @@ from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.native_route import NativeRoute
+from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.probe import Prober
@@ -54,6 +55,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     server_tools = ServerTools([WebSearch(deps.get(Api.tool_runtime), config.web_search)])
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
+    offload = Offload()
     memory = AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
     native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory)
     translated = TranslatedRoute(
@@ -63,12 +65,13 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         TranslationOptions(tool_error_marker=marker),
         config.translation.system_messages,
         memory,
+        offload,
     )
     service = MessageService(
         planner,
         native,
         translated,
-        Preparer(documents_of(config), marker),
+        Preparer(documents_of(config), offload, marker),
         strict=config.strict,
         max_calls=config.web_search.rounds,
     )

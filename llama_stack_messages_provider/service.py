@@ -93,7 +93,8 @@ class MessageService:
         plan = await self._planner.plan(exchange.request, dropped)
         if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
-        state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict)
+        size = len(exchange.body)
+        state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=size)
         state.drop(dropped.names)
         return state
 
@@ -243,7 +244,7 @@ class MessageService:
         if isinstance(plan, NativePlan):
             # The message itself goes natively and loses nothing, however its tokens are counted.
             plan = await self._planner.plan_for(plan.target, request, refused="it does not count")
-            state = RouteState(plan, state.headers, strict=False)
+            state = RouteState(plan, state.headers, strict=False, size=state.size)
         request = await self._prepared(exchange, state, CountTokensRequest)
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         return await self._translated.count(prompt, state)

@@ -53,7 +53,7 @@ class Adapter:
     memory: AdaptationMemory
     scope: Scope
     candidates: Candidates
-    rebuild: Callable[[tuple[Change, ...]], None] | None = None
+    rebuild: Callable[[tuple[Change, ...]], Awaitable[None]] | None = None
     allowed: Callable[[Change], bool] = lambda change: True
     applied: list[tuple[Change, Refusal]] = field(default_factory=list)
 
@@ -67,13 +67,17 @@ class Adapter:
             try:
                 result = await attempt()
             except MessagesError as exc:
-                self.adapt(draft, exc)
+                if self.adapt(draft, exc) and self.rebuild is not None:
+                    await self.rebuild(tuple(applied for applied, _ in self.applied))
             else:
                 self.confirm()
                 return result
 
-    def adapt(self, draft: Draft, refused: MessagesError) -> None:
+    def adapt(self, draft: Draft, refused: MessagesError) -> bool:
         """Change a draft as its refusal asks for.
+
+        Returns:
+            Whether it has to be made anew instead.
 
         Raises:
             MessagesError: The refusal, where no change is left.
@@ -90,11 +94,11 @@ class Adapter:
         if change is not None:
             self.applied.append((change, refusal))
         if self.rebuild is not None and (taken_back or isinstance(change, Retranslate)):
-            self.rebuild(tuple(applied for applied, _ in self.applied))
-        elif change is not None:
-            apply_change(change, draft)
-        else:
+            return True
+        if change is None:
             raise refused
+        apply_change(change, draft)
+        return False
 
     def _may(self, change: Change, draft: Draft) -> bool:
         new = all(change != applied for applied, _ in self.applied)

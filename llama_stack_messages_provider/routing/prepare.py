@@ -11,6 +11,7 @@ from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.documents.resolve import Documents
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, rewrite
+from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.plan import NativePlan
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.server_tools.plain import plain_request
@@ -27,11 +28,13 @@ class Preparer:
 
     Args:
         documents: Puts text in the place of documents.
+        offload: Works on large requests.
         error_marker: Put before a tool result whose `is_error` is true.
     """
 
-    def __init__(self, documents: Documents, error_marker: str) -> None:
+    def __init__(self, documents: Documents, offload: Offload, error_marker: str) -> None:
         self._documents = documents
+        self._offload = offload
         self._error_marker = error_marker
 
     async def prepare(
@@ -59,19 +62,22 @@ class Preparer:
             files = plan.dialect.files and not isinstance(plan, NativePlan)
             request = await self._documents.resolve(request, body=raw, files=files, client=_client())
         if plan.server_tools:
-            request = plain_request(request, plan.server_tools, dropped)
+            request = await self._offload.run(state.size, plain_request, request, plan.server_tools, dropped)
         if isinstance(plan, NativePlan) and plan.rewrites:
             # In its place, a system turn leaves the prompt before it as it was.
             options = RewriteOptions(self._error_marker, system_turns="user")
-            rewritten = rewrite(request, lacks=plan.rewrites, options=options, dropped=dropped)
+            rewritten = await self._offload.run(
+                state.size, rewrite, request, lacks=plan.rewrites, options=options, dropped=dropped
+            )
             state.rewritten = rewritten if rewritten.restored else None
             request = dict(rewritten.request)
         state.drop(dropped.names)
         return request
 
     def close(self) -> None:
-        """End the reading of documents."""
+        """End the reading of documents, and what is done beside the loop."""
         self._documents.close()
+        self._offload.close()
 
 
 async def _validated(kind: type[WireModel], request: dict[str, Any], raw: bytes) -> dict[str, Any]:

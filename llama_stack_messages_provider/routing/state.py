@@ -16,6 +16,7 @@ class RouteState:
         plan: How it goes.
         headers: The headers that go with it to a native upstream.
         strict: Whether what would be dropped is refused.
+        size: Bytes of the request.
 
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
@@ -23,12 +24,13 @@ class RouteState:
         rewritten: The way back from what passes made for a native upstream, if they made anything.
     """
 
-    __slots__ = ("_reported", "draft", "dropped", "headers", "plan", "rewritten", "strict")
+    __slots__ = ("_reported", "draft", "dropped", "headers", "plan", "rewritten", "size", "strict")
 
-    def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool) -> None:
+    def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool, size: int) -> None:
         self.plan = plan
         self.headers = headers
         self.strict = strict
+        self.size = size
         self.dropped: list[str] = []
         self.draft: NativeDraft | None = None
         self.rewritten: Rewritten | None = None
@@ -36,7 +38,8 @@ class RouteState:
 
     def drop(self, paths: Iterable[str]) -> None:
         """Name what does not reach the model."""
-        self.dropped += [path for path in paths if path not in self.dropped]
+        known = set(self.dropped)
+        self.dropped += [path for path in dict.fromkeys(paths) if path not in known]
 
     def unreported(self) -> list[str]:
         """What was dropped since this was asked last."""

@@ -14,6 +14,7 @@ from llama_stack_messages_provider.adaptation.upstream_errors import understood
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.signatures import Signer
+from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
@@ -35,6 +36,7 @@ class TranslatedRoute:
         options: The configured options of translations.
         merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
         memory: What is known of models.
+        offload: Works on large requests.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class TranslatedRoute:
         options: TranslationOptions,
         merge_system: str,
         memory: AdaptationMemory,
+        offload: Offload,
     ) -> None:
         self._completions = completions
         self._counter = counter
@@ -52,6 +55,7 @@ class TranslatedRoute:
         self._options = options
         self._merge_system = merge_system
         self._memory = memory
+        self._offload = offload
 
     async def complete(self, request: Mapping[str, Any], state: RouteState, message_id: str) -> dict[str, Any]:
         """The whole message.
@@ -65,7 +69,7 @@ class TranslatedRoute:
             InvalidRequestError: It cannot be translated, or not without loss in strict mode.
             MessagesError: The upstream's failure.
         """
-        translation, plan = self._translated(request, state), state.plan
+        translation, plan = await self._translated(request, state), state.plan
         completion = await self._attempt(
             request,
             translation,
@@ -85,7 +89,7 @@ class TranslatedRoute:
         Raises:
             InvalidRequestError, MessagesError: As `complete`, before or between pieces.
         """
-        translation = self._translated(request, state)
+        translation = await self._translated(request, state)
         chunks, first = await self._opened(request, translation, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
         batch: list[dict[str, Any]] | None = first
@@ -109,7 +113,7 @@ class TranslatedRoute:
     async def count(self, request: Mapping[str, Any], state: RouteState) -> Count:
         """The number of a request's input tokens: exactly what would be sent is counted. Raises as `complete` does."""
         # One token, where nothing but a generation counts: under the name, and in the company, that the model takes.
-        translation = self._translated({**request, "max_tokens": 1}, state)
+        translation = await self._translated({**request, "max_tokens": 1}, state)
         plan = state.plan
         infer = partial(self._completions.complete, plan.target, plan.endpoint)
         try:
@@ -124,7 +128,7 @@ class TranslatedRoute:
 
     # --- the translation ---
 
-    def _translated(
+    async def _translated(
         self, request: Mapping[str, Any], state: RouteState, changes: tuple[Change, ...] = ()
     ) -> Translation:
         """The chat completion for a request, changed as its model is known to need it, and in these ways."""
@@ -136,7 +140,15 @@ class TranslatedRoute:
         dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
         signer = Signer(self._key, plan.target.identifier)
         model = plan.target.upstream_model
-        translation = to_chat_completion(request, model=model, dialect=dialect, options=options, signer=signer)
+        translation = await self._offload.run(
+            state.size,
+            to_chat_completion,
+            request,
+            model=model,
+            dialect=dialect,
+            options=options,
+            signer=signer,
+        )
         for change in learned:
             lost = change.dropped(translation.params)
             if lost and state.strict:
@@ -186,8 +198,8 @@ class TranslatedRoute:
         all pass here.
         """
 
-        def rebuild(changes: tuple[Change, ...]) -> None:
-            anew = self._translated(request, state, changes)
+        async def rebuild(changes: tuple[Change, ...]) -> None:
+            anew = await self._translated(request, state, changes)
             translation.params, translation.dropped = anew.params, anew.dropped
             translation.max_tokens = anew.max_tokens
 

@@ -1,6 +1,6 @@
 """One loop, and what it remembers: only what helped, of its model, for a time."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ async def run(
     memory: AdaptationMemory,
     draft: Draft,
     complaint: Callable[[Json], str | None],
-    rebuild: Callable[[tuple[Change, ...]], None] | None = None,
+    rebuild: Callable[[tuple[Change, ...]], Awaitable[None]] | None = None,
 ) -> int:
     """How often was it sent."""
     sent = 0
@@ -103,7 +103,10 @@ async def test_a_change_that_the_same_words_follow_is_not_remembered(memory: Ada
         bridged = any(message["content"] == "Understood." for message in params["messages"])
         return None if bridged else "conversation roles must alternate"
 
-    assert await run(memory, draft, complaint, rebuild=lambda changes: None) == 3
+    async def rebuild(changes: tuple[Change, ...]) -> None:
+        pass
+
+    assert await run(memory, draft, complaint, rebuild) == 3
     assert [type(change).__name__ for change in memory.changes(SCOPE)] == ["InsertAssistantTurn"]
 
 
@@ -175,7 +178,7 @@ async def test_what_was_taken_back_is_in_the_next_try(memory: AdaptationMemory) 
     whole = [{"role": "assistant", "content": "x", "reasoning_content": "hm"}, {"role": "user", "content": "Hi"}]
     draft = drafted(messages=[{**whole[0], "reasoning_content": ""}, whole[1]])
 
-    def rebuild(changes: tuple[Change, ...]) -> None:
+    async def rebuild(changes: tuple[Change, ...]) -> None:
         draft.params = {**draft.params, "messages": whole}
 
     def complaint(params: Json) -> str | None:
