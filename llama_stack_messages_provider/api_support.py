@@ -89,12 +89,12 @@ def native_need(kind: Kind, name: str, unknown: str) -> str | None:
 
 
 def carried_parameters() -> frozenset[str]:
-    """The parameters of a message, and what the SDK sends as headers, that are no loss under translation."""
+    """The parameters of a message, and what the SDK sends as headers, that translation does not drop."""
     return frozenset(name for kind in ("parameter", "header") for name in _carried(kind))
 
 
 def carried_fields() -> Mapping[str, frozenset[str]]:
-    """For each parameter whose fields have rows of their own, those that are no loss under translation."""
+    """For each parameter whose fields have rows of their own, those that translation does not drop."""
     holders = ("thinking", "output_config", "metadata")
     names = [name.split(":")[0].partition(".") for name in _carried("setting")]
     return {holder: frozenset(field for owner, _, field in names if owner == holder) for holder in holders}

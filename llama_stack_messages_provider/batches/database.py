@@ -181,11 +181,11 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, OSError) as error:
-        told = _storage_error(error)
-        if told is None:
+        mapped = _storage_error(error)
+        if mapped is None:
             raise
         logger.error("The database of message batches failed", error=str(error).partition("\n")[0])
-        raise told from error
+        raise mapped from error
 
 
 def _storage_error(error: Exception) -> StorageError | None:

@@ -262,7 +262,7 @@ async def _lease(
 
 async def _still_leased(connection: AsyncConnection, batch_id: str, outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The outcomes whose leases still stand; nobody can take them before this transaction ends."""
-    ours = {(outcome.lease.position, outcome.lease.attempt, outcome.lease.worker): outcome for outcome in outcomes}
+    known = {(outcome.lease.position, outcome.lease.attempt, outcome.lease.worker): outcome for outcome in outcomes}
     rows = await connection.execute(
         select(requests.c.position, requests.c.attempts, requests.c.lease_owner).where(
             requests.c.batch_id == batch_id,
@@ -270,7 +270,7 @@ async def _still_leased(connection: AsyncConnection, batch_id: str, outcomes: Se
             requests.c.lease_owner.in_(sorted({outcome.lease.worker for outcome in outcomes})),
         )
     )
-    found = [ours.get((row.position, row.attempts, row.lease_owner)) for row in rows]
+    found = [known.get((row.position, row.attempts, row.lease_owner)) for row in rows]
     return [outcome for outcome in found if outcome is not None]
 
 

@@ -88,7 +88,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        print("\n\n".join(map(_told, findings)) or "There are no models.")
+        print("\n\n".join(map(_describe, findings)) or "There are no models.")
     return _WELL if all(finding.well for finding in findings) else _ILL
 
 
@@ -107,11 +107,11 @@ def _learned(server: str, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(learned, indent=2))
     else:
-        print("\n\n".join(map(_told_learned, learned)) or "Nothing was learned.")
+        print("\n\n".join(map(_describe_learned, learned)) or "Nothing was learned.")
     return _WELL
 
 
-def _told_learned(line: Mapping[str, Any]) -> str:
+def _describe_learned(line: Mapping[str, Any]) -> str:
     lines = [("at", line["upstream"]), ("change", line["change"]), ("for", f"{line['seconds_ago']} s")]
     lines.append(("since it said", " ".join(line["words"].split())))
     return "\n".join([line["model"], *(_line(name, text) for name, text in lines)])
@@ -223,10 +223,10 @@ async def _count_method(counter: "TokenCounter", plan: "Plan") -> str:
     return "inference"
 
 
-# --- telling ---
+# --- printing ---
 
 
-def _told(finding: Finding) -> str:
+def _describe(finding: Finding) -> str:
     route = ": ".join(filter(None, (finding.route, finding.reason)))
     search = f"by the {finding.web_search}" if finding.web_search else None
     lines = [("engine", finding.engine), ("route", route), ("count", finding.count), ("web search", search)]

@@ -8,6 +8,10 @@
 | `ServerState.connections`, each with a `transport` | `abort_connections` |
 | `Config.timeout_graceful_shutdown`, read at the shutdown | `bound_exit` |
 
+With several workers uvicorn's parent kills one that does not answer it for five seconds
+(`timeout_worker_healthcheck`), such as one that imports on a busy machine. `llama stack run` does not set that, and the
+parent runs nothing of this package: it cannot be set here.
+
 Tried with uvicorn 0.54.
 """
 

@@ -45,7 +45,7 @@ PATH = "/v1/messages"
 # The SDKs append `/v1/messages` to a base URL that may end with `/v1` already.
 ALIAS = "/v1/v1/messages"
 BATCHES = "/batches"
-OURS = (PATH, ALIAS)
+PATHS = (PATH, ALIAS)
 
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """Anthropic's limit of a batch."""
@@ -165,12 +165,12 @@ class AnthropicMiddleware:
         self._shutdown = shutdown
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Hand on what is not ours at the cost of one comparison: every request of the server comes by."""
-        if scope["type"] != "http" or not scope["path"].startswith(OURS):
+        """Hand on what is for other routes at the cost of one comparison: every request of the server comes by."""
+        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
             return self.app(scope, receive, send)
-        return self._ours(scope, receive, send)
+        return self._handle(scope, receive, send)
 
-    async def _ours(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         tail = path[len(ALIAS if path.startswith(ALIAS) else PATH) :]
         if tail and tail[0] != "/":  # /v1/messages-of-someone-else

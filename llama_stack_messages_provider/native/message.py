@@ -11,10 +11,10 @@ __all__ = [
     "Sign",
     "changed",
     "complete",
+    "error_event",
     "is_error",
     "repair_message",
     "skeleton",
-    "told_error",
     "with_reason",
     "with_stop_sequence",
 ]
@@ -98,7 +98,7 @@ def changed(fields: Event, new: Mapping[str, Any]) -> Event:
     return {**fields, **new}
 
 
-def told_error(event: Event, request_id: str | None) -> Event:
+def error_event(event: Event, request_id: str | None) -> Event:
     """An upstream's error as Anthropic tells one; the same object if it does so already.
 
     Args:
@@ -106,12 +106,12 @@ def told_error(event: Event, request_id: str | None) -> Event:
         request_id: Id of the request, for the envelope.
     """
     error = event.get("error")
-    told = from_event(event if isinstance(error, Mapping | str) else {"error": event})
+    mapped = from_event(event if isinstance(error, Mapping | str) else {"error": event})
     if event.get("type") != "error" or not isinstance(error, Mapping) or error.get("type") not in _ERROR_TYPES:
-        return told.body(request_id)
+        return mapped.body(request_id)
     # A context that is full is told in one way, whatever its words: agents act on it.
-    overflow = told.message.startswith("prompt is too long") and told.message != error.get("message")
-    return told.body(request_id) if overflow or not isinstance(error.get("message"), str) else event
+    overflow = mapped.message.startswith("prompt is too long") and mapped.message != error.get("message")
+    return mapped.body(request_id) if overflow or not isinstance(error.get("message"), str) else event
 
 
 def is_error(event: Mapping[str, Any], name: str) -> bool:

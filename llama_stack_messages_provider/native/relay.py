@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
-from llama_stack_messages_provider.native.message import told_error
+from llama_stack_messages_provider.native.message import error_event
 from llama_stack_messages_provider.native.repair import NOT_JSON
 from llama_stack_messages_provider.wire.lenient_json import is_json, read_json
 from llama_stack_messages_provider.wire.sse import MAX_EVENT_BYTES, EventTooLargeError, encode
@@ -146,7 +146,7 @@ class Relay:
         given = event.get("type") if isinstance(event, dict) else None
         kind = name or (given if isinstance(given, str) else "")
         if kind == "error":
-            return self._told(frame, event)
+            return self._error_frame(frame, event)
         if not isinstance(event, dict) or not isinstance(event.get(_OBJECTS.get(kind, ""), {}), dict):
             self.failure = UpstreamError(NOT_JSON if not isinstance(event, dict) else _ODD)
             return b""
@@ -175,10 +175,10 @@ class Relay:
                 return renamed if _value_of(_fields_of(renamed)[1]) == wanted else encode(wanted)
         return encode(wanted)
 
-    def _told(self, frame: bytes, event: Any) -> bytes:
+    def _error_frame(self, frame: bytes, event: Any) -> bytes:
         self.ended = True
-        told = told_error(event if isinstance(event, dict) else {"message": NOT_JSON}, self._request_id)
-        return frame if told is event else encode(told)
+        mapped = error_event(event if isinstance(event, dict) else {"message": NOT_JSON}, self._request_id)
+        return frame if mapped is event else encode(mapped)
 
 
 def _are_deltas(data: bytes) -> bool:

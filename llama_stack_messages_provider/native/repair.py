@@ -31,9 +31,9 @@ from llama_stack_messages_provider.native.message import (
     Sign,
     changed,
     complete,
+    error_event,
     is_error,
     skeleton,
-    told_error,
     with_reason,
     with_stop_sequence,
 )
@@ -89,7 +89,7 @@ class StreamRepair:
             return out
         if is_error(event, name):
             self._over = self.finished = True
-            return [told_error(event, self._request_id)]
+            return [error_event(event, self._request_id)]
         match event.get("type"):
             case "message_start":
                 self._message_start(event, out)

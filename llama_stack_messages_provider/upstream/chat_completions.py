@@ -168,7 +168,7 @@ class ChatCompletions:
     async def _called(self, target: Target, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
         chunks = await self._call(target, params)
         try:
-            with _foreign_errors():
+            with _map_sdk_errors():
                 async for chunk in _in_time(chunks, self._timeouts):
                     if chunk is not None:
                         yield [_plain(chunk)]
@@ -176,7 +176,7 @@ class ChatCompletions:
             await _aclose(chunks)
 
     async def _call(self, target: Target, params: dict[str, Any]) -> Any:
-        with _foreign_errors():
+        with _map_sdk_errors():
             model = target.identifier if self._store else target.upstream_model
             request = OpenAIChatCompletionRequestWithExtraBody(**{**params, "model": model})
             api = self._inference if self._store else target.provider
@@ -267,7 +267,7 @@ def _plain(completion: Any) -> dict[str, Any]:
 
 
 async def _in_time(chunks: Any, timeouts: Timeouts) -> AsyncGenerator[Any]:
-    """The chunks of a provider, whose own limits are not ours to set."""
+    """The chunks of a provider, whose own limits cannot be set here."""
     source = aiter(chunks)
     seconds, late = timeouts.first_byte, did_not_begin
     while True:
@@ -295,8 +295,8 @@ async def _aclose(chunks: Any) -> None:
         await close()
 
 
-class _foreign_errors:  # noqa: N801 - a context manager, read as a verb
-    """Errors of providers and their SDKs as ours; the one place that knows them."""
+class _map_sdk_errors:  # noqa: N801 - a context manager, read as a verb
+    """Errors of providers and their SDKs as `MessagesError`; the one place that knows them."""
 
     def __enter__(self) -> None:
         return None
@@ -304,17 +304,17 @@ class _foreign_errors:  # noqa: N801 - a context manager, read as a verb
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: Any) -> None:
         if exc is None or isinstance(exc, MessagesError) or not isinstance(exc, Exception):
             return
-        raise _ours(exc) from exc
+        raise _mapped(exc) from exc
 
 
 # The first match wins, so that a class stands before those it derives from.
-_FOREIGN: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
+_SDK_ERRORS: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
     (APITimeoutError, lambda exc: UpstreamTimeoutError()),
     (APIConnectionError, lambda exc: ConnectionFailedError(f"The upstream is out of reach: {exc.__cause__ or exc}")),
     (APIStatusError, lambda exc: from_status(exc.status_code, exc.response.headers, exc.body or exc.message)),
     (ValidationError, lambda exc: InvalidRequestError(f"The inference API refused the translation: {_first(exc)}")),
     (ValueError, lambda exc: from_status(400, {}, str(exc))),
-    # A parameter that an SDK's method does not take: its words are those of a refusal, and so is the remedy.
+    # A parameter that an SDK's method does not take: its words are those of a refusal, and so is what is done about it.
     (TypeError, lambda exc: from_status(400, {}, str(exc))),
     (TimeoutError, lambda exc: UpstreamTimeoutError()),
     (ConnectionError, lambda exc: ConnectionFailedError(str(exc) or None)),
@@ -323,8 +323,8 @@ _FOREIGN: tuple[tuple[type[Exception], Callable[[Any], MessagesError]], ...] = (
 )
 
 
-def _ours(exc: Exception) -> MessagesError:
-    for kind, translate in _FOREIGN:
+def _mapped(exc: Exception) -> MessagesError:
+    for kind, translate in _SDK_ERRORS:
         if isinstance(exc, kind):
             return translate(exc)
     if isinstance(status := getattr(exc, "status_code", None), int) and status >= 400:

@@ -1,4 +1,4 @@
-"""The seam around the host's own middlewares, over real HTTP; the real host comes last."""
+"""The middleware around the host's own middlewares, over real HTTP; the real host comes last."""
 
 import asyncio
 import contextlib
@@ -41,7 +41,7 @@ LIMITS = LimitsConfig(body_bytes=LIMIT)
 USERS = {"good": ("ann", {"roles": ["user"]}), "admin": ("ida", {"roles": ["admin"]})}
 
 
-# --- a server with the host's middlewares and routes of ours ---
+# --- a server with the host's middlewares and our routes ---
 
 
 class Refusing:
@@ -67,7 +67,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 async def echo(request: Request) -> JSONResponse:
-    """Reads the body as it comes, and reuses the id that the seam made, as our routes do."""
+    """Reads the body as it comes, and reuses the id that the middleware made, as our routes do."""
     size = 0
     async for piece in request.stream():
         size += len(piece)
@@ -78,7 +78,7 @@ async def echo(request: Request) -> JSONResponse:
 async def error_of_ours(request: Request) -> JSONResponse:
     """Refuses as our routes do."""
     headers = {"request-id": request.state.request_id, "retry-after": "3"}
-    return JSONResponse({"ours": True}, status_code=529, headers=headers)
+    return JSONResponse({"route": "own"}, status_code=529, headers=headers)
 
 
 async def stubborn(request: Request) -> JSONResponse:
@@ -114,9 +114,9 @@ async def foreign(request: Request) -> Json:
 
 
 def routes() -> APIRouter:
-    """A router with the lifespan that installs the seam."""
+    """A router with the lifespan that installs the middleware."""
     router = APIRouter(lifespan=lifespan)
-    ours: dict[str, Callable[..., Any]] = {
+    routes: dict[str, Callable[..., Any]] = {
         "": echo,
         "/batches": echo,
         "/error": error_of_ours,
@@ -125,7 +125,7 @@ def routes() -> APIRouter:
         "/broken": broken,
         "/stream": stream,
     }
-    for path, route in ours.items():
+    for path, route in routes.items():
         router.add_api_route(f"/v1/messages{path}", route, methods=["POST"], response_model=None)
     router.add_api_route("/v1/other", foreign, methods=["GET"])
     router.add_api_route("/v1/messages-of-others", foreign, methods=["POST"])
@@ -196,7 +196,7 @@ def guarded() -> Iterator[Served]:
 
 
 def sealed(app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> AnthropicMiddleware:
-    """The seam around an app."""
+    """The middleware around an app."""
     return AnthropicMiddleware(app, LIMITS, max_batch_bytes=LIMIT, shutdown=Shutdown(20.0))
 
 
@@ -230,7 +230,7 @@ def test_a_bearer_token_is_left_alone_and_wins_over_an_api_key(guarded: Served) 
     assert guarded.auth.last.json["api_key"] == "good"
 
 
-def test_an_api_key_goes_no_further_than_the_seam(guarded: Served) -> None:
+def test_an_api_key_goes_no_further_than_the_middleware(guarded: Served) -> None:
     headers = {"x-api-key": "other", "authorization": "Bearer good"}
     seen = guarded.post("/v1/messages", headers=headers).json()["headers"]
     assert "x-api-key" not in seen
@@ -349,7 +349,7 @@ def test_a_used_up_daily_quota_is_not_worth_a_retry_but_a_rate_limit_is() -> Non
 
 def test_our_own_errors_pass_untouched(plain: httpx.Client) -> None:
     answer = plain.post("/v1/messages/error")
-    assert (answer.status_code, answer.json()) == (529, {"ours": True})
+    assert (answer.status_code, answer.json()) == (529, {"route": "own"})
     assert answer.headers["retry-after"] == "3"
     assert len(answer.headers.get_list("request-id")) == 1
 
@@ -378,7 +378,7 @@ def test_a_body_that_is_too_large_is_refused_by_its_length_alone(plain: httpx.Cl
     head = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n"
     with socket.create_connection(("127.0.0.1", plain.base_url.port), timeout=5) as connection:
         connection.sendall(head)
-        # httptools refuses the pair itself (RFC 9112, section 6.1), h11 lets it pass to the seam.
+        # httptools refuses the pair itself (RFC 9112, section 6.1), h11 lets it pass to the middleware.
         assert connection.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
 
 
@@ -394,7 +394,7 @@ def test_a_length_does_not_hide_a_chunked_body(plain: httpx.Client) -> None:
     head = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", plain.base_url.port), timeout=5) as connection:
         connection.sendall(head + b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n")
-        # httptools refuses the pair itself (RFC 9112, section 6.1), h11 lets it pass to the seam.
+        # httptools refuses the pair itself (RFC 9112, section 6.1), h11 lets it pass to the middleware.
         assert connection.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
 
 
@@ -478,7 +478,7 @@ def test_an_app_without_middlewares_is_left_alone_with_one_warning(caplog: pytes
     assert install_middleware(object(), LIMITS) is False
 
 
-def test_the_seam_is_installed_once() -> None:
+def test_the_middleware_is_installed_once() -> None:
     app = FastAPI()
     app.middleware_stack = app.build_middleware_stack()
     inner = app.middleware_stack
@@ -551,7 +551,7 @@ class Host:
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     """`llama stack run` with custom auth and a route policy: batches are for admins."""
-    folder = tmp_path_factory.mktemp("seam")
+    folder = tmp_path_factory.mktemp("middleware")
     rules = [
         {"forbid": {"paths": "/v1/messages/batches*"}, "unless": "user with admin in roles"},
         {"permit": {"paths": "*"}},

@@ -168,8 +168,8 @@ def impatient(_impatient: Impatient) -> Iterator[Impatient]:
         upstream.forget()
 
 
-OURS = ("relayed", "repaired", "translated")
-"""The ways where the bytes of the upstream are ours to read."""
+READ_HERE = ("relayed", "repaired", "translated")
+"""The ways where the bytes of the upstream are read here."""
 
 
 def on_each_way(check: Callable[[Way], None], names: Iterable[str] = WAYS) -> None:
@@ -258,7 +258,7 @@ def test_comments_are_life_and_become_pings(impatient: Impatient) -> None:
         check_whole(answer)
         assert answer.types.count("ping") >= 3
 
-    on_each_way(check, OURS)
+    on_each_way(check, READ_HERE)
 
 
 def test_nothing_follows_the_end_even_if_the_upstream_holds_the_connection(impatient: Impatient) -> None:
@@ -272,7 +272,7 @@ def test_nothing_follows_the_end_even_if_the_upstream_holds_the_connection(impat
 
 
 def test_connections_are_used_again_after_streams(impatient: Impatient) -> None:
-    for way in (WAYS[name] for name in OURS):
+    for way in (WAYS[name] for name in READ_HERE):
         for _ in range(8):
             check_whole(impatient.stream(way, stream_reply(way.parts())))
         peers = [seen.peer for seen in impatient.requests(way)]
@@ -320,7 +320,7 @@ def test_an_upstream_that_stops_within_a_whole_answer_meets_the_idle_limit(impat
         impatient.reply(way, half_a_body(way))
         limited(post(impatient.stack, way.model), f"The upstream's answer stopped for {IDLE:g} s")
 
-    on_each_way(check, OURS)
+    on_each_way(check, READ_HERE)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -185,18 +185,18 @@ def thought(signature: str) -> Json:
 
 
 THINKING = {"type": "enabled", "budget_tokens": 1024}
-OURS, THEIRS = thought(Signer(b"key", "m")("Hm.")), thought("c2lnbmVk")
+SIGNED_HERE, SIGNED_ELSEWHERE = thought(Signer(b"key", "m")("Hm.")), thought("c2lnbmVk")
 
 
 def test_anthropic_does_not_get_signatures_that_are_not_its_own() -> None:
-    given = request(user("Hi"), assistant(OURS, THEIRS, text("Yes")), user("?"))
+    given = request(user("Hi"), assistant(SIGNED_HERE, SIGNED_ELSEWHERE, text("Yes")), user("?"))
 
-    assert passed(given, "anthropic")["messages"][1] == assistant(THEIRS, text("Yes"))
+    assert passed(given, "anthropic")["messages"][1] == assistant(SIGNED_ELSEWHERE, text("Yes"))
     assert passed(given, "vllm") == {**given, "model": "upstream"}
 
 
 def test_a_turn_of_nothing_else_is_left_out_of_anthropics_request() -> None:
-    given = request(user("Hi"), assistant(OURS), user("?"), {"role": "assistant", "content": []})
+    given = request(user("Hi"), assistant(SIGNED_HERE), user("?"), {"role": "assistant", "content": []})
 
     assert passed(given, "anthropic")["messages"] == [user("Hi"), user("?"), {"role": "assistant", "content": []}]
 
@@ -204,9 +204,9 @@ def test_a_turn_of_nothing_else_is_left_out_of_anthropics_request() -> None:
 @pytest.mark.parametrize(
     ("turn", "sent"),
     [
-        (assistant(OURS, tool_use("a")), {"type": "disabled"}),
-        (assistant(OURS, THEIRS, tool_use("a")), THINKING),
-        (assistant(THEIRS, tool_use("a")), THINKING),
+        (assistant(SIGNED_HERE, tool_use("a")), {"type": "disabled"}),
+        (assistant(SIGNED_HERE, SIGNED_ELSEWHERE, tool_use("a")), THINKING),
+        (assistant(SIGNED_ELSEWHERE, tool_use("a")), THINKING),
         (assistant(tool_use("a")), THINKING),
     ],
     ids=["ours", "both", "theirs", "none"],
@@ -224,7 +224,7 @@ def test_anthropic_is_not_asked_to_think_on_where_others_began(turn: Json, sent:
 
 def odd(depth: int = 3) -> st.SearchStrategy[Any]:
     if not depth:
-        return json_values() | st.just(OURS["signature"]) | st.just(f"{LINE}\n")
+        return json_values() | st.just(SIGNED_HERE["signature"]) | st.just(f"{LINE}\n")
     inner = odd(depth - 1)
     kinds = st.sampled_from(["text", "thinking", "tool_result"])
     fields = dict.fromkeys(["content", "text", "signature"], inner)
