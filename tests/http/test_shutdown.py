@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -59,9 +59,10 @@ def serve(
         messages={"limits": {"shutdown_seconds": grace}, "batches": batches or {}},
         workers=workers,
     )
-    stack = Stack(config, folder)
+    root = str(Path(__file__).parents[2])
+    patient: dict[str, Any] = {"module": "tests.support.patient_host", "env": {"PYTHONPATH": root}}
+    stack = Stack(config, folder, **(patient if workers > 1 else {}))
     stack.start()
-    # uvicorn's parent kills a worker that is silent for five seconds, as one that imports on a busy machine can be.
     started = "Application startup complete"
     eventually(lambda: mentions(stack, started) >= workers, within=ENDS_WITHIN * 4, what="every worker")
     for _ in range(4 * workers):  # each worker has asked what the upstream is before it is scripted
