@@ -166,7 +166,7 @@ class Relay:
         message = event.get("message")
         if self._model is None or not isinstance(message, dict) or message.get("model") in (None, self._model):
             return frame
-        wanted = {**event, "message": {**message, "model": self._model}}
+        wanted = {**event, "type": "message_start", "message": {**message, "model": self._model}}
         # The bytes around the name stay as they are; another `model` in the same event is told by its effect.
         given, new = orjson.dumps(message["model"]), orjson.dumps(self._model)
         for found in _MODEL.finditer(frame):

@@ -121,7 +121,7 @@ class StreamRepair:
         if block is not None and received.event == b"content_block_delta" and block.goes_on(event):
             return received.frame()  # nearly all that comes
         name = received.event.decode(errors="replace")
-        events = self.feed(event, name)
+        events = self._typed(event, name)
         if len(events) == 1 and events[0] is event and event.get("type") == name:
             return received.frame()
         return encode_all(events)
@@ -136,7 +136,15 @@ class StreamRepair:
             raise UpstreamError(NOT_JSON) from exc
         if not isinstance(event, dict):
             raise UpstreamError(NOT_JSON)
-        return encode_all(self.feed(event, received.event.decode(errors="replace")))
+        return encode_all(self._typed(event, received.event.decode(errors="replace")))
+
+    def _typed(self, event: Event, name: str) -> list[Event]:
+        """What an event makes whose type may only be its name; nobody could read one that has neither."""
+        if not isinstance(event.get("type"), str) and not is_error(event, name):
+            if not name:
+                return []
+            event = {**event, "type": name}
+        return self.feed(event, name)
 
     def close(self) -> list[Event]:
         """The upstream is over: nothing more may be sent.
