@@ -71,7 +71,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         planner,
         native,
         translated,
-        Preparer(documents_of(config), offload, marker),
+        Preparer(documents_of(config), offload, marker, key),
         strict=config.strict,
         max_calls=config.web_search.rounds,
     )

@@ -147,9 +147,9 @@ def _with_plain_id(block: Any) -> Any:
 def _searches_told(blocks: list[Any]) -> list[Any]:
     """The blocks with what was found here as text: Anthropic takes no `encrypted_content` but its own."""
     results = [block for block in blocks if _is_our_result(block)]
-    ids = [result.get("tool_use_id") for result in results]
-    ours = [block for block in blocks if _is(block, "server_tool_use") and block.get("id") in ids]
     try:
+        ids = {result.get("tool_use_id") for result in results}
+        ours = [block for block in blocks if _is(block, "server_tool_use") and block.get("id") in ids]
         told = {id(block): _told(block) for block in [*results, *ours]}
     except (KeyError, TypeError, AttributeError):  # not the documented shape
         return blocks

@@ -21,11 +21,11 @@ from typing import Any
 
 import orjson
 
-__all__ = ["PREFIX", "Signer", "is_ours"]
+__all__ = ["CARRYING", "PREFIX", "Signer", "is_ours"]
 
 PREFIX = "lsm"
 """What our signatures begin with; a digit and a point follow."""
-_PLAIN, _CARRYING = "lsm1.", "lsm2."
+_PLAIN, CARRYING = "lsm1.", "lsm2."
 
 # Bytes of JSON that a signature carries at the most; of more, it only says that it was too much.
 _MAX_CARRIED = 262_144
@@ -51,14 +51,14 @@ class Signer:
         if not carried:
             return _PLAIN + self._digest(thinking, "")
         code = _packed(carried)
-        return f"{_CARRYING}{code}.{self._digest(thinking, code)}"
+        return f"{CARRYING}{code}.{self._digest(thinking, code)}"
 
     def carried(self, thinking: str, signature: object) -> dict[str, Any] | None:
         """What a signature carries; nothing if it is another's, and None if it is forged or of another model."""
         if not is_ours(signature):
             return {}
         assert isinstance(signature, str)
-        code, _, digest = signature.removeprefix(_CARRYING).rpartition(".") if _is_carrying(signature) else ("", "", "")
+        code, _, digest = signature.removeprefix(CARRYING).rpartition(".") if _is_carrying(signature) else ("", "", "")
         if not code:
             return {} if hmac.compare_digest(signature.encode(errors="replace"), self(thinking).encode()) else None
         if not hmac.compare_digest(digest.encode(errors="replace"), self._digest(thinking, code).encode()):
@@ -73,11 +73,11 @@ class Signer:
 
 def is_ours(signature: object) -> bool:
     """Whether a signature, or the data of redacted thinking, was made by this package."""
-    return isinstance(signature, str) and signature.startswith((_PLAIN, _CARRYING))
+    return isinstance(signature, str) and signature.startswith((_PLAIN, CARRYING))
 
 
 def _is_carrying(signature: str) -> bool:
-    return signature.startswith(_CARRYING)
+    return signature.startswith(CARRYING)
 
 
 def _packed(carried: Mapping[str, Any]) -> str:

@@ -10,7 +10,10 @@ import orjson
 from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.documents.resolve import Documents
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, rewrite
+from llama_stack_messages_provider.rewriting.call_ids import MARK
+from llama_stack_messages_provider.rewriting.signatures import CARRYING, Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.plan import NativePlan
 from llama_stack_messages_provider.routing.state import RouteState
@@ -23,6 +26,9 @@ from llama_stack_messages_provider.wire.validation import validate_in_steps
 __all__ = ["Preparer", "restored_events", "restored_message"]
 
 
+_CARRIED = {"carried_id": MARK.encode(), "carried_thinking": f'"{CARRYING}'.encode()}
+
+
 class Preparer:
     """Makes of a client's request what goes down its route.
 
@@ -30,12 +36,14 @@ class Preparer:
         documents: Puts text in the place of documents.
         offload: Works on large requests.
         error_marker: Put before a tool result whose `is_error` is true.
+        key: Signed what earlier answers carry.
     """
 
-    def __init__(self, documents: Documents, offload: Offload, error_marker: str) -> None:
+    def __init__(self, documents: Documents, offload: Offload, error_marker: str, key: bytes) -> None:
         self._documents = documents
         self._offload = offload
         self._error_marker = error_marker
+        self._key = key
 
     async def prepare(
         self, request: dict[str, Any], raw: bytes, state: RouteState, kind: type[WireModel] = CreateMessageRequest
@@ -56,18 +64,20 @@ class Preparer:
         """
         plan, dropped = state.plan, DroppedFields(strict=state.strict)
         state.rewritten = None
-        if not isinstance(plan, NativePlan) or plan.rewrites:
+        rewrites = _rewrites(plan, raw) if isinstance(plan, NativePlan) else None
+        if rewrites is None or rewrites:
             request = await _validated(kind, request, raw)
-        if not isinstance(plan, NativePlan) or "document" in plan.rewrites:
-            files = plan.dialect.files and not isinstance(plan, NativePlan)
+        if rewrites is None or "document" in rewrites:
+            files = plan.dialect.files and rewrites is None
             request = await self._documents.resolve(request, body=raw, files=files, client=_client())
         if plan.server_tools:
             request = await self._offload.run(state.size, plain_request, request, plan.server_tools, dropped)
-        if isinstance(plan, NativePlan) and plan.rewrites:
+        if rewrites:
             # In its place, a system turn leaves the prompt before it as it was.
-            options = RewriteOptions(self._error_marker, system_turns="user")
+            signer = Signer(self._key, plan.target.identifier)
+            options = RewriteOptions(self._error_marker, system_turns="user", signer=signer)
             rewritten = await self._offload.run(
-                state.size, rewrite, request, lacks=plan.rewrites, options=options, dropped=dropped
+                state.size, rewrite, request, lacks=rewrites, options=options, dropped=dropped
             )
             state.rewritten = rewritten if rewritten.restored else None
             request = dict(rewritten.request)
@@ -78,6 +88,16 @@ class Preparer:
         """End the reading of documents, and what is done beside the loop."""
         self._documents.close()
         self._offload.close()
+
+
+def _rewrites(plan: NativePlan, raw: bytes) -> frozenset[str]:
+    """What a native request is rewritten for: what its endpoint lacks, and what earlier answers carry, which were
+    translated. Anthropic's own endpoint gets nothing of what another engine's answer carries.
+    """
+    if ENGINES[plan.capability.engine].native.first_party:
+        return plan.rewrites
+    carried = {name for name, mark in _CARRIED.items() if mark in raw}
+    return plan.rewrites | carried | {"reasoning_details"} if carried else plan.rewrites
 
 
 async def _validated(kind: type[WireModel], request: dict[str, Any], raw: bytes) -> dict[str, Any]:

@@ -124,11 +124,13 @@ class Conversation:
 
 
 def _text(blocks: list[Block]) -> str:
-    """The text of an assistant turn. A model's text is cut into blocks at any place: nothing goes between them."""
+    """The text of an assistant turn. A model's text is cut into blocks at any place, as between the thoughts of an
+    upstream that thinks on while it answers: nothing goes between them.
+    """
     pieces: list[str] = []
-    last = ""
+    cut = True
     for block in blocks:
         if block["type"] == "text" and block["text"]:
-            pieces += [_BETWEEN, block["text"]] if pieces and last != "text" else [block["text"]]
-        last = block["type"]
+            pieces += [block["text"]] if cut or not pieces else [_BETWEEN, block["text"]]
+        cut = block["type"] == "text" or (block["type"] == "thinking" and not block.get("signature"))
     return "".join(pieces)

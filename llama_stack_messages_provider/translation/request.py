@@ -4,7 +4,7 @@ The input is the JSON of a request that `api.models.CreateMessageRequest` has ac
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,10 +83,6 @@ class Translation:
     def restored(self, function_name: str) -> dict[str, Any]:
         """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block."""
         return self.rewritten.restore(self.plan.names.restored.get(function_name, function_name))
-
-    def lose(self, names: Iterable[str]) -> None:
-        """Name what was lost on the way."""
-        self.dropped = list(dict.fromkeys([*self.dropped, *names]))
 
 
 def to_chat_completion(

@@ -68,7 +68,6 @@ class StreamTranslator:
 
     Attributes:
         started: Whether `message_start` has been sent.
-        max_tokens: The limit that was sent, in tokens.
     """
 
     def __init__(
@@ -166,8 +165,7 @@ class StreamTranslator:
     def close(self) -> list[Event]:
         """The events that end the message: what was held, the open block's stop, `message_delta`, `message_stop`.
 
-        Raises:
-            UpstreamError: The upstream said that it failed: there is no end to tell.
+        Raises as `stop` does.
         """
         stop = self.stop
         events = self.start()
@@ -178,8 +176,7 @@ class StreamTranslator:
         if self._calls and (block := redacted_thinking(self._sign, self._details.take())):
             self._insert(block, events)
         events.append({"type": "message_delta", "delta": {**stop.fields, "container": None}, "usage": self.usage})
-        events.append({"type": "message_stop"})
-        return events
+        return [*events, {"type": "message_stop"}]
 
     def _delta(self, delta: Mapping[str, Any], events: list[Event]) -> None:
         if self._shown != "hidden":

@@ -8,7 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
-from llama_stack_messages_provider.api_support import POLICIES
+from llama_stack_messages_provider.support_rows import SUPPORT
 from tests.conftest import ROOT, Fleet
 from tests.fidelity.cases import HELLO, Case, Json
 from tests.fidelity.cases_of_answers import ANSWER_CASES
@@ -41,7 +41,7 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(
         [
-            *(("tool", name) for name in POLICIES["tool"] if name.startswith("web_search_")),
+            *(("tool", name) for name in SUPPORT["tool"] if name.startswith("web_search_")),
             *(("response block", name) for name in ("server_tool_use", "web_search_tool_result")),
         ],
         "tests/live/test_web_search.py::test_the_model_searches_and_answers",
@@ -56,7 +56,7 @@ ELSEWHERE = {
     ("event", "error"): "tests/fidelity/test_policy.py::test_a_failure_in_mid_stream_is_an_error_event",
     **{
         ("error", name): "tests/fidelity/test_policy.py::test_an_upstream_s_error_has_its_type"
-        for name, row in POLICIES["error"].items()
+        for name, row in SUPPORT["error"].items()
         if row.translated == "mapped"
     },
 }
@@ -66,7 +66,7 @@ ELSEWHERE = {
 def test_every_row_that_is_mapped_or_emulated_has_a_test() -> None:
     promised = {
         (kind, name)
-        for kind, rows in POLICIES.items()
+        for kind, rows in SUPPORT.items()
         for name, policy in rows.items()
         if policy.translated in {"mapped", "emulated"}
     }
@@ -196,7 +196,7 @@ FAILURES = {
 
 
 def test_every_error_type_that_is_mapped_is_tried() -> None:
-    assert set(FAILURES) == {name for name, row in POLICIES["error"].items() if row.translated == "mapped"}
+    assert set(FAILURES) == {name for name, row in SUPPORT["error"].items() if row.translated == "mapped"}
 
 
 @pytest.mark.parametrize(("kind", "status"), [(kind, status) for kind, all_ in FAILURES.items() for status in all_])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 import pytest
 
-from llama_stack_messages_provider.api_support import POLICIES, Kind
+from llama_stack_messages_provider.support_rows import SUPPORT, Kind
 from tests.conftest import Fleet
 from tests.fidelity.cases import CALL, HELLO, LOOK, Json
 from tests.support.personalities import anthropic
@@ -24,7 +24,7 @@ EXAMPLES: Mapping[Kind, Mapping[str, Json]] = {
 }
 DROPPED = {
     f"{kind}: {name}": EXAMPLES[kind][name]
-    for kind, rows in POLICIES.items()
+    for kind, rows in SUPPORT.items()
     for name, policy in rows.items()
     if policy.translated == "dropped" and policy.named
 }

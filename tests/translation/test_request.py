@@ -13,9 +13,9 @@ from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
 from openai.types.chat import ChatCompletionToolChoiceOptionParam, ChatCompletionToolParam
 from pydantic import TypeAdapter, ValidationError
 
-from llama_stack_messages_provider.api_support import POLICIES
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
+from llama_stack_messages_provider.support_rows import SUPPORT
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 from tests.strategies import create_requests, json_objects
@@ -438,7 +438,7 @@ def test_any_accepted_request_is_translated_or_refused(
         assert not (strict and translation.dropped)
 
 
-KNOWN_BLOCKS = [*POLICIES["block"], "web_fetch_result"]
+KNOWN_BLOCKS = [*SUPPORT["block"], "web_fetch_result"]
 
 
 @st.composite
