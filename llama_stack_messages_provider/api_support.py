@@ -95,7 +95,7 @@ def carried_parameters() -> frozenset[str]:
 
 def carried_fields() -> Mapping[str, frozenset[str]]:
     """For each parameter whose fields have rows of their own, those that translation does not drop."""
-    holders = ("thinking", "output_config", "metadata")
+    holders = ("output_config", "metadata", "thinking")
     names = [name.split(":")[0].partition(".") for name in _carried("setting")]
     return {holder: frozenset(field for owner, _, field in names if owner == holder) for holder in holders}
 

@@ -225,6 +225,8 @@ def _chunk(data: bytes, reader: JSONReader) -> Chunk:
         chunk = reader.read(data)
     except ValueError:
         chunk = None
+    if isinstance(chunk, list) and len(chunk) == 1:  # Gemini's way to tell an error
+        chunk = chunk[0]
     if not isinstance(chunk, dict):
         raise UpstreamError("The upstream sent a chunk that is not JSON")
     if error := _error_in(chunk):
@@ -233,8 +235,10 @@ def _chunk(data: bytes, reader: JSONReader) -> Chunk:
 
 
 def _error_in(chunk: Chunk) -> Chunk | None:
-    """What holds the error that a chunk or a completion says: itself, or its choice, as OpenRouter has it."""
-    if chunk.get("error"):
+    """What holds the error that a chunk or a completion says: itself, in `error` or flat (vLLM), or its choice,
+    as OpenRouter has it.
+    """
+    if chunk.get("error") or chunk.get("object") == "error":
         return chunk
     choices = chunk.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None

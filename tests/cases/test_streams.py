@@ -68,6 +68,35 @@ def test_id_changes_in_call(parts: list[Json], bench: Bench) -> None:
     assert answer.stop_reason == "tool_use"
 
 
+MORE_SHAPES = {
+    "the name in each fragment": [
+        call_delta(0, id="a", name="get_weather", arguments='{"city": '),
+        call_delta(0, id="a", name="get_weather", arguments='"Paris"}'),
+    ],
+    "arguments that are an object": [
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    ],
+    "null until there are arguments": [
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "get_weather", "arguments": None}},
+        {"index": 0, "id": None, "type": None, "function": {"name": None, "arguments": '{"city": "Paris"}'}},
+    ],
+    "no id at all": [call_delta(0, name="get_weather", arguments='{"city": "Paris"}')],
+    "the whole again at the end": [
+        call_delta(0, id="a", name="get_weather", arguments='{"city": "Paris"}'),
+        call_delta(0, id="a", name="get_weather", arguments=""),
+    ],
+}
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "stop", "function_call", "tool_use", "TOOL_CALLS"])
+@pytest.mark.parametrize("parts", MORE_SHAPES.values(), ids=MORE_SHAPES)
+def test_one_call_in_other_shapes(parts: list[Json], finish: str, bench: Bench) -> None:
+    bench.stream = True
+    bench.says(chat_stream_reply([*fragments(*parts)[:-1], delta(finish_reason=finish)]))
+    answer = bench.ask(tools=TOOLS)
+    assert (answer.calls, answer.stop_reason) == ([PARIS], "tool_use")
+
+
 TWO_CALLS = {
     "the second head under 0 (agno-agi/agno#8880)": [
         call_delta(0, id="call_1", name="get_weather", arguments=""),
@@ -178,6 +207,36 @@ def test_openrouter_midstream(code: int | str, kind: str, bench: Bench) -> None:
     bench.says(chat_stream_reply([delta("Half an "), failed]) if bench.stream else json_reply(whole))
     answer = bench.ask()
     assert answer.error == {"type": kind, "message": "Provider rate limit reached, slow down"}
+
+
+ERRORS: dict[str, tuple[Any, str]] = {
+    "alone": ({"error": {"message": "slow down", "code": 429}}, "rate_limit_error"),
+    "a code in words": ({"error": {"message": "slow down", "type": "rate_limit_error"}}, "rate_limit_error"),
+    "vLLM": (
+        {"object": "error", "message": "slow down", "type": "BadRequestError", "code": 400},
+        "invalid_request_error",
+    ),
+    "vLLM, overloaded": ({"object": "error", "message": "slow down", "type": "x", "code": 503}, "overloaded_error"),
+    "vLLM, newer": ({"error": {"message": "slow down", "type": "InternalServerError", "code": 500}}, "api_error"),
+    "a string": ({"error": "slow down"}, "api_error"),
+    "a status in words": (
+        {"error": {"code": 503, "message": "slow down", "status": "UNAVAILABLE"}},
+        "overloaded_error",
+    ),
+    "a list": ([{"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}], "rate_limit_error"),
+}
+
+
+@pytest.mark.parametrize(("chunk", "kind"), ERRORS.values(), ids=ERRORS)
+@pytest.mark.parametrize("named", [False, True], ids=["data", "event: error"])
+def test_errors_in_other_shapes(named: bool, chunk: Any, kind: str, bench: Bench) -> None:
+    """What ends a stream that has begun, in other services' shapes: with their words."""
+    bench.stream = True
+    said = (b"event: error\n" if named else b"") + b"data: " + orjson.dumps(chunk) + b"\n\n"
+    bench.says(chat_stream_reply([delta("Half an "), said]))
+    answer = bench.ask()
+    assert answer.error == {"type": kind, "message": "slow down"}
+    assert any(event["type"] == "content_block_delta" for event in answer.events)
 
 
 def test_an_error_within_the_choice(bench: Bench) -> None:

@@ -505,7 +505,7 @@ def places_of_cache_control(request: Json) -> Iterator[Json]:
     yield request
     if isinstance(request.get("system"), list):
         yield from request["system"]
-    yield from request.get("tools", ())
+    yield from request.get("tools") or ()
     for message in request["messages"]:
         if isinstance(message.get("content"), list):
             for block in message["content"]:
