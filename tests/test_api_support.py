@@ -1,5 +1,6 @@
 """The table of support says what the translation does: rows are tried one by one, with strict mode off and on."""
 
+import asyncio
 from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
@@ -8,12 +9,14 @@ import pytest
 
 from llama_stack_messages_provider import metrics
 from llama_stack_messages_provider.api_support import SUPPORT, Support, unknown_fields
+from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.translation.reasons import FINISH_TO_STOP
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from tests.server_tools.helpers import opened
 from tests.support.sdk_types import fields, minimal, variants
 from tests.wire.test_drift import CREATE, objects
 
@@ -27,9 +30,15 @@ PLAIN: Json = {"type": "text", "media_type": "text/plain", "data": "words"}
 
 
 def translate(request: Json, *, strict: bool = False, searches: bool = True) -> Translation:
+    """The translation of a request, its searches made plain before it where the stack can search."""
     CreateMessageRequest.model_validate(request)
-    options = TranslationOptions(strict=strict, searches=searches)
-    return to_chat_completion(request, model="m", dialect=ENGINES["vllm"].chat, options=options)
+    dropped = DroppedFields(strict=strict)
+    if searches:
+        request, _ = asyncio.run(opened(request, dropped=dropped))
+    options = TranslationOptions(strict=strict)
+    translation = to_chat_completion(request, model="m", dialect=ENGINES["vllm"].chat, options=options)
+    translation.lose(dropped.names)
+    return translation
 
 
 def check(support: Support, request: Json) -> None:

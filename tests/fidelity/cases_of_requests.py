@@ -150,7 +150,7 @@ PARAMETERS = [
 SETTINGS = [
     Case(
         "setting",
-        "thinking.enabled",
+        "thinking.type: enabled",
         {"thinking": {"type": "enabled", "budget_tokens": 2048}},
         {"chat_template_kwargs": ON, "thinking_token_budget": 2048},
         THOUGHT,
@@ -158,21 +158,21 @@ SETTINGS = [
     ),
     Case(
         "setting",
-        "thinking.adaptive",
+        "thinking.type: adaptive",
         {"thinking": {"type": "adaptive"}},
         {"chat_template_kwargs": ON, "reasoning_effort": ABSENT},
         upstream="sglang",
     ),
-    Case("setting", "thinking.disabled", {"thinking": {"type": "disabled"}}, {"chat_template_kwargs": OFF}),
+    Case("setting", "thinking.type: disabled", {"thinking": {"type": "disabled"}}, {"chat_template_kwargs": OFF}),
     Case(
         "setting",
-        "thinking.disabled",
+        "thinking.type: disabled",
         {"thinking": {"type": "disabled"}},
         {"reasoning_effort": "none", "chat_template_kwargs": ABSENT},
         upstream="openai",
         note="without templates",
     ),
-    Case("setting", "thinking.between_tools", {"thinking": {"type": "between_tools"}}, {"chat_template_kwargs": OFF}),
+    Case("setting", "thinking.type: between_tools", {"thinking": {"type": "between_tools"}}, {"chat_template_kwargs": OFF}),
     Case(
         "setting",
         "thinking.budget_tokens",

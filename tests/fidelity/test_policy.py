@@ -34,9 +34,9 @@ CHAT = "/v1/chat/completions"
 
 ELSEWHERE = {
     ("parameter", "stream"): "tests/fidelity/test_policy.py::test_a_stream_is_asked_for_with_its_usage",
-    ("parameter", "requests"): "tests/fidelity/test_policy.py::test_a_batch_s_requests_are_requests_of_their_own",
+    ("batch parameter", "requests"): "tests/fidelity/test_policy.py::test_a_batch_s_requests_are_requests_of_their_own",
     **dict.fromkeys(
-        [("parameter", name) for name in ("limit", "after_id", "before_id")],
+        [("batch parameter", name) for name in ("limit", "after_id", "before_id")],
         "tests/batches/test_real_server.py::test_the_sdk_pages_through_the_list",
     ),
     **dict.fromkeys(

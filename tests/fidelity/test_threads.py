@@ -107,7 +107,11 @@ def test_what_programs_read_in_anthropic_s_errors_reaches_them(client: anthropic
     for stream in (False, True):
         with pytest.raises(ThreadNotFoundError, match=r"Gone\."):
             client.beta.messages.create(
-                model="anthropic/anthropic-model", max_tokens=9, messages=[], thread=thread, stream=stream
+                model="anthropic/anthropic-model",
+                max_tokens=9,
+                messages=[{"role": "user", "content": "Hi"}],
+                thread=thread,
+                stream=stream,
             )
 
 
