@@ -2,6 +2,7 @@
 
 from tests.fidelity.cases import LOOK, Case, Json, answer
 from tests.fidelity.matching import ANY, Has
+from tests.support.dialects import MAX_MODEL_LEN
 from tests.support.upstream import (
     RecordedRequest,
     Reply,
@@ -19,6 +20,7 @@ __all__ = ["ANSWER_CASES"]
 THOUGHT = answer("Done.", reasoning_content="Hm, let me see.")
 CALLED = answer(tool_calls=[call("look", {"at": "sky"})])
 TOOLS: Json = {"tools": [LOOK]}
+THINKING: Json = {"thinking": {"type": "adaptive"}}
 
 
 def block_delta(index: int, kind: str, **fields: object) -> Json:
@@ -47,6 +49,7 @@ BLOCKS = [
     Case(
         "response block",
         "thinking",
+        THINKING,
         reply=THOUGHT,
         returned={
             "content": [
@@ -54,6 +57,13 @@ BLOCKS = [
                 {"type": "text", "text": "Done."},
             ]
         },
+    ),
+    Case(
+        "response block",
+        "thinking",
+        reply=THOUGHT,
+        returned={"content": [{"type": "text", "text": "Done."}]},
+        note="that nobody asked for",
     ),
     Case(
         "response block",
@@ -66,10 +76,13 @@ BLOCKS = [
 
 DELTAS = [
     Case("delta", "text_delta", reply=answer("Hello."), events=[block_delta(0, "text_delta", text="Hell")]),
-    Case("delta", "thinking_delta", reply=THOUGHT, events=[block_delta(0, "thinking_delta", thinking="Hm, ")]),
+    Case(
+        "delta", "thinking_delta", THINKING, reply=THOUGHT, events=[block_delta(0, "thinking_delta", thinking="Hm, ")]
+    ),
     Case(
         "delta",
         "signature_delta",
+        THINKING,
         reply=THOUGHT,
         events=[block_delta(0, "signature_delta", signature=Has("lsm1.")), {"type": "content_block_stop", "index": 0}],
     ),
@@ -115,6 +128,7 @@ EVENTS = [
     Case(
         "event",
         "content_block_stop",
+        THINKING,
         reply=THOUGHT,
         events=[
             {"type": "content_block_stop", "index": 0},
@@ -212,8 +226,17 @@ STOPS = [
         "model_context_window_exceeded",
         {"max_tokens": 100},
         {},
-        answer("Hello", finish_reason="length"),
+        answer("Hello", finish_reason="length", usage=completion_usage(MAX_MODEL_LEN - 5, 5)),
         {"stop_reason": "model_context_window_exceeded"},
+    ),
+    Case(
+        "stop reason",
+        "max_tokens",
+        {"max_tokens": 100},
+        {},
+        answer("Hello", finish_reason="length", usage=completion_usage(MAX_MODEL_LEN - 50, 5)),
+        {"stop_reason": "max_tokens"},
+        note="with room in the window",
     ),
     Case(
         "stop reason",

@@ -172,7 +172,12 @@ SETTINGS = [
         upstream="openai",
         note="without templates",
     ),
-    Case("setting", "thinking.type: between_tools", {"thinking": {"type": "between_tools"}}, {"chat_template_kwargs": OFF}),
+    Case(
+        "setting",
+        "thinking.type: between_tools",
+        {"thinking": {"type": "between_tools"}},
+        {"chat_template_kwargs": OFF},
+    ),
     Case(
         "setting",
         "thinking.budget_tokens",
@@ -211,7 +216,7 @@ SETTINGS = [
         THOUGHT,
         {
             "content": [
-                {"type": "thinking", "thinking": "", "signature": Has("lsm1.")},
+                {"type": "thinking", "thinking": "", "signature": Has("lsm2.")},
                 {"type": "text", "text": "Done."},
             ]
         },

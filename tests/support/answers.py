@@ -32,6 +32,11 @@ def _strict(value: Any, complete: bool) -> Any:
     # A property may have such a name; its schema is an object.
     left_out = [] if complete else [key for key in ("required", *BOUNDS) if not isinstance(value.get(key), dict)]
     made = {key: _strict(each, complete) for key, each in value.items() if key not in left_out}
+    if not complete and isinstance(properties := made.get("properties"), dict):
+        needed = {key for key in value.get("required", ()) if "default" not in properties[key]}
+        made["properties"] = {
+            key: each if key in needed else {"anyOf": [each, {"type": "null"}]} for key, each in properties.items()
+        }
     if isinstance(name := value.get("$ref"), str):
         made["$ref"] = f"#/$defs/{name.rpartition('/')[2]}"
     return made
@@ -43,7 +48,9 @@ def _validator(name: str, complete: bool) -> Draft202012Validator:
 
 
 def complaints(name: str, value: Any, *, complete: bool = True) -> list[str]:
-    """With `complete` off, fields may be missing and of any size: the SDK's types say little of both."""
+    """With `complete` off, fields may be missing and of any size, and null where optional: the SDK's types say
+    little of bounds, and None for what is absent.
+    """
     errors = _validator(name, complete).iter_errors(value)
     return [f"{'.'.join(map(str, each.absolute_path))}: {each.message}" for each in errors]
 
