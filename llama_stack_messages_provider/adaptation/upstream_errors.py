@@ -167,7 +167,9 @@ def not_understood(body: bytes, wanted: str) -> MessagesError:
         told = orjson.loads(body)
     except orjson.JSONDecodeError:
         told = None
-    if isinstance(told, Mapping) and told.get("error"):
+    if isinstance(told, list) and len(told) == 1:  # Gemini's
+        told = told[0]
+    if isinstance(told, Mapping) and (told.get("error") or told.get("object") == "error"):
         return from_event(told)
     # Something else than an answer comes again, such as the page of a wrong address; nothing at all may not.
     return UpstreamError(f"The upstream's answer is not {wanted}", headers=_NO_RETRY if body else None)

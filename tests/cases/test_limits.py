@@ -193,3 +193,30 @@ def test_vllm_that_names_its_window_only(bench: Bench) -> None:
     answer = bench.ask(by="vllm", max_tokens=32000)
     assert (answer.error, answer.route) == (None, "translation")
     assert "max_tokens" not in bench.sent(by="vllm")[-1]
+
+
+@BY
+def test_a_limit_is_remembered(by: str, bench: Bench) -> None:
+    """The next request is sent with the limit, and one below it as it is."""
+    refuse(bench, by, OUTPUT["DeepSeek"], 8192)
+    for tokens in (64000, 64000, 100):
+        assert bench.ask(by=by, max_tokens=tokens).error is None
+    assert limits(bench, by) == [64000, 8192, 8192, 100]
+
+
+@BY
+def test_a_limit_holds_the_budget_of_thinking(by: str, bench: Bench) -> None:
+    """`budget_tokens` must be below `max_tokens`."""
+    refuse(bench, by, OUTPUT["Anthropic"], 8192)
+    thinking = {"type": "enabled", "budget_tokens": 31999}
+    assert bench.ask(by=by, max_tokens=64000, thinking=thinking).error is None
+    if by == "messages":
+        assert bench.sent(by=by, path=MESSAGES)[-1]["thinking"]["budget_tokens"] < 8192
+
+
+@pytest.mark.parametrize("said", TOO_LONG.values(), ids=TOO_LONG)
+def test_overflow_of_a_count(said: Any, bench: Bench) -> None:
+    """A count of too long a prompt is a number, or says the same."""
+    refuse(bench, "chat", said, -1)
+    counted = bench.count()
+    assert counted.status_code == 200 or counted.json()["error"]["message"].startswith("prompt is too long")

@@ -8,11 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.cases.bench import TOOLS, Bench
+from tests.cases.bench import CHAT, HELLO, MESSAGES, TOOLS, Bench
 from tests.support.upstream import (
     Json,
     RecordedRequest,
     Reply,
+    anthropic_message,
+    anthropic_stream,
     call,
     call_delta,
     chat_chunks,
@@ -22,6 +24,7 @@ from tests.support.upstream import (
     completion_usage,
     delta,
     encode_chunks,
+    encode_events,
     json_reply,
     raw_reply,
     stream_reply,
@@ -402,3 +405,99 @@ def test_a_live_stream_is_cut_at_its_stop_sequence(bench: Bench) -> None:
     assert answer.message["stop_sequence"] == "</block>"
     seen = bench.upstreams["chat"].last
     assert seen.finished_at is None
+
+
+NO_ANSWERS: dict[str, Any] = {
+    "flat": {"object": "error", "message": "slow down", "type": "TooManyRequests", "code": 429},
+    "nested": {"error": {"message": "slow down", "code": 429}},
+    "a list": [{"error": {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}}],
+}
+
+
+@pytest.mark.parametrize("by", ["chat", "messages"], ids=["translated", "native"])
+@pytest.mark.parametrize("said", NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_an_error_with_status_200(said: Any, by: str, bench: Bench) -> None:
+    """A gateway says 200 and tells the error in the body, as JSON though a stream was asked for."""
+    bench.says(json_reply(said), by=by, path=CHAT if by == "chat" else MESSAGES)
+    answer = bench.ask(by=by)
+    assert answer.error == {"type": "rate_limit_error", "message": "slow down"}
+
+
+def test_the_first_event_is_an_error(bench: Bench) -> None:
+    """Nothing has been sent: the client gets a status, by which its SDK tries again."""
+    bench.stream = True
+    bench.says(chat_stream_reply([{"error": {"message": "slow down", "code": 429}}]))
+    answer = bench.ask()
+    assert (answer.status, answer.error) == (429, {"type": "rate_limit_error", "message": "slow down"})
+
+
+def test_thinking_within_text(bench: Bench) -> None:
+    """Mistral's thinking and text come as parts of one content."""
+    parts: Any = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+        {"type": "text", "text": "Hello"},
+    ]
+    whole = chat_completion("", message={"content": parts})
+    chunks = [{"choices": [{"index": 0, "delta": {"content": [part]}}]} for part in parts]
+    bench.says(chat_stream_reply([*chunks, delta(finish_reason="stop")]) if bench.stream else json_reply(whole))
+    answer = bench.ask(thinking={"type": "adaptive"})
+    assert [(block["type"], block.get("text") or block.get("thinking")) for block in answer.content] == [
+        ("thinking", "hm"),
+        ("text", "Hello"),
+    ]
+
+
+# --- native streams ---
+
+NATIVE_BYTES: dict[str, Json] = {
+    "text/plain": {"content_type": "text/plain"},
+    "application/json": {"content_type": "application/json"},
+    "none": {"content_type": ""},
+}
+
+
+def native_events(text: str = "Hello") -> list[bytes]:
+    return encode_events(anthropic_stream(anthropic_message(text)))
+
+
+@pytest.mark.parametrize("how", NATIVE_BYTES.values(), ids=NATIVE_BYTES)
+def test_sse_content_type_natively(how: Json, bench: Bench) -> None:
+    bench.stream = True
+    bench.says(stream_reply(native_events(), **how), by="messages", path=MESSAGES)
+    answer = bench.ask(by="messages")
+    assert (answer.text, answer.route) == ("Hello", "native")
+
+
+@pytest.mark.parametrize("beat", BEATS)
+def test_empty_data_natively(beat: bytes, bench: Bench) -> None:
+    bench.stream = True
+    head, *rest = native_events()
+    bench.says(stream_reply([beat, head, beat, *rest, beat]), by="messages", path=MESSAGES)
+    answer = bench.ask(by="messages")
+    assert (answer.text, answer.route) == ("Hello", "native")
+
+
+def test_gzip_answers_natively(bench: Bench) -> None:
+    plain = b"".join(native_events()) if bench.stream else orjson.dumps(anthropic_message("Hello"))
+    kind = "text/event-stream" if bench.stream else "application/json"
+    packed = raw_reply(gzip.compress(plain), content_type=kind, headers={"content-encoding": "gzip"})
+    bench.says(packed, by="messages", path=MESSAGES)
+    assert bench.ask(by="messages").text == "Hello"
+
+
+def test_wrong_mode_natively(bench: Bench) -> None:
+    whole = json_reply(anthropic_message("Hello"))
+    bench.says(whole if bench.stream else stream_reply(native_events()), by="messages", path=MESSAGES)
+    answer = bench.ask(by="messages")
+    assert (answer.text, answer.stop_reason) == ("Hello", "end_turn")
+
+
+def test_lone_surrogates_natively(bench: Bench) -> None:
+    """What is relayed as bytes arrives as it was sent, so that a client's own parser decides; it is never cut off."""
+    bench.stream = True
+    said = [piece.replace(b"HIGH", HIGH).replace(b"LOWX", LOW) for piece in native_events("HIGHLOWX")]
+    bench.says(stream_reply(said), by="messages", path=MESSAGES)
+    body = {"model": f"messages/{bench.model}", "max_tokens": 9, "messages": [HELLO], "stream": True}
+    answer = bench.http.post("/v1/messages", json=body)
+    assert answer.status_code == 200
+    assert b"message_stop" in answer.content
