@@ -422,3 +422,63 @@ def test_count_reasoning_model(said: str, when: Any, bench: Bench) -> None:
     assert counted.status_code == 200, counted.text
     assert counted.json()["input_tokens"] > 0
     assert len(bench.sent(path=CHAT)) < 5
+
+
+# --- natively ---
+
+FORCED: dict[str, str] = {
+    **THINKS_AND_CALLS,
+    "vLLM": "tool_choice 'required' is not supported when reasoning is enabled",
+}
+
+
+@pytest.mark.parametrize("said", FORCED.values(), ids=FORCED)
+def test_forced_tool_thinking_model_natively(said: str, bench: Bench) -> None:
+    """A native endpoint that refuses a forced tool: translated, where there is a switch for thinking."""
+
+    def refused(body: Json) -> bool:
+        return (body.get("tool_choice") or {}).get("type") in ("any", "tool")
+
+    bench.says(refusing(said, refused, then=FINE), by="messages", path=MESSAGES)
+    bench.says(chat_reply(tool_calls=[call("get_weather", {"city": "Paris"})]), by="messages")
+    answer = bench.ask(by="messages", tools=TOOLS, tool_choice={"type": "tool", "name": "get_weather"})
+    assert answer.calls == [("get_weather", {"city": "Paris"})]
+
+
+@pytest.mark.parametrize(("said", "name", "bad", "good"), VALUES.values(), ids=VALUES)
+def test_value_unlearns_parameter_natively(said: str, name: str, bad: Any, good: Any, bench: Bench) -> None:
+    refuses = refusing(said, lambda body: body.get(name, 0) > good, then=FINE)
+    bench.says(refuses, by="messages", path=MESSAGES)
+    first = bench.ask(by="messages", **{name: bad})
+    assert first.error is None or name in first.error["message"]
+    assert bench.ask(by="messages", **{name: good}).error is None
+    assert bench.sent(by="messages", path=MESSAGES)[-1][name] == good
+
+
+NATIVE_PARAMETERS = {
+    "vLLM": "thinking_token_budget is set but reasoning_config is not configured. Please set --reasoning-parser and/or "
+    "--reasoning-config to use thinking_token_budget.",
+    "strict pydantic": "thinking: Extra inputs are not permitted",
+}
+
+
+@pytest.mark.parametrize("by", ["messages", "vllm"])
+@pytest.mark.parametrize("said", NATIVE_PARAMETERS.values(), ids=NATIVE_PARAMETERS)
+def test_thinking_that_is_refused_natively(said: str, by: str, bench: Bench) -> None:
+    bench.says(refusing(said, lambda body: "thinking" in body, then=FINE), by=by, path=MESSAGES)
+    budget = refusing(NATIVE_PARAMETERS["vLLM"], lambda body: "thinking_token_budget" in body)
+    bench.says(budget, by=by)
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    assert bench.ask(by=by, thinking=thinking, max_tokens=4000).error is None
+
+
+def test_what_nobody_understands_is_told_and_nothing_learned(bench: Bench) -> None:
+    said = "The moon is in the wrong house."
+    for by, path in (("chat", CHAT), ("messages", MESSAGES)):
+        bench.says(
+            refusing(said, lambda body: "top_k" in body, then=FINE if by == "messages" else None), by=by, path=path
+        )
+        refused = bench.ask(by=by, top_k=3)
+        assert (refused.status, refused.error) == (400, {"type": "invalid_request_error", "message": said})
+        assert bench.ask(by=by).error is None
+        assert ["top_k" in body for body in bench.sent(by=by, path=path)] == [True, False]
