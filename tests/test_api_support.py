@@ -37,7 +37,7 @@ def translate(request: Json, *, strict: bool = False, searches: bool = True) -> 
         request, _ = asyncio.run(opened(request, dropped=dropped))
     options = TranslationOptions(strict=strict)
     translation = to_chat_completion(request, model="m", dialect=ENGINES["vllm"].chat, options=options)
-    translation.lose(dropped.names)
+    translation.dropped = [*dropped.names, *translation.dropped]
     return translation
 
 
