@@ -235,7 +235,7 @@ class MessageService:
         plan, request = state.plan, exchange.request
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:
-                prompt = await self._prepared(exchange, state)
+                prompt = await self._prepared(exchange, state, CountTokensRequest)
                 return await self._native.count(_raw(exchange, prompt), prompt, state)
             except MessagesError as exc:
                 if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):

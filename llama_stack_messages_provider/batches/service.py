@@ -15,7 +15,7 @@ from llama_stack_messages_provider.batches.identity import (
     allowed,
     refuse_credentials,
 )
-from llama_stack_messages_provider.batches.ids import is_batch_id, new_batch_id
+from llama_stack_messages_provider.batches.ids import is_batch_id, is_cursor, new_batch_id
 from llama_stack_messages_provider.batches.intake import Intake, read_requests
 from llama_stack_messages_provider.batches.job_queue import JobQueue
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus
@@ -260,7 +260,7 @@ class BatchService:
             InvalidRequestError: `limit` is out of range, or a cursor is no id.
         """
         for name, cursor in (("after_id", after_id), ("before_id", before_id)):
-            if cursor is not None and not is_batch_id(cursor):
+            if cursor is not None and not is_cursor(cursor):
                 raise InvalidRequestError(f"{name}: Input should be the id of a message batch")
         if not 1 <= limit <= MAX_LIMIT:
             raise InvalidRequestError(f"limit: Input should be between 1 and {MAX_LIMIT}")

@@ -150,7 +150,8 @@ def test_a_model_is_told_as_it_is(told: Told, model: str) -> None:
 
 def test_gaps_are_told_where_requests_may_go_natively(told: Told) -> None:
     models = told.models
-    assert models["vllm/m"]["gaps"]["document"] == "refused with 400"
+    assert models["vllm/m"]["gaps"] == {"prefill": "not continued"}
+    assert "document" in models["vllm/m"]["rewritten"]
     assert models["ollama/m"]["gaps"]["forced_tool"] == "ignored"
     assert models["real/smollm2"]["gaps"]["forced_tool"] == "the tool's name is lost"
     assert models["real/smollm2"]["mended"]
@@ -206,9 +207,9 @@ vllm/m: ok
   engine         vllm
   route          native: the upstream speaks Messages (an invalid request was answered with 400)
   count          native
-  translated for document, search_result, client_tool, server_tool, web_search, server_tool_history, \
-container_upload, unknown_block (refused with 400)
-                 prefill (not continued)
+  rewritten for  client_tool, container_upload, document, search_result, server_tool, server_tool_history, \
+unknown_block, web_search
+  translated for prefill (not continued)
 """
 
 

@@ -332,7 +332,7 @@ def test_an_upstream_that_takes_no_connection_meets_the_connect_limit(impatient:
             filler.setblocking(False)
             filler.connect_ex(impatient.jammed.getsockname())
         answer = post(impatient.stack, "jammed/m", stream=stream)
-    limited(answer, f"The upstream did not accept a connection within {CONNECT:g} s")
+    limited(answer, f"The upstream of provider 'jammed' did not accept a connection within {CONNECT:g} s")
 
 
 # --- errors, early and late ---
