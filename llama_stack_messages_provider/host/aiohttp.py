@@ -6,11 +6,13 @@
 | `ResponseHandler.data_received`, looked up on the instance at each read | `Connector.was_idle` |
 | `ResponseHandler.read_timeout` and `.start_timeout` | `take_read_timeout` |
 | `StreamReader.set_exception` | `fail_body` |
+| `TCPConnector._factory`, which makes a `ResponseHandler` with a `_payload` | `Connector` |
 | `ContentEncodingError`, `HttpProcessingError`: what a broken body raises | `upstream/body.py` |
 
 Tried with aiohttp 3.14.
 """
 
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -37,11 +39,22 @@ class _Silence:
         protocol.data_received = first_byte  # type: ignore[method-assign]
 
 
+class _Handler(ResponseHandler):
+    """A protocol that fails the body too where it breaks off as HTTP: aiohttp's own leaves its reader waiting."""
+
+    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+        super().set_exception(exc, *cause)
+        payload = self._payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            payload.set_exception(exc)
+
+
 class Connector(aiohttp.TCPConnector):
     """A pool that knows of each request whether its connection was a used one that has given nothing."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
+        self._factory = partial(_Handler, loop=self._loop)  # type: ignore[assignment]
         self._used: WeakSet[ResponseHandler] = WeakSet()
         self._silences: WeakKeyDictionary[aiohttp.ClientRequest, _Silence] = WeakKeyDictionary()
 

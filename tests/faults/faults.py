@@ -163,12 +163,14 @@ async def _(c: Connection) -> None:
 @fault("a chunk's size is not a number")
 async def _(c: Connection) -> None:
     await c.head(transfer_encoding="chunked")
+    await asyncio.sleep(0.1)
     await c.write(b"zz\r\n" + c.body)
 
 
 @fault("a chunk's size is beyond all bounds")
 async def _(c: Connection) -> None:
     await c.head(transfer_encoding="chunked")
+    await asyncio.sleep(0.1)
     await c.write(b"f" * 40 + b"\r\n" + c.body)
 
 
