@@ -409,10 +409,10 @@ async def test_a_list_that_makes_no_sense_is_refused(make: Make, cursor: Json) -
         await make().list(None, **cursor)
 
 
-ODD_IDS = ["", "\x00", "msgbatch_\x00", "msgbatch_", "\ud800", "x" * 100_000, "msgbatch_" + "x" * 56, "ü", "a\n", "%00"]
+ODD_IDS = ["", "\x00", "msgbatch_\x00", "\ud800", "x" * 100_000, "msgbatch_" + "x" * 56, "ü", "a\n", "%00"]
 
 
-@pytest.mark.parametrize("odd", ODD_IDS, ids=repr)
+@pytest.mark.parametrize("odd", [*ODD_IDS, "msgbatch_"], ids=repr)
 async def test_what_is_no_id_is_no_batch(make: Make, odd: str) -> None:
     service = make()
 
@@ -420,6 +420,12 @@ async def test_what_is_no_id_is_no_batch(make: Make, odd: str) -> None:
         with pytest.raises(NotFoundError) as caught:
             await call(odd, None)
         assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize("odd", ODD_IDS, ids=repr)
+async def test_what_no_database_compares_is_no_cursor(make: Make, odd: str) -> None:
+    service = make()
+
     for name in ("after_id", "before_id"):
         with pytest.raises(InvalidRequestError, match=f"{name}: Input should be the id of a message batch"):
             await service.list(None, **{name: odd})
