@@ -20,18 +20,26 @@ def install(peer: str, work: Path) -> Path:
         print(f"installing {' '.join(REQUIREMENTS[peer])} ...", flush=True)
         shutil.rmtree(home, ignore_errors=True)
         work.mkdir(exist_ok=True)
-        (install_with_uv if shutil.which("uv") else install_with_pip)(peer, home)
+        if uv := find_uv():
+            install_with_uv(uv, peer, home)
+        else:
+            install_with_pip(peer, home)
         done.write_text(wanted)
     return home / "bin"
 
 
-def install_with_uv(peer: str, home: Path) -> None:
+def find_uv() -> str | None:
+    """The one on the PATH, or the one that `scripts/setup` has installed."""
+    return shutil.which("uv") or shutil.which("uv", path=".tools/bin")
+
+
+def install_with_uv(uv: str, peer: str, home: Path) -> None:
     """Make the environment with uv."""
-    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, home], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, home], check=True)
     overrides = home / "overrides.txt"
     overrides.write_text("\n".join(OVERRIDES.get(peer, [])))
     python = home / "bin" / "python"
-    command = ["uv", "pip", "install", "--quiet", "--python", str(python), "--overrides", str(overrides)]
+    command = [uv, "pip", "install", "--quiet", "--python", str(python), "--overrides", str(overrides)]
     subprocess.run([*command, *REQUIREMENTS[peer]], check=True)
 
 
