@@ -21,7 +21,7 @@ from llama_stack_messages_provider.batches import BatchesConfig
 from llama_stack_messages_provider.batches.intake import CUSTOM_ID, Intake
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
 
-__all__ = ["LIMITS", "check", "expected", "random_body", "read_in_pieces"]
+__all__ = ["LIMITS", "check", "damaged", "expected", "random_body", "read_in_pieces"]
 
 type Accepted = list[tuple[str, Any]]
 
@@ -205,14 +205,15 @@ class _Bodies:
             fields.append(f"{self.text()}:{self.value()}")
         self.random.shuffle(fields)
         text = self.space() + self.listed("{", fields, "}") + self.space()
-        return self.damaged(text.encode("utf-8", "surrogatepass"))
+        return damaged(self.random, text.encode("utf-8", "surrogatepass"))
 
-    def damaged(self, body: bytes) -> bytes:
-        while self.chance(0.25):
-            at, size = self.random.randrange(len(body) + 1), self.random.choice([0, 0, 1, 1, 2, 9])
-            noise = self.random.choice([b"", *_NOISE])
-            body = body[:at] + noise + body[at + size :]
-        return body
+
+def damaged(seed: random.Random, body: bytes) -> bytes:
+    """A body of which, one time in four, a few bytes are replaced, left out or put in."""
+    while seed.random() < 0.25:
+        at, size = seed.randrange(len(body) + 1), seed.choice([0, 0, 1, 1, 2, 9])
+        body = body[:at] + seed.choice([b"", *_NOISE]) + body[at + size :]
+    return body
 
 
 def random_body(seed: random.Random) -> bytes:
