@@ -23,9 +23,8 @@ import orjson
 
 from tests.batches.fuzz_intake import damaged
 from tests.support import personalities
-from tests.support.replies import chat_reply
 from tests.support.stack import Stack, openai_provider, run_config, vllm_provider
-from tests.support.upstream import ScriptedUpstream
+from tests.support.upstream import ScriptedUpstream, chat_reply
 
 type Draw = random.Random
 
