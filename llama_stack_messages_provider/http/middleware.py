@@ -32,7 +32,14 @@ from llama_stack_messages_provider.errors import (
 )
 from llama_stack_messages_provider.host.app import is_wrapped, wrap_middlewares
 from llama_stack_messages_provider.host.log import get_logger
-from llama_stack_messages_provider.host.uvicorn import abort_connections, bound_exit, bound_heads, find_server, on_exit
+from llama_stack_messages_provider.host.uvicorn import (
+    ServerSend,
+    abort_connections,
+    bound_exit,
+    bound_heads,
+    find_server,
+    on_exit,
+)
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, check_head
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
@@ -179,12 +186,18 @@ class AnthropicMiddleware:
         # One path for the route policy, the quota and the metrics: a rule for it cannot be walked around.
         scope["path"] = PATH + tail
         request_id = new_request_id()
+        server = ServerSend(send)
         scope.setdefault("state", {}).update(
-            {"request_id": request_id, LIMITS_KEY: self._limits, Shutdown.KEY: self._shutdown}
+            {
+                "request_id": request_id,
+                LIMITS_KEY: self._limits,
+                Shutdown.KEY: self._shutdown,
+                ServerSend.KEY: server,
+            }
         )
         headers = dict(scope["headers"])
         limit = self._max_batch_bytes if tail.rstrip("/") == BATCHES else self._limits.body_bytes
-        answer = _Answer(send, request_id, _version(headers))
+        answer = _Answer(server, request_id, _version(headers))
         try:
             length = self._checked(scope, headers, limit)
         except MessagesError as exc:
@@ -228,10 +241,11 @@ class AnthropicMiddleware:
 class _Answer:
     """The `send` that our paths get: it stamps what passes and rewrites what the host refuses."""
 
-    __slots__ = ("_body", "_done", "_refusal", "_request_id", "_send", "_version", "overflow", "passing")
+    __slots__ = ("_body", "_done", "_refusal", "_request_id", "_send", "_server", "_version", "overflow", "passing")
 
-    def __init__(self, send: Send, request_id: str, version: str) -> None:
-        self._send = send
+    def __init__(self, server: ServerSend, request_id: str, version: str) -> None:
+        self._server = server
+        self._send = server.send
         self._request_id = request_id
         self._version = version
         self._refusal: Message | None = None
@@ -245,6 +259,7 @@ class _Answer:
     def __call__(self, message: Message) -> Awaitable[None]:
         """No frame of its own once the answer passes: streams come through here event by event."""
         if self.passing:
+            self._server.last = message
             return self._send(message)
         return self._take(message)
 

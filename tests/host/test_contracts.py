@@ -1,16 +1,25 @@
 """What `host/` relies on is there; each test says in a sentence what breaks when it is not."""
 
+import asyncio
 import inspect
 import signal
+import socket
 from typing import Any
 
+import httpx
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from llama_stack_messages_provider.host.app import put_first, wrap_middlewares
-from llama_stack_messages_provider.host.uvicorn import abort_connections, bound_exit, bound_heads, find_server
+from llama_stack_messages_provider.host.uvicorn import (
+    ServerSend,
+    abort_connections,
+    bound_exit,
+    bound_heads,
+    find_server,
+)
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
@@ -44,6 +53,29 @@ async def test_the_protocol_has_what_bounding_it_takes() -> None:
         assert hasattr(protocol, name), f"uvicorn's protocol has no `{name}`: heads have no limit"
     for name in ("on_headers_complete", "on_body", "on_message_complete", "send_400_response", "data_received"):
         assert callable(getattr(HttpToolsProtocol, name, None)), f"uvicorn's protocol has no `{name}`"
+
+
+async def test_a_piece_that_is_written_past_uvicorn_arrives_as_one_that_is_sent() -> None:
+    """Over a real connection: the chunks of the body, and that uvicorn's own end follows them."""
+    written = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        server = ServerSend(send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"sent ", "more_body": True})
+        written.append(server.write(b"written"))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        serving = asyncio.create_task(server.serve([listening]))
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        server.should_exit = True
+        await serving
+    assert answer.content == b"sent written"
+    assert written == [True], "uvicorn's cycle is not what it was: each streamed event costs a quarter more"
 
 
 def test_connections_are_listed_and_can_be_dropped() -> None:
