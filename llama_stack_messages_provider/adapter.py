@@ -115,16 +115,16 @@ class MessagesAdapter:
                 on_shutdown=self._begin_shutdown,
             )
         if self._batches is not None:
-            await self._batches.start()
+            await self._batches.runtime.start()
 
     def _begin_shutdown(self) -> None:
         if self._batches is not None:
-            self._batches.drain()
+            self._batches.runtime.drain()
 
     async def stop(self) -> None:
         """End background work and close connections; what batches run has what is left of the time of a shutdown."""
         if self._batches is not None:
-            await self._batches.stop(self._config.limits.shutdown_seconds)
+            await self._batches.runtime.stop(self._config.limits.shutdown_seconds)
         self._service.close()
         await self._sessions.close()
 
@@ -168,7 +168,7 @@ class MessagesAdapter:
 
     def _interactive(self) -> AbstractContextManager[None]:
         """Entered while somebody waits for an answer: batches leave a slot to it."""
-        return nullcontext() if self._batches is None else self._batches.interactive()
+        return nullcontext() if self._batches is None else self._batches.runtime.interactive()
 
     # --- in the same process ---
 

@@ -11,6 +11,7 @@ from llama_stack_messages_provider.adapter import MessagesAdapter
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import BackendError, find_backend
 from llama_stack_messages_provider.batches.runner import Runner
+from llama_stack_messages_provider.batches.runtime import BatchRuntime
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.documents.resolve import documents_of
@@ -94,4 +95,4 @@ def _batches(config: BatchesConfig, run: Runner, policy: list[Any]) -> BatchServ
             raise
         logger.warning("Message Batches are off", reason=str(exc))
         return None
-    return BatchService(config, backend, run, policy)
+    return BatchService(config, BatchRuntime(config, backend, run), policy)

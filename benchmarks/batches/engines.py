@@ -221,7 +221,7 @@ class Ours(Engine):
     def service(self, *, works: bool) -> Any:
         from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
 
-        from llama_stack_messages_provider.batches import BatchesConfig, BatchService
+        from llama_stack_messages_provider.batches import BatchesConfig, BatchRuntime, BatchService
 
         async def run(params: dict[str, Any], identity: object, headers: object) -> dict[str, Any]:
             await self.job(params["number"])
@@ -235,12 +235,13 @@ class Ours(Engine):
             ).groups()
             backend = PostgresSqlStoreConfig(user=user, password=password, host=host, db=db)
         concurrency = CONCURRENCY if works else 0
-        return BatchService(BatchesConfig(concurrency=concurrency, concurrency_per_batch=1000), backend, run)
+        config = BatchesConfig(concurrency=concurrency, concurrency_per_batch=1000)
+        return BatchService(config, BatchRuntime(config, backend, run))
 
     async def install(self) -> None:
         service = self.service(works=False)
-        await service.start()
-        await service.stop()
+        await service.runtime.start()
+        await service.runtime.stop()
 
     async def enqueue(self, numbers: range) -> None:
         async def body() -> AsyncIterator[bytes]:
@@ -253,14 +254,14 @@ class Ours(Engine):
 
         service = self.service(works=False)
         await service.create(body(), None)
-        await service.stop()
+        await service.runtime.stop()
 
     @contextlib.asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         service = self.service(works=True)
-        await service.start()
+        await service.runtime.start()
         yield
-        await service.stop()
+        await service.runtime.stop()
 
 
 ENGINES: dict[str, type[Engine]] = {

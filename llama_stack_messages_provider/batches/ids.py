@@ -5,7 +5,7 @@ import secrets
 import threading
 import time
 
-__all__ = ["is_batch_id", "is_cursor", "new_batch_id"]
+__all__ = ["is_id", "new_batch_id"]
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: its order is the order of its bytes."""
@@ -35,17 +35,9 @@ def new_batch_id() -> str:
     return "msgbatch_" + "".join(ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 
-_BATCH_ID = re.compile(r"msgbatch_[0-9A-Za-z]{1,55}")
-_CURSOR = re.compile(r"[\w-]{1,64}", re.ASCII)
+_ID = re.compile(r"[\w-]{1,64}", re.ASCII)
 
 
-def is_batch_id(text: str) -> bool:
-    """Whether a batch may have this id. A database refuses to compare with some of the others: NUL, halves of
-    surrogate pairs.
-    """
-    return _BATCH_ID.fullmatch(text) is not None
-
-
-def is_cursor(text: str) -> bool:
-    """Whether a list may begin or end there: it only compares, so that the batch need not exist."""
-    return _CURSOR.fullmatch(text) is not None
+def is_id(text: str) -> bool:
+    """Whether a batch or a cursor may be called so: a database refuses to compare NUL or halves of surrogate pairs."""
+    return _ID.fullmatch(text) is not None

@@ -405,8 +405,7 @@ def test_five_kills_lose_nothing(upstream: ScriptedUpstream, backends: Json | No
 def test_the_survivors_finish_the_work_of_a_killed_replica(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     total = 600
     upstream.reply("/v1/chat/completions", slow_reply(0.3))
-    # Here the lease runs out by itself: the default one, which a live server has never been seen to lose.
-    settings = batch_settings(concurrency=8, concurrency_per_batch=64, lease_seconds=10.0)
+    settings = batch_settings(concurrency=8, concurrency_per_batch=64)
     backends = postgres_backends()
     with ExitStack() as opened:
         stacks = []
@@ -417,7 +416,9 @@ def test_the_survivors_finish_the_work_of_a_killed_replica(upstream: ScriptedUps
         client = sdk(stacks[0])
         batch_id = client.messages.batches.create(requests=requests(total)).id
         eventually(lambda: len(upstream.requests) > 100, within=60)
+        process = stacks[2].pid
         stacks[2].kill()
+        end_leases(postgres_backend(), process)
         ended(client, batch_id)
 
         assert set(results(sdk(stacks[1]), batch_id)) == {f"r-{number}" for number in range(total)}

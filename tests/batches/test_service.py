@@ -15,7 +15,7 @@ from llama_stack.core.request_headers import RequestProviderDataContext, get_aut
 from llama_stack.core.storage.datatypes import PostgresSqlStoreConfig, SqliteSqlStoreConfig
 from sqlalchemy import Engine, event, func, select, text
 
-from llama_stack_messages_provider.batches import BatchesConfig, BatchService, Identity
+from llama_stack_messages_provider.batches import BatchesConfig, BatchRuntime, BatchService, Identity
 from llama_stack_messages_provider.batches.database import SqlBackend, StorageError, engine_of
 from llama_stack_messages_provider.batches.identity import Action
 from llama_stack_messages_provider.batches.tables import batches, requests, results, workers
@@ -121,7 +121,7 @@ async def test_a_public_url_makes_the_results_url_absolute(make: Make) -> None:
 async def test_nothing_needs_a_request_to_go_on(make: Make) -> None:
     """A server that comes back finishes what it finds."""
     batch = await create(make(concurrency=0))
-    await make().start()
+    await make().runtime.start()
 
     assert (await ended(make(concurrency=0), batch["id"]))["request_counts"]["succeeded"] == 3
 
@@ -134,7 +134,7 @@ async def test_the_service_works_in_one_event_loop_after_another(make: Make) -> 
         async def whole_life() -> Json:
             batch = await create(service)
             batch = await ended(service, batch["id"])
-            await service.stop()
+            await service.runtime.stop()
             return batch
 
         return asyncio.run(whole_life())
@@ -246,8 +246,8 @@ async def test_unknown_fields_are_no_fault(make: Make) -> None:
 
 async def test_a_body_that_arrives_slowly_is_kept_where_no_worker_runs(make: Make, backend: SqlBackend) -> None:
     """As in the library client: nobody calls start, and its lease is renewed all the same."""
-    service = make(lease_seconds=3.0)
-    service.works = False
+    service = make(lease_seconds=9.0)
+    service.runtime.works = False
 
     async def body() -> AsyncIterator[bytes]:
         yield body_of([("a", params())])[:-2]
@@ -303,14 +303,14 @@ async def refuse_rows(backend: SqlBackend) -> None:
 async def test_a_full_disk_is_said_and_nothing_remains(make: Make, backend: SqlBackend) -> None:
     service = make()
     await service.list(None)
-    await service.stop()
+    await service.runtime.stop()
     if isinstance(backend, PostgresSqlStoreConfig):
         await refuse_rows(backend)
 
     with full_disk(backend), pytest.raises(StorageError, match="the disk of the server's database is full") as caught:
         await service.create(in_pieces(body_of((f"r-{n}", params("x" * 1000)) for n in range(1000))), None)
     assert (caught.value.status, caught.value.error_type) == (503, "api_error")
-    await service.stop()
+    await service.runtime.stop()
 
     assert (await service.list(None))["data"] == []
     while await rows_left(backend):
@@ -321,7 +321,7 @@ async def test_a_database_that_is_not_there_is_said() -> None:
     nowhere = PostgresSqlStoreConfig(host="127.0.0.1", port=free_port(), user="nobody", password="x")
 
     with pytest.raises(StorageError, match="not available"):
-        await BatchService(BatchesConfig(), nowhere, echo).list(None)
+        await BatchService(BatchesConfig(), BatchRuntime(BatchesConfig(), nowhere, echo)).list(None)
 
 
 # --- params are the request's own affair ---
@@ -488,7 +488,7 @@ async def test_progress_tells_what_the_counts_do_not(make: Make) -> None:
     assert await service.progress(batch["id"], None) == (0, 4)
 
     worker = make()
-    await worker.start()
+    await worker.runtime.start()
     await ended(service, batch["id"])
     assert await service.progress(batch["id"], None) == (4, 4)
 
@@ -551,7 +551,7 @@ async def test_the_hosts_policy_has_its_say(make: Make) -> None:
 
 async def test_provider_credentials_are_refused_and_nothing_is_stored(make: Make, backend: SqlBackend) -> None:
     service = make()
-    await service.start()
+    await service.runtime.start()
 
     with (
         RequestProviderDataContext({"openai_api_key": "sk-secret"}, User("alice", None)),
@@ -594,7 +594,7 @@ async def test_no_error_of_a_stranger_tells_whether_the_batch_exists(make: Make)
 
 async def test_without_a_server_around_it_a_batch_is_accepted_and_waits(make: Make) -> None:
     service = make()
-    service.works = False
+    service.runtime.works = False
 
     batch = await service.create(in_pieces(body_of([("a", {})])), None)
     await asyncio.sleep(0.3)

