@@ -25,6 +25,7 @@ from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody
 from llama_stack_messages_provider.metrics import count_unknown_fields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.state import RouteState
@@ -67,6 +68,7 @@ class MessagesAdapter:
         batches: Message Batches; None where they are off.
         sessions: Pooled connections, which end with the server.
         memory: What was learned of models.
+        catalogue: Lists models.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class MessagesAdapter:
         batches: BatchService | None,
         sessions: Sessions,
         memory: AdaptationMemory,
+        catalogue: ModelCatalogue,
     ) -> None:
         self._config = config
         self.resolver = resolver
@@ -86,10 +89,21 @@ class MessagesAdapter:
         self._batches = batches
         self._sessions = sessions
         self._memory = memory
+        self._catalogue = catalogue
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What this process has learned of models, for people: see `AdaptationMemory.report`."""
         return self._memory.report()
+
+    async def list_models(
+        self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
+    ) -> dict[str, Any]:
+        """A page of models: see `ModelCatalogue.page`."""
+        return await self._catalogue.page(limit, after_id, before_id)
+
+    async def retrieve_model(self, name: str) -> dict[str, Any]:
+        """One model: see `ModelCatalogue.entry`."""
+        return await self._catalogue.entry(name)
 
     # --- life ---
 

@@ -75,6 +75,16 @@ class Messages(Protocol):
         """The results of a batch that has ended, one JSON object a line."""
         ...
 
+    async def list_models(
+        self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
+    ) -> dict[str, Any]:
+        """A page of the models that the current user may use, as Anthropic lists them."""
+        ...
+
+    async def retrieve_model(self, name: str) -> dict[str, Any]:
+        """One of these models, by any name that requests may use."""
+        ...
+
     async def start(self, app: FastAPI | None) -> None:
         """Begin background work, in the loop that serves."""
         ...

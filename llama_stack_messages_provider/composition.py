@@ -16,6 +16,7 @@ from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.offload import Offload
@@ -23,6 +24,7 @@ from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.safeguards.judge import Safeguards
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.service import MessageService
@@ -53,7 +55,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
     timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
     sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
-    server_tools = ServerTools([WebSearch(deps.get(Api.tool_runtime), config.web_search)])
+    search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
+    server_tools = ServerTools([search])
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()
@@ -73,11 +76,15 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         native,
         translated,
         Preparer(documents_of(config), offload, marker, key),
+        Safeguards(config.safeguards),
         strict=config.strict,
         max_calls=config.web_search.rounds,
     )
     batches = _batches(config.batches, service.run_for_batch, policy)
-    return MessagesAdapter(config, resolver, planner, service, batches, sessions, memory)
+    catalogue = ModelCatalogue(
+        resolver, planner, config.model_aliases, batch=batches is not None, searches=search.available
+    )
+    return MessagesAdapter(config, resolver, planner, service, batches, sessions, memory, catalogue)
 
 
 def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:

@@ -174,6 +174,30 @@ class WebSearchConfig(BaseModel):
     seconds: float = Field(default=30.0, gt=0, description="How long a search may take.")
 
 
+class SafeguardsConfig(BaseModel):
+    """How calls are judged for clients that want that before they run them: Claude Code in its auto mode."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = Field(
+        default=True,
+        description="Judge calls. If not, such clients are told so, and hold back what they think is risky.",
+    )
+    model: str | None = Field(
+        default=None,
+        description="The model that judges; users without access to it get no verdicts. Null: the request's own.",
+    )
+    seconds: float = Field(
+        default=30.0, gt=0, description="How long the verdict of one call may take; later it is `unavailable`."
+    )
+    characters: int = Field(
+        default=60_000,
+        ge=2000,
+        description="What is read to judge one call, less where the model's window is small: at most half of it is the "
+        "call, and half the client's rules, or the call is not judged; a quarter the conversation, which is cut.",
+    )
+
+
 class MessagesConfig(BaseModel):
     """Every setting has a default that suits most: `config: {}` works."""
 
@@ -217,6 +241,7 @@ class MessagesConfig(BaseModel):
     translation: TranslationConfig = Field(default_factory=TranslationConfig, description="See below.")
     documents: DocumentsConfig = Field(default_factory=DocumentsConfig, description="See below.")
     web_search: WebSearchConfig = Field(default_factory=WebSearchConfig, description="See below.")
+    safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 
     @classmethod

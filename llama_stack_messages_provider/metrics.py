@@ -17,7 +17,7 @@ from llama_stack_messages_provider.host.telemetry import (
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.models import CreateMessageRequest
 
-__all__ = ["MAX_UNKNOWN_NAMES", "InferenceMetrics", "count_dropped", "count_unknown_fields"]
+__all__ = ["MAX_UNKNOWN_NAMES", "InferenceMetrics", "count_dropped", "count_unknown_fields", "count_verdict"]
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -55,6 +55,18 @@ def count_unknown_fields(request: Mapping[str, object]) -> None:
             logger.info("A request has a parameter that is not known here", parameter=name)
         # Any client can invent names, and each is a series of its own.
         _unknown.add(1, attributes={"parameter": name if name in _names else "other"})
+
+
+_verdicts = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.safeguard_verdicts_total",
+    description="Calls of tools that were judged for their client, by outcome",
+    unit="1",
+)
+
+
+def count_verdict(model: str, outcome: str, reason: str | None) -> None:
+    """Count what was found of a call."""
+    _verdicts.add(1, attributes={"model": model, "outcome": outcome, "reason": reason or "none"})
 
 
 class InferenceMetrics:

@@ -22,10 +22,11 @@ from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.native_route import NativeRoute
-from llama_stack_messages_provider.routing.plan import NativePlan, Planner
+from llama_stack_messages_provider.routing.plan import NativePlan, Plan, Planner
 from llama_stack_messages_provider.routing.prepare import Preparer, restored_events, restored_message
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
@@ -60,6 +61,7 @@ class MessageService:
         native: The native route.
         translated: The translated route.
         preparer: Makes what goes down a route.
+        safeguards: Judges calls for clients that want it.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
     """
@@ -70,6 +72,7 @@ class MessageService:
         native: NativeRoute,
         translated: TranslatedRoute,
         preparer: Preparer,
+        safeguards: Safeguards,
         *,
         strict: bool,
         max_calls: int,
@@ -78,6 +81,7 @@ class MessageService:
         self._native = native
         self._translated = translated
         self._preparer = preparer
+        self._safeguards = safeguards
         self._strict = strict
         self._max_calls = max_calls
 
@@ -111,6 +115,12 @@ class MessageService:
                 await self._leave_native(state, exc, exchange.request)
 
     async def _complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
+        """The message by the planned route, its calls judged where its client wants that."""
+        judge = await self._judge(exchange, state)
+        message = await self._looped(exchange, state, message_id)
+        return await judge.message(_json(message)) if judge else message
+
+    async def _looped(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
         """The message by the planned route, in a loop where tools are run here."""
         request = await self._prepared(exchange, state)
         if not state.plan.server_tools:
@@ -187,6 +197,14 @@ class MessageService:
             yield encode(error.body(start.request_id))
 
     async def _events(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> AsyncGenerator[bytes]:
+        """The events by the planned route, with verdicts on calls where the client wants them."""
+        judge = await self._judge(exchange, state)
+        events = await self._looped_events(exchange, state, start)
+        return judge.events(events) if judge else events
+
+    async def _looped_events(
+        self, exchange: Exchange, state: RouteState, start: LateMessageStart
+    ) -> AsyncGenerator[bytes]:
         """The events by the planned route, in a loop where tools are run here."""
         request = await self._prepared(exchange, state)
         if not state.plan.server_tools:
@@ -283,18 +301,43 @@ class MessageService:
         """Whether a native refusal is one that the translated route knows a remedy for."""
         if exc.refusal is None or (exc.status >= 500 and exc.refusal.kind is not Kind.ENGINE_FAULT):
             return False
-        if ENGINES[plan.capability.engine].native.first_party:
+        if _is_first_party(plan):
             return False
         return translation_helps(exc.refusal, request) and self._planner.may_translate(plan.target)
 
     async def _prepared(
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
     ) -> dict[str, Any]:
-        return await self._preparer.prepare(exchange.request, exchange.body, state, kind)
+        request = await self._preparer.prepare(exchange.request, exchange.body, state, kind)
+        return request if _is_first_party(state.plan) else without_safeguards(request)
+
+    async def _judge(self, exchange: Exchange, state: RouteState) -> Judge | None:
+        """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
+        if "safeguards" not in exchange.request or _is_first_party(state.plan):
+            return None
+        return await self._safeguards.open(exchange.request, self._classifier)
+
+    async def _classifier(self, template: dict[str, Any]) -> Classifier:
+        """The model that requests like this one go to, with the access of the current user; raises as `plan` does."""
+        plan = await self._planner.plan(template, DroppedFields())
+        # Models of Anthropic's have none; others are asked without one where they refuse it.
+        fields = {} if _is_first_party(plan) else {"temperature": 0}
+
+        async def ask(request: dict[str, Any]) -> dict[str, Any]:
+            exchange = Exchange(new_request_id(), orjson.dumps({**request, **fields}), {**request, **fields})
+            state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
+            return _json(await self.complete(exchange, state, new_message_id()))
+
+        return Classifier(plan.target.identifier, ask, plan.capability.window)
 
     def close(self) -> None:
         """End the reading of documents."""
         self._preparer.close()
+
+
+def _is_first_party(plan: Plan) -> bool:
+    """Whether a request goes to Anthropic's own endpoint."""
+    return isinstance(plan, NativePlan) and ENGINES[plan.capability.engine].native.first_party
 
 
 def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:

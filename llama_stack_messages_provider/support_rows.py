@@ -106,7 +106,7 @@ _PARAMETERS: Mapping[str, Support] = {
     "billing_policy": _ANTHROPIC_ONLY,
     "fallback_credit_token": _ANTHROPIC_ONLY,
     "thread": _dropped("conversations are not kept; going on with one is a 404, upon which the SDK sends it whole"),
-    "safeguards": _dropped("calls are not judged here"),
+    "safeguards": _emulated("each call is judged by a model of the stack; natively too, unless by Anthropic itself"),
 }
 
 _BATCH_PARAMETERS: Mapping[str, Support] = {

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 __all__ = ["is_wrapped", "put_first", "wrap_middlewares"]
@@ -31,6 +32,15 @@ def wrap_middlewares(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> bool:
     return True
 
 
-def put_first(app: Any, router: APIRouter) -> None:
-    """Let an included router's routes be tried before all others: the host tries a hundred routes in their order."""
-    app.router.routes.sort(key=lambda route: getattr(route, "original_router", None) is not router)
+def put_first(app: Any, router: APIRouter, *others: BaseRoute) -> None:
+    """Let an included router's routes be tried before all others: the host tries a hundred routes in their order.
+
+    Args:
+        app: The app.
+        router: The router.
+        others: Routes that follow, and are the app's alone: the host finds none of them by path, as it does a router's.
+    """
+    routes = app.router.routes
+    routes.sort(key=lambda route: getattr(route, "original_router", None) is not router)
+    first = next((n for n, route in enumerate(routes) if getattr(route, "original_router", None) is not router), 0)
+    routes[first:first] = others

@@ -41,18 +41,13 @@ from llama_stack_messages_provider.host.uvicorn import (
     on_exit,
 )
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, check_head
+from llama_stack_messages_provider.http.paths import BATCHES, MAY_BE_OURS, path_of
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
 
 __all__ = ["AnthropicMiddleware", "install_middleware"]
 
 logger = get_logger(name=__name__, category="core::server")
-
-PATH = "/v1/messages"
-# The SDKs append `/v1/messages` to a base URL that may end with `/v1` already.
-ALIAS = "/v1/v1/messages"
-BATCHES = "/batches"
-PATHS = (PATH, ALIAS)
 
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """Anthropic's limit of a batch."""
@@ -139,7 +134,7 @@ def _bound_server(limits: LimitsConfig) -> Shutdown:
 
 def _refuse_head(start: bytes, status: int, message: str) -> bytes | None:
     """The answer to what never becomes a request, where it can be seen that it was meant for us."""
-    if PATH.encode() not in start:
+    if b"/messages" not in start:
         return None
     kind = RequestTooLargeError if status == 413 else InvalidRequestError
     request_id = new_request_id()
@@ -173,18 +168,14 @@ class AnthropicMiddleware:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand on what is for other routes at the cost of one comparison: every request of the server comes by."""
-        if scope["type"] != "http" or not scope["path"].startswith(PATHS):
+        if scope["type"] != "http" or not scope["path"].startswith(MAY_BE_OURS):
             return self.app(scope, receive, send)
-        return self._handle(scope, receive, send)
+        path = path_of(scope)
+        return self.app(scope, receive, send) if path is None else self._handle(path, scope, receive, send)
 
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path: str = scope["path"]
-        tail = path[len(ALIAS if path.startswith(ALIAS) else PATH) :]
-        if tail and tail[0] != "/":  # /v1/messages-of-someone-else
-            await self.app(scope, receive, send)
-            return
+    async def _handle(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         # One path for the route policy, the quota and the metrics: a rule for it cannot be walked around.
-        scope["path"] = PATH + tail
+        scope["path"] = path
         request_id = new_request_id()
         server = ServerSend(send)
         scope.setdefault("state", {}).update(
@@ -196,7 +187,7 @@ class AnthropicMiddleware:
             }
         )
         headers = dict(scope["headers"])
-        limit = self._max_batch_bytes if tail.rstrip("/") == BATCHES else self._limits.body_bytes
+        limit = self._max_batch_bytes if path == BATCHES else self._limits.body_bytes
         answer = _Answer(server, request_id, _version(headers))
         try:
             length = self._checked(scope, headers, limit)

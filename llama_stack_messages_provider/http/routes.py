@@ -11,6 +11,8 @@ from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
+from starlette.types import Scope
 
 from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
@@ -18,7 +20,9 @@ from llama_stack_messages_provider.host.app import put_first
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
+from llama_stack_messages_provider.http.models import list_models, only_for_anthropic, retrieve_model
 from llama_stack_messages_provider.http.openapi import Cursor, documented
+from llama_stack_messages_provider.http.paths import MODELS
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody, while_connected
 from llama_stack_messages_provider.wire.models import (
@@ -56,7 +60,7 @@ def create_router(impl: "Messages") -> APIRouter:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        put_first(app, router)
+        put_first(app, router, *models)
         await impl.start(app)
         try:
             yield
@@ -67,7 +71,16 @@ def create_router(impl: "Messages") -> APIRouter:
     _add_messages(router, impl)
     _add_batches(router, impl)
     _add_adaptations(router, impl)
+    models = [_models_route("", list_models(impl)), _models_route("/{model_id:path}", retrieve_model(impl))]
     return router
+
+
+def _models_route(tail: str, handler: Handler) -> APIRoute:
+    async def declared() -> None:
+        """Answered by its handler."""
+
+    declared._handler = handler  # type: ignore[attr-defined]
+    return _ModelsRoute(MODELS + tail, declared, methods=["GET"], response_model=None, include_in_schema=False)
 
 
 def _add_adaptations(router: APIRouter, impl: "Messages") -> None:
@@ -255,6 +268,14 @@ class _MessagesRoute(APIRoute):
             return response
 
         return handle
+
+
+class _ModelsRoute(_MessagesRoute):
+    """A route beside one of the host's own."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Whether it answers a request, rather than the host."""
+        return only_for_anthropic(scope, super().matches)
 
 
 def _error_of(exc: Exception, request_id: str, path: str) -> MessagesError:

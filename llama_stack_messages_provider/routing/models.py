@@ -1,7 +1,8 @@
 """A client's model name to a model of this stack.
 
-Exact identifier, then configured alias, then the one registered LLM whose `provider_resource_id` it is, then the
-host's `provider_id/model` form with its access check. Nobody learns of a model that they may not use.
+Exact identifier, or `claude/` before it; then configured alias, then the one registered LLM whose
+`provider_resource_id` it is, then the host's `provider_id/model` form with its access check. Nobody learns of a model
+that they may not use. A model whose provider is gone, which the host's registry keeps, is none.
 """
 
 import difflib
@@ -18,9 +19,12 @@ from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.models import is_readable, provider_of, registered_model, unregistered_model
 from llama_stack_messages_provider.upstream.target import Target
 
-__all__ = ["ModelResolver"]
+__all__ = ["CLAUDE", "ModelResolver"]
 
 logger = get_logger(name=__name__, category="providers")
+
+CLAUDE = "claude/"
+"""Before a name it is the same name: Claude Code lists no others, and lets nobody set the window of those it knows."""
 
 _MATCHES = 3
 # Characters of a client's name that are told and compared: the time that comparing takes grows with its square.
@@ -53,13 +57,15 @@ class ModelResolver:
         """
         if len(name) > _MAX_NAME:
             raise NotFoundError(f"model: there is no model {name[:_SHOWN]}")
-        if target := await self._registered(name):
+        if target := await self._registered(name) or await self._after_claude(name):
             return target
         alias = next((to for pattern, to in self._aliases.items() if fnmatchcase(name, pattern)), None)
         wanted = alias or name
         if target := (await self._registered(wanted) if alias else None):
             return target
         if target := await self._bare(wanted) or await self._fallback(wanted):
+            return target
+        if wanted.startswith(CLAUDE) and (target := await self._bare(wanted.removeprefix(CLAUDE))):
             return target
         if alias:  # for the log only: what it stands for may be nothing that this user may know of
             logger.warning("An alias stands for no model that its user may use", name=name, alias=alias)
@@ -68,7 +74,7 @@ class ModelResolver:
     async def all_llms(self) -> list[Any]:
         """The registered LLMs that the current user may use."""
         models = (await self._table.list_models()).data
-        return [m for m in models if m.model_type == ModelType.llm and self._readable(m)]
+        return [m for m in models if m.model_type == ModelType.llm and self._is_served(m) and self._readable(m)]
 
     async def target_of(self, model: Any) -> Target:
         """The target of a registered model."""
@@ -76,11 +82,25 @@ class ModelResolver:
 
     async def _registered(self, identifier: str) -> Target | None:
         model = await registered_model(self._table, identifier)
-        if model is None or provider_of(self._table, model.provider_id) is None or not self._known_readable(model):
+        if model is None or not self._is_served(model) or not self._known_readable(model):
             return None
         if model.model_type != ModelType.llm:
             raise InvalidRequestError(f"model: {identifier} is a model for {model.model_type.value}, not an LLM")
         return await self.target_of(model)
+
+    async def _after_claude(self, name: str) -> Target | None:
+        """The model that `claude/` stands before."""
+        rest = name.removeprefix(CLAUDE)
+        if rest == name:
+            return None
+        if target := await self._registered(rest):
+            return target
+        # A provider of that name may have models that nobody registered.
+        is_provider = provider_of(self._table, CLAUDE.rstrip("/")) is not None
+        return None if is_provider else await self._fallback(rest)
+
+    def _is_served(self, model: Any) -> bool:
+        return provider_of(self._table, model.provider_id) is not None
 
     async def _bare(self, name: str) -> Target | None:
         models = [m for m in await self.all_llms() if m.provider_resource_id == name]
@@ -124,4 +144,6 @@ class ModelResolver:
         known = {m.identifier: m.identifier for m in models} | {m.provider_resource_id: m.identifier for m in models}
         close = difflib.get_close_matches(wanted, known, n=_MATCHES, cutoff=0.5)
         names = list(dict.fromkeys(known[match] for match in close))
+        if not names and len(models) == 1:
+            return f"{text}; the one model here is {models[0].identifier}"
         return f"{text}; did you mean {' or '.join(names)}?" if names else text

@@ -9,7 +9,7 @@ from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
 from llama_stack_messages_provider.engines.features import features_of
-from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.errors import InvalidRequestError, UpstreamError
 from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
@@ -150,6 +150,28 @@ class Planner:
                 reason = f"{reason}; rewritten: {', '.join(sorted(lacks & SUPPLIED))}"
             return NativePlan(target, reason, capability, endpoint, files, tools, rewrites)
         return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
+
+    async def capability_of(self, target: Target) -> Capability:
+        """What the upstream of a model can do, from memory or by a probe."""
+        try:
+            return await self._capability(target, self._endpoints.of(target.provider))
+        except UpstreamError as exc:
+            return replace(_UNREACHABLE, reason=exc.message)
+
+    def known_capability(self, target: Target) -> Capability | None:
+        """The same from memory alone."""
+        endpoint = self._endpoint(target)
+        return self._prober.known(target.provider_id, endpoint, target.upstream_model) if endpoint else _UNREACHABLE
+
+    def engine_of(self, target: Target, capability: Capability) -> Engine:
+        """The engine behind a model: see `_Plan.engine`."""
+        return TranslationPlan(target, "", capability, self._endpoint(target)).engine
+
+    def _endpoint(self, target: Target) -> Endpoint | None:
+        try:
+            return self._endpoints.of(target.provider)
+        except UpstreamError:
+            return None
 
     def may_translate(self, target: Target) -> bool:
         """Whether the configuration leaves the translated route open."""

@@ -158,6 +158,10 @@ class Prober:
         # A caller that goes away must not end the probe of the others.
         return await asyncio.shield(task)
 
+    def known(self, provider_id: str, endpoint: Endpoint, model: str) -> Capability | None:
+        """The capability of a model from memory."""
+        return self._known((provider_id, endpoint.root, model), endpoint)
+
     def forget(self, provider_id: str, endpoint: Endpoint, model: str, reason: str) -> None:
         """The endpoint turned out to be missing: remember that as a "no", for this model."""
         key = (provider_id, endpoint.root, model)

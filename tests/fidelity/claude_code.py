@@ -1,4 +1,4 @@
-"""What Claude Code sends, in structure and size, made here: its two generations 2.1.330 and 2.1.197.
+"""What Claude Code sends, in structure and size, made here: its generations 2.1.332, 2.1.330 and 2.1.197.
 
 `SHAPES` has a body for each kind of request; `headers(version)` what comes with all of them.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from tests.fidelity.documents import pdf, png
 from tests.support.wire import Json, text_block
 
-__all__ = ["COUNTS", "SEARCHES", "SHAPES", "TOOLS_330", "headers"]
+__all__ = ["COUNTS", "SAFEGUARDS", "SEARCHES", "SHAPES", "TOOLS_330", "headers"]
 
 EPHEMERAL: Json = {"type": "ephemeral"}
 PNG: Json = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png()).decode()}
@@ -24,6 +24,9 @@ ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.330.b2c; cc_entrypoint
 WORDS = "Keep answers short, prefer the tools that are there over the shell, and never touch what was not asked for. "
 
 BETAS = {
+    "332": "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,"
+    "mid-conversation-tool-changes-2026-07-01,thinking-token-count-2026-05-13,advanced-tool-use-2025-11-20,"
+    "effort-2025-11-24,redact-thinking-2026-02-12,afk-mode-2026-01-31,dangerous-tool-use-2026-09-03",
     "330": "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,"
     "mid-conversation-tool-changes-2026-07-01,thinking-token-count-2026-05-13,advanced-tool-use-2025-11-20,"
     "effort-2025-11-24,thinking-display-updates-2026-08-18,per-turn-control-2026-07-01",
@@ -346,6 +349,34 @@ def cc330(messages: list[Json], **more: Any) -> Json:
     return {"messages": messages, "system": _system(), "tools": TOOLS_330, **head, **effort, **SHARED, **more}
 
 
+CONTEXT: Json = {
+    "v": 1,
+    "permission_mode": "auto",
+    "platform": "linux",
+    "live_cwd": "/home/me/notes",
+    "home_dir": "/home/me",
+    "rule_roots": ["/home/me/notes"],
+    "trusted_directories": ["/home/me/notes"],
+    "rules": {"allow": ["Bash(ls:*)"], "deny": ["Read(.env)"], "ask": []},
+    "auto_mode": {
+        "allow": ["Deleting what this session has made."],
+        "soft_deny": ["Force-pushing, or deleting remote branches."],
+        "hard_deny": ["Sending secrets out."],
+        "environment": ["The repository that the session began in is trusted."],
+    },
+    "git_state": {"is_repo": True, "branch": "main", "remotes": []},
+    "classifier_facts": {},
+    "refused_calls": [],
+}
+SAFEGUARDS: list[Json] = [{"type": "dangerous_tool_use", "classifier_context": CONTEXT}]
+"""What 2.1.332 sends in its auto mode, which is its default."""
+
+
+def cc332(messages: list[Json], **more: Any) -> Json:
+    """A request of 2.1.332 in its default mode."""
+    return cc330(messages, safeguards=SAFEGUARDS, **more)
+
+
 def cc197(messages: list[Json], **more: Any) -> Json:
     """A request of 2.1.197 with its default model."""
     head: Json = {"max_tokens": 64000, "thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}
@@ -405,6 +436,9 @@ SHAPES: Mapping[str, tuple[str, Json]] = {
     ),
     "330 resumed": ("330", cc330([*RESUMED, TOLD])),
     "330 not streamed": ("330", _without(cc330([ASKED, TOLD]), "stream")),
+    "332 first": ("332", cc332([ASKED, TOLD])),
+    "332 parallel calls, one failed": ("332", cc332([*FAILED_TOO, TOLD_IN_BLOCKS])),
+    "332 not streamed": ("332", _without(cc332([ASKED, TOLD]), "stream")),
     "330 all tools after a refusal": (
         "330",
         cc330([ASKED, TOLD], tools=[*TOOLS_330[:-1], *(_without(t, "defer_loading") for t in (FETCH, MCP))]),

@@ -1,11 +1,19 @@
 """Model names over the real host: how they are found, who may use what, and what is told when there is nothing."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
 import pytest
+from llama_stack.core.datatypes import ModelWithOwner
+from llama_stack.core.storage.datatypes import KVStoreReference, SqliteKVStoreConfig
+from llama_stack.core.storage.kvstore import kvstore_impl, register_kvstore_backends
+from llama_stack.core.store.registry import CachedDiskDistributionRegistry
+from llama_stack_api import ModelType
 
 from tests.conftest import Fleet
 from tests.support.personalities import fastapi_404, identities, openai_style
@@ -31,8 +39,12 @@ USERS = {"key-ann": ("ann", {"roles": ["admin"]}), "key-bob": ("bob", {"roles": 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Two open providers and a secret one; ann may use them all, bob only the open ones."""
+    """Two open providers and a secret one; ann may use them all, bob only the open ones.
+
+    The registry also holds what an earlier start left there: models of a provider that is gone.
+    """
     folder = tmp_path_factory.mktemp("models")
+    asyncio.run(leave_behind(folder, "gone/tiny-model", "gone/0000-relic"))
     with ExitStack() as opened:
         small = opened.enter_context(ScriptedUpstream(openai_style(["tiny-model", "shared", "only-here"])))
         large = opened.enter_context(ScriptedUpstream(fastapi_404(["huge-model", "shared", "family/huge"])))
@@ -50,6 +62,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             auth=custom_auth(auth.url, POLICY),
         )
         yield opened.enter_context(Stack(config, folder))
+
+
+async def leave_behind(folder: Path, *identifiers: str) -> None:
+    """Registers models as a server did that had their provider."""
+    register_kvstore_backends({"kv_default": SqliteKVStoreConfig(db_path=str(folder / "kvstore.db"))})
+    store = await kvstore_impl(KVStoreReference(namespace="registry", backend="kv_default"))
+    registry = CachedDiskDistributionRegistry(store)
+    await registry.initialize()
+    for identifier in identifiers:
+        provider_id, _, name = identifier.partition("/")
+        model = ModelWithOwner(
+            identifier=identifier, provider_id=provider_id, provider_resource_id=name, model_type=ModelType.llm
+        )
+        assert await registry.register(model)
+    await store.shutdown()
 
 
 def embedder() -> Json:
@@ -74,6 +101,10 @@ FOUND = {
     "large/never-listed": "large/never-listed",
     "large/deep/never/listed": "large/deep/never/listed",
     "to-a-fallback": "large/unlisted",
+    "claude/small/tiny-model": "small/tiny-model",
+    "claude/large/family/huge": "large/family/huge",
+    "claude/large/never-listed": "large/never-listed",
+    "claude/tiny-model": "small/tiny-model",
 }
 
 
@@ -120,6 +151,9 @@ NOT_FOUND = {
     "large/": "; did you mean large/",
     "to-nothing": "; did you mean large/huge-model",
     "embedder": "",
+    "gone/0000-relic": "",
+    "0000-relic": "",
+    "claude/gone/0000-relic": "",
     "nothing-like-it-0000": "",
     "/": "",
 }
@@ -148,6 +182,46 @@ def test_a_model_that_one_may_not_use_does_not_exist(stack: Stack, name: str) ->
 
 def test_nobody_gets_in_without_a_key_of_the_host_s(stack: Stack) -> None:
     assert refusal(ask(stack, "tiny-model", key="key-eve"))[:2] == (401, "authentication_error")
+
+
+def named(stack: Stack, key: str) -> list[str]:
+    with anthropic.Anthropic(base_url=stack.base_url, api_key=key, max_retries=0) as sdk:
+        return [model.id for model in sdk.models.list(limit=5)]
+
+
+def test_what_a_stale_registry_lists_is_no_model(stack: Stack) -> None:
+    """The host lists it, and cannot serve it."""
+    listed = httpx.get(f"{stack.base_url}/v1/models", headers={"authorization": "Bearer key-ann"}).json()["data"]
+    assert {"gone/tiny-model", "gone/0000-relic"} <= {model["id"] for model in listed}
+    assert not [name for name in named(stack, "key-ann") if "gone" in name]
+    assert ask(stack, "tiny-model").headers["x-messages-model"] == "small/tiny-model"
+    assert "gone" not in refusal(ask(stack, "small/0000-relicc"))[2]
+
+
+def test_the_list_has_what_one_may_use_and_aliases_that_are_names(stack: Stack) -> None:
+    """`api_key=` alone does, where the host's authentication is on."""
+    aliases = ["claude-never", "to-a-bare-name", "to-a-fallback"]
+    open_to_all = ["large/family/huge", "large/huge-model", "large/shared"]
+    open_to_all += ["small/only-here", "small/shared", "small/tiny-model"]
+    secret = ["secret/only-here", "secret/secret-model"]
+    bob = [*aliases, *open_to_all, *(f"claude/{name}" for name in open_to_all)]
+    assert named(stack, "key-bob") == sorted(bob)
+    # To ann two models have the bare name.
+    ann = [*set(bob) - {"to-a-bare-name"}, *secret, *(f"claude/{name}" for name in secret)]
+    assert named(stack, "key-ann") == sorted(ann)
+
+
+def test_a_model_is_retrieved_by_who_may_use_it(stack: Stack) -> None:
+    with anthropic.Anthropic(base_url=stack.base_url, api_key="key-bob", max_retries=0) as sdk:
+        assert sdk.models.retrieve("claude-never").display_name == "claude-never (large/huge-model)"
+        assert sdk.models.retrieve("tiny-model").id == "small/tiny-model"
+        for name in ("secret/secret-model", "claude/secret/secret-model", "gone/0000-relic"):
+            with pytest.raises(anthropic.NotFoundError):
+                sdk.models.retrieve(name)
+    with anthropic.Anthropic(base_url=stack.base_url, api_key="key-eve", max_retries=0) as sdk:
+        with pytest.raises(anthropic.AuthenticationError) as refused:
+            sdk.models.list()
+        assert refused.value.request_id
 
 
 def test_the_fleet_s_aliases_are_tried_in_their_order(fleet: Fleet) -> None:

@@ -77,3 +77,39 @@ async def test_a_model_that_is_registered_anew_is_decided_anew(registry: CachedD
 async def test_without_authentication_all_models_are_there(registry: CachedDiskDistributionRegistry) -> None:
     await registry.register(model_of(ANN))
     assert await may_use(resolver_of(registry), None)
+
+
+@pytest.mark.parametrize("name", ["nothing-like-it", "claude/nothing"])
+async def test_where_there_is_one_model_a_name_that_is_not_found_is_told_with_it(
+    name: str, registry: CachedDiskDistributionRegistry
+) -> None:
+    await registry.register(model_of(ANN))
+    stale = model_of(ANN).model_copy(update={"identifier": "gone/a-model", "provider_id": "gone"})
+    await registry.register(stale)
+    resolver = resolver_of(registry)
+    with RequestProviderDataContext(user=ANN):
+        with pytest.raises(NotFoundError, match=f"there is no model {name}; the one model here is {NAME}"):
+            await resolver.resolve(name)
+        assert (await resolver.resolve("a-model")).identifier == NAME
+    with RequestProviderDataContext(user=BEN), pytest.raises(NotFoundError, match=f"there is no model {name}$"):
+        await resolver.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("providers", "name", "found"),
+    [
+        ({"here"}, f"claude/{NAME}", NAME),
+        ({"here"}, "claude/here/unlisted", "here/unlisted"),
+        ({"here"}, "claude-any", "here/other"),
+        ({"here", "claude"}, f"claude/{NAME}", NAME),
+        ({"here", "claude"}, "claude/here/unlisted", "here/other"),
+    ],
+)
+async def test_claude_before_a_name_is_that_name(
+    providers: set[str], name: str, found: str, registry: CachedDiskDistributionRegistry
+) -> None:
+    """Whatever aliases say; of a provider called so, an alias may stand for what nobody registered."""
+    await registry.register(model_of(ANN))
+    rule = AccessRule.model_validate({"permit": {"actions": ["read"]}})
+    table = ModelsRoutingTable({provider: object() for provider in providers}, registry, [rule])
+    assert (await ModelResolver(table, {"claude*": "here/other"}).resolve(name)).identifier == found

@@ -1,0 +1,59 @@
+"""`GET /v1/models` for clients that speak Anthropic's dialect; everybody else gets the host's own answer.
+
+The routes are the app's and not the router's, in which the host would find them by path in place of its own: for the
+in-process client, and for what it documents.
+"""
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request, Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.http.paths import MODELS, speaks_anthropic
+from llama_stack_messages_provider.http.streaming import JSONBody
+
+if TYPE_CHECKING:
+    from llama_stack_messages_provider.api import Messages
+
+__all__ = ["ACTIVE", "list_models", "only_for_anthropic", "retrieve_model"]
+
+ACTIVE = "active"
+"""The lifecycle of every model here."""
+
+type Serve = Callable[[Request, str], Coroutine[Any, Any, Response]]
+
+
+def only_for_anthropic(scope: Scope, match: Callable[[Scope], tuple[Match, Scope]]) -> tuple[Match, Scope]:
+    """The match of a route of models, which is none for other clients and for other methods."""
+    if scope["type"] != "http" or not scope["path"].startswith(MODELS):
+        return Match.NONE, {}
+    return match(scope) if scope["method"] == "GET" and speaks_anthropic(scope) else (Match.NONE, {})
+
+
+def list_models(impl: "Messages") -> Serve:
+    """`GET /v1/models`."""
+
+    async def serve(request: Request, request_id: str) -> Response:
+        query = request.query_params
+        try:
+            limit = int(query.get("limit", "20"))
+        except ValueError:
+            raise InvalidRequestError("limit: Input should be a valid integer") from None
+        stages = [*query.getlist("lifecycle"), *query.getlist("lifecycle[]")]
+        if stages and not any(ACTIVE in stage.split(",") for stage in stages):
+            return JSONBody({"data": [], "has_more": False, "first_id": None, "last_id": None})
+        return JSONBody(await impl.list_models(limit, query.get("after_id"), query.get("before_id")))
+
+    return serve
+
+
+def retrieve_model(impl: "Messages") -> Serve:
+    """`GET /v1/models/{model_id}`, whose id may hold slashes."""
+
+    async def serve(request: Request, request_id: str) -> Response:
+        return JSONBody(await impl.retrieve_model(request.path_params["model_id"]))
+
+    return serve
