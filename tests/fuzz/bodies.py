@@ -1,8 +1,11 @@
-"""`python -m tests.fuzz.bodies [--count N] [--seed N]`: broken bodies to a real server, one after the other.
+"""`python -m tests.fuzz.bodies [--count N] [--seed N] [--pure]`: broken bodies, one after the other, to a real server.
 
 The bodies of the golden tests, each with parts replaced, left out, repeated or renamed, or with bytes that are damaged,
 go to messages (streamed and not), counts and batches, on both routes. No answer may be a 5xx, and each error must have
 Anthropic's shape. The upstreams take everything, so that every refusal is the server's own.
+
+With `--pure` messages and counts go through the functions that make requests of them, without a server: some thousand
+a second. `python -m tests.batches.fuzz_intake` does so with batches.
 """
 
 import argparse
@@ -22,13 +25,14 @@ import aiohttp
 import orjson
 
 from tests.batches.fuzz_intake import damaged
+from tests.fuzz import targets
+from tests.fuzz.seeds import requests
 from tests.support import personalities
 from tests.support.stack import Stack, openai_provider, run_config, vllm_provider
 from tests.support.upstream import ScriptedUpstream, chat_reply
 
 type Draw = random.Random
 
-SEEDS = Path(__file__).parents[1] / "engines" / "requests"
 MODELS = ("vllm/vllm-model", "openai/openai-model", "llamacpp/llamacpp-model", "anthropic/anthropic-model")
 PATHS = {"/v1/messages": 0.45, "/v1/messages/count_tokens": 0.45, "/v1/messages/batches": 0.10}
 CLIENTS = 8
@@ -134,7 +138,7 @@ class _Run:
         self.url = url
         self.upstreams = upstreams
         self.draw = random.Random(seed)
-        self.seeds = [found for file in sorted(SEEDS.glob("*.json")) if (found := _request(file))]
+        self.seeds = [orjson.loads(body) for body in requests()]
         self.answers: Counter[tuple[str, int]] = Counter()
         self.wrong: list[tuple[str, str, bytes, bytes]] = []
 
@@ -158,11 +162,6 @@ class _Run:
             await asyncio.gather(*(self.client(http, count // CLIENTS) for _ in range(CLIENTS)))
 
 
-def _request(file: Path) -> Any:
-    found = orjson.loads(file.read_bytes())
-    return found.get("request", found) if "messages" in found.get("request", found) else None
-
-
 def run(count: int, seed: int) -> _Run:
     """Ask a server of one's own."""
     kinds = {"vllm": personalities.vllm, "openai": personalities.openai_style}
@@ -184,12 +183,31 @@ def run(count: int, seed: int) -> _Run:
     return asked
 
 
+def run_pure(count: int, seed: int) -> int:
+    """Bodies of messages and counts through what makes requests of them; how many it took."""
+    draw, seeds = random.Random(seed), [orjson.loads(body) for body in requests()]
+    accepted = 0
+    for _ in range(count):
+        body = bytes([draw.randrange(256)]) + _body(draw, seeds, "/v1/messages")
+        try:
+            accepted += targets.request(body)
+        except Exception:
+            print(f"wrong: {body!r}", flush=True)
+            raise
+    return accepted
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pure", action="store_true", help="without a server")
     given = parser.parse_args()
     begun = time.perf_counter()
+    if given.pure:
+        accepted = run_pure(given.count, given.seed)
+        print(f"{given.count:,} bodies in {time.perf_counter() - begun:.0f} s, {accepted:,} accepted, none wrong")
+        return 0
     asked = run(given.count, given.seed)
     print(f"{asked.answers.total():,} bodies in {time.perf_counter() - begun:.0f} s, {len(asked.wrong)} answered wrong")
     for (path, status), times in sorted(asked.answers.items()):

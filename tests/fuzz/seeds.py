@@ -7,9 +7,10 @@ import orjson
 
 from tests.fidelity.documents import pdf
 
-__all__ = ["CORPUS", "seeds"]
+__all__ = ["CORPUS", "requests", "seeds"]
 
 CORPUS = Path(__file__).parent / "corpus"
+REQUESTS = Path(__file__).parents[1] / "engines" / "requests"
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 BATCHES = (
@@ -32,6 +33,13 @@ def _streams(folder: str) -> Iterator[bytes]:
             yield file.read_bytes()
 
 
+def requests() -> Iterator[bytes]:
+    """The bodies of messages whose translations the golden tests hold."""
+    for file in sorted(REQUESTS.glob("*.json")):
+        if "." not in file.stem:
+            yield file.read_bytes()
+
+
 def seeds(target: str) -> Iterator[bytes]:
     """The inputs that a target begins with."""
     match target:
@@ -43,6 +51,8 @@ def seeds(target: str) -> Iterator[bytes]:
             yield from (b"0" + body for body in BATCHES)
         case "refusal":
             yield from (b"\0\0" + orjson.dumps(body) for body in REFUSALS)
+        case "request":
+            yield from (b"0" + body for body in requests())
         case "pdf":
             yield pdf(["One page."])
     kept = CORPUS / target

@@ -3,19 +3,32 @@
 import base64
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import orjson
 
 from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, understood
+from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.documents import pdf_worker
+from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.engines import ENGINES
+from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.http.limits import check_names, parse_request
 from llama_stack_messages_provider.native.relay import Relay
 from llama_stack_messages_provider.native.repair import StreamRepair
+from llama_stack_messages_provider.native.request import with_model
+from llama_stack_messages_provider.rewriting import RewriteOptions, rewrite
+from llama_stack_messages_provider.rewriting.rewrite import SUPPLIED
 from llama_stack_messages_provider.translation.answer import unsigned
+from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.stream import StreamTranslator
+from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode_all
+from llama_stack_messages_provider.wire.validation import check_top_level, validate_in_steps
 from tests.batches import fuzz_intake
 from tests.support.laws import assert_well_formed
 from tests.support.sse import parse
@@ -25,8 +38,9 @@ __all__ = ["TARGETS", "Target"]
 # What an upstream sent that cannot be read is logged, each time.
 logging.getLogger("llama_stack_messages_provider").setLevel(logging.CRITICAL)
 
-type Target = Callable[[bytes], None]
+type Target = Callable[[bytes], object]
 
+LIMITS = LimitsConfig()
 MAX_PIECES = 5
 MAX_MESSAGE_CHARACTERS = 10_000
 
@@ -153,6 +167,50 @@ def refusal(data: bytes) -> None:
         orjson.dumps(error.body("req_1"))
 
 
+def request(data: bytes) -> bool:
+    """What a client sends is refused with a status below 500, or makes a request for either route of any engine.
+
+    Returns:
+        Whether it was taken.
+    """
+    engine = list(ENGINES)[data[0] % len(ENGINES)] if data else ENGINES.generic.name
+    try:
+        _prepare(data[1:], engine, CountTokensRequest if data[:1] > b"\x7f" else CreateMessageRequest)
+    except MessagesError as error:
+        if not 400 <= error.status < 500:
+            raise
+        orjson.dumps(error.body("req_1"))
+        return False
+    return True
+
+
+def _done[T](work: Coroutine[Any, Any, T] | Generator[None, None, T]) -> T:
+    """What steps come to that nobody waits between."""
+    while True:
+        try:
+            work.send(None)
+        except StopIteration as done:
+            found: T = done.value
+            return found
+
+
+def _prepare(body: bytes, engine: str, kind: type[CreateMessageRequest] | type[CountTokensRequest]) -> None:
+    request = _done(parse_request(body, LIMITS))
+    check_top_level(request, count=kind is CountTokensRequest)
+    check_names(request)
+    orjson.dumps(sorted(features_of(request)))
+    with_model(body, request, "model")
+    request = _done(validate_in_steps(kind, request, size=len(body), has_null=b"null" in body))
+    if kind is CountTokensRequest:
+        request = {name: request[name] for name in kind.model_fields if name in request}
+    with suppress(MessagesError):
+        rewritten = rewrite(request, lacks=SUPPLIED, options=RewriteOptions(), dropped=DroppedFields())
+        orjson.dumps(rewritten.request)
+    orjson.dumps(
+        to_chat_completion(request, model="m", dialect=ENGINES[engine].chat, options=TranslationOptions()).params
+    )
+
+
 def pdf(data: bytes) -> None:
     """Pages of text, or a reason why there are none."""
     answer = pdf_worker.answer(base64.b64encode(data), 20, 100_000)
@@ -161,5 +219,5 @@ def pdf(data: bytes) -> None:
 
 
 TARGETS: Mapping[str, Target] = {
-    function.__name__: function for function in (sse, relay, repair, translator, intake, refusal, pdf)
+    function.__name__: function for function in (sse, relay, repair, translator, intake, refusal, request, pdf)
 }
