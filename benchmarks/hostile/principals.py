@@ -51,9 +51,8 @@ def _native(request: RecordedRequest) -> Reply:
         probe = personalities.vllm().answer("POST", "/v1/messages")
         return probe(request) if callable(probe) else probe
     if "refuse me" in _repeated(request):
-        return json_reply(
-            {"type": "error", "error": {"type": "invalid_request_error", "message": _repeated(request)}}, 400
-        )
+        error = {"type": "invalid_request_error", "message": _repeated(request)}
+        return json_reply({"type": "error", "error": error}, status=400)
     message = anthropic_message(_repeated(request))
     streamed = request.json.get("stream")
     return stream_reply(encode_events(anthropic_stream(message))) if streamed else json_reply(message)
@@ -61,7 +60,7 @@ def _native(request: RecordedRequest) -> Reply:
 
 def _chat(request: RecordedRequest) -> Reply:
     if "refuse me" in _repeated(request):
-        return json_reply({"error": {"message": _repeated(request), "type": "invalid_request_error"}}, 400)
+        return json_reply({"error": {"message": _repeated(request), "type": "invalid_request_error"}}, status=400)
     found = chat_reply(_repeated(request))
     return found(request) if callable(found) else found
 
