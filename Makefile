@@ -1,15 +1,17 @@
 # `make run` serves a real model on port 8321; `make test` runs the tests. Both install what they need first.
 # The tests run in two processes, file by file in their order, which has the longest files early. They start fifty
 # servers: where bytecode is not kept, each of them compiles for a second what it imports.
+# PORT=8080 HOST=0.0.0.0 make run: elsewhere, and for other machines too (there is no authentication by default).
 PORT ?= 8321
+HOST ?= 127.0.0.1
 CONFIG ?= run.yaml
 ARGS ?=
 
-.PHONY: run test check lint bench hostile fuzz soak audit setup
+.PHONY: run test check lint bench hostile fuzz soak audit docs setup
 
 run:
 	@scripts/setup run
-	LLAMA_STACK_LOG_FORMAT=json exec .venv/bin/llama stack run $(CONFIG) --port $(PORT)
+	@exec .venv/bin/python scripts/serve.py $(CONFIG) $(HOST) $(PORT)
 
 test:
 	@scripts/setup dev
@@ -43,6 +45,11 @@ soak:
 
 audit:
 	@scripts/audit
+
+docs:
+	@scripts/setup docs
+	.venv/bin/python scripts/docs.py
+	.venv/bin/mkdocs build --quiet
 
 setup:
 	@scripts/setup dev

@@ -18,6 +18,7 @@ from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.errors import NotFoundError
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.middleware import install_middleware
@@ -26,8 +27,6 @@ from llama_stack_messages_provider.http.streaming import EventStream, JSONBody
 from llama_stack_messages_provider.metrics import count_unknown_fields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
-from llama_stack_messages_provider.routing.models import ModelResolver
-from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.service import (
     STRICT_HEADER,
@@ -62,34 +61,31 @@ class MessagesAdapter:
 
     Args:
         config: The provider's settings.
-        resolver: Finds models; `doctor` lists them with it.
-        planner: Makes plans, for `doctor` too.
         service: Answers requests.
         batches: Message Batches; None where they are off.
         sessions: Pooled connections, which end with the server.
         memory: What was learned of models.
         catalogue: Lists models.
+        diagnostics: Examines the stack, for `doctor`.
     """
 
     def __init__(
         self,
         config: MessagesConfig,
-        resolver: ModelResolver,
-        planner: Planner,
         service: MessageService,
         batches: BatchService | None,
         sessions: Sessions,
         memory: AdaptationMemory,
         catalogue: ModelCatalogue,
+        diagnostics: Diagnostics,
     ) -> None:
         self._config = config
-        self.resolver = resolver
-        self.planner = planner
         self._service = service
         self._batches = batches
         self._sessions = sessions
         self._memory = memory
         self._catalogue = catalogue
+        self._diagnostics = diagnostics
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What this process has learned of models, for people: see `AdaptationMemory.report`."""
@@ -104,6 +100,10 @@ class MessagesAdapter:
     async def retrieve_model(self, name: str) -> dict[str, Any]:
         """One model: see `ModelCatalogue.entry`."""
         return await self._catalogue.entry(name)
+
+    async def diagnosis(self) -> dict[str, Any]:
+        """How the stack's models can be used, for `doctor`: see `Diagnosis`."""
+        return (await self._diagnostics.diagnose()).to_json()
 
     # --- life ---
 

@@ -97,6 +97,10 @@ class Messages(Protocol):
         """What was learned of models from their upstreams' refusals."""
         ...
 
+    async def diagnosis(self) -> dict[str, Any]:
+        """How the stack's models can be used, and what is wrong."""
+        ...
+
     async def serve_message(self, exchange: Exchange) -> Response:
         """`POST /v1/messages`."""
         ...

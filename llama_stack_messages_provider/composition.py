@@ -14,6 +14,7 @@ from llama_stack_messages_provider.batches.runner import Runner
 from llama_stack_messages_provider.batches.runtime import BatchRuntime
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
@@ -55,7 +56,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
     timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
     sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
-    search = WebSearch(deps.get(Api.tool_runtime), config.web_search)
+    tools = deps.get(Api.tool_runtime)
+    search = WebSearch(tools, config.web_search)
     server_tools = ServerTools([search])
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
@@ -84,7 +86,10 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     catalogue = ModelCatalogue(
         resolver, planner, config.model_aliases, batch=batches is not None, searches=search.available
     )
-    return MessagesAdapter(config, resolver, planner, service, batches, sessions, memory, catalogue)
+    diagnostics = Diagnostics(
+        resolver, planner, sessions, inference.routing_table, config.model_aliases, tools, config.web_search.tool
+    )
+    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)
 
 
 def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:

@@ -1,5 +1,6 @@
 """What Llama Stack imports for `module: llama_stack_messages_provider`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,46 @@ from llama_stack_api import Api, ExternalApiSpec, InlineProviderSpec, ProviderSp
 if TYPE_CHECKING:
     from llama_stack_messages_provider.config import MessagesConfig
 
-__all__ = ["get_provider_impl", "get_provider_spec", "llama_cpp_provider_spec", "messages_provider_spec"]
+__all__ = [
+    "MessagesNotDeclaredError",
+    "get_provider_impl",
+    "get_provider_spec",
+    "llama_cpp_provider_spec",
+    "messages_provider_spec",
+]
 
 
 def get_provider_spec() -> list[ProviderSpec]:
-    """Every provider in this package; Llama Stack picks by `provider_type`."""
+    """Every provider in this package; Llama Stack picks by `provider_type`.
+
+    Raises:
+        MessagesNotDeclaredError: The server's configuration has a provider of an API that it does not declare.
+    """
+    _check_declared()
     return [messages_provider_spec(), llama_cpp_provider_spec()]
+
+
+class MessagesNotDeclaredError(ValueError):
+    """`external_apis_dir` is not set or wrong, which the host tells by a `KeyError` otherwise."""
+
+
+def _check_declared() -> None:
+    """The host reads `external_apis_dir` before it asks for providers: what it does not know by now it never will."""
+    config = os.environ.get("LLAMA_STACK_CONFIG")  # set by `llama stack run`
+    if config is None or "messages" in {api.value for api in Api}:
+        return
+    try:
+        run = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+        listed = run["providers"]["messages"]
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        return
+    if listed:
+        given, folder = run.get("external_apis_dir"), Path(__file__).with_name("apis.d")
+        state = "is not set" if not given else f"is {given}, where the Messages API is not declared"
+        raise MessagesNotDeclaredError(
+            f"`external_apis_dir` {state}. Set it to {folder}, which `llama-stack-messages apis-dir` prints; "
+            f"`llama-stack-messages enable {config}` does so."
+        )
 
 
 def messages_provider_spec() -> InlineProviderSpec:

@@ -1,4 +1,4 @@
-"""Writes the parts of README.md that come from the code: `python scripts/docs.py`, or `--check`.
+"""Writes the parts of docs/ that come from the code: `python scripts/docs.py`, or `--check`.
 
 Each part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 """
@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from scripts.compare_spec import REFERENCE, compare, score_line
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "latest.json"
-README = Path(__file__).parents[1] / "README.md"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def configuration_table() -> str:
@@ -97,7 +97,7 @@ def speed() -> str:
         [
             *_table(["", *SPEED_TARGETS.values()], figures),
             "",
-            "Ours as a part of theirs:",
+            "Ratio (ours / theirs):",
             "",
             *_table(["", *(f"{_name(ours)} : {_name(peer)}" for ours, peer in pairs)], ratios),
             "",
@@ -127,7 +127,7 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def written(text: str) -> str:
-    """The README with its generated parts made anew."""
+    """A page with its generated parts made anew."""
     for name, make in PARTS.items():
         pattern = rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)"
         text = re.sub(pattern, lambda found, make=make: f"{found[1]}\n{make()}\n\n{found[2]}", text, flags=re.DOTALL)
@@ -136,11 +136,12 @@ def written(text: str) -> str:
 
 def main() -> int:
     """Write, or check."""
-    old = README.read_text()
-    new = written(old)
+    old = {page: page.read_text() for page in DOCS.glob("*.md")}
+    new = {page: written(text) for page, text in old.items()}
     if "--check" in sys.argv:
         return int(old != new)
-    README.write_text(new)
+    for page, text in new.items():
+        page.write_text(text)
     return 0
 
 

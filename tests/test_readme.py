@@ -1,7 +1,8 @@
-"""What README says is run, or compared with the code."""
+"""What README and docs/ say is run, or compared with the code."""
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,35 +11,48 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from scripts.docs import PARTS, README, written
+from llama_stack_messages_provider.cli import parser
+from scripts.docs import DOCS, PARTS, written
+from tests.conftest import RUN_YAML_VARIABLES
 from tests.support import personalities
 from tests.support.stack import Stack, run_config, vllm_provider
 from tests.support.upstream import ScriptedUpstream, chat_reply
 
-TEXT = README.read_text()
-ROOT = README.parent
+ROOT = DOCS.parent
+README = ROOT / "README.md"
+PAGES = {page.relative_to(ROOT).as_posix(): page.read_text() for page in (README, *sorted(DOCS.glob("*.md")))}
+TEXT = "\n".join(PAGES.values())
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = [block for language, block in BLOCK.findall(TEXT) if language == "python"]
 BASH = [line for language, block in BLOCK.findall(TEXT) if language == "bash" for line in block.splitlines() if line]
-YAML = [block for language, block in BLOCK.findall(TEXT) if language == "yaml"]
+YAML = [block for language, block in BLOCK.findall(PAGES["README.md"]) if language == "yaml"]
 
 # Commands that are not run here, and where they are run instead.
 ELSEWHERE = {
     "make run": "tests/test_packaging.py; the fixture `embedded_stack` serves the same run.yaml",
-    "pip install llama-stack-messages-provider": "tests/test_packaging.py installs the wheel",
-    "export ANTHROPIC_BASE_URL=http://localhost:8321": "tests/fidelity sends what Claude Code sends",
-    "export ANTHROPIC_AUTH_TOKEN=fake": "tests/fidelity sends what Claude Code sends",
-    "claude --model claude-sonnet-5-5": "tests/fidelity sends what Claude Code sends",
+    "pip install .": "tests/test_packaging.py and tests/live/test_distribution.py install the wheel",
+    "LLAMA_STACK_LOG_FORMAT=json llama stack run starter-messages.yaml": "tests/live/test_distribution.py serves "
+    "a part of starter that was enabled; all of it needs some gigabytes",
     "make bench": "benchmarks take a quarter of an hour",
 }
 
 
-@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
-def test_every_python_block_prints_an_answer_of_the_real_model(block: str, embedded_stack: Stack) -> None:
-    program = block.replace("http://localhost:8321", embedded_stack.base_url)
+def test_readme_is_for_people() -> None:
+    assert PAGES["README.md"].count("\n") <= 150
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_every_python_block_prints_an_answer_of_the_real_model(
+    block: str, embedded_stack: Stack, tmp_path: Path
+) -> None:
+    program = block.replace("http://localhost:8321", embedded_stack.base_url)
+    kept = {name: value for name, value in os.environ.items() if name not in RUN_YAML_VARIABLES}
+    env = {**kept, "SQLITE_STORE_DIR": str(tmp_path), "LLAMA_STACK_LOGGING": "all=error"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -51,7 +65,16 @@ def test_every_command_is_run_or_known_to_be_run_elsewhere() -> None:
 
 
 def runnable(line: str) -> bool:
-    return line.startswith("llama-stack-messages ") or line.startswith("llama stack list-deps")
+    """Whether its command and options are those of the parser; what they do is tested in tests/cli."""
+    words = shlex.split(line, comments=True)
+    if Path(words[0]).name != "llama-stack-messages":
+        return False
+    words = words[1 : words.index("--")] if "--" in words else words[1:]
+    try:
+        parser().parse_args(words)
+    except SystemExit:
+        return False
+    return True
 
 
 def is_upstream(line: str) -> bool:
@@ -96,15 +119,23 @@ def test_the_lines_for_a_distribution_make_it_serve_messages(tmp_path: Path) -> 
     assert done.stdout.strip() == "Hello.", done.stderr
 
 
-def test_generated_parts_are_as_the_code_makes_them() -> None:
-    assert written(TEXT) == TEXT, "run `python scripts/docs.py`"
+@pytest.mark.parametrize("page", PAGES)
+def test_generated_parts_are_as_the_code_makes_them(page: str) -> None:
+    assert written(PAGES[page]) == PAGES[page], "run `python scripts/docs.py`"
 
 
 def test_every_generated_part_has_its_place() -> None:
     assert set(re.findall(r"<!-- begin (\w+) -->", TEXT)) == set(PARTS)
 
 
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", PAGES[page])
 
-    assert [target for target in targets if not os.path.exists(ROOT / target)] == []
+    assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+def test_every_page_has_its_place_on_the_site() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+
+    assert [page for page in PAGES if page.startswith("docs/") and page.removeprefix("docs/") not in site] == []

@@ -18,7 +18,7 @@ from llama_stack_api import ModelType
 
 from llama_stack_messages_provider.host.access import Action, User, is_allowed
 
-__all__ = ["is_readable", "known_providers", "provider_of", "registered_model", "unregistered_model"]
+__all__ = ["is_readable", "known_providers", "listed_models", "provider_of", "registered_model", "unregistered_model"]
 
 
 async def registered_model(table: Any, identifier: str) -> Any:
@@ -31,6 +31,11 @@ def known_providers(table: Any) -> Mapping[str, Any]:
     """Every inference provider of the stack, by id."""
     providers: Mapping[str, Any] = table.impls_by_provider_id
     return providers
+
+
+async def listed_models(table: Any) -> list[Any]:
+    """Every model that is registered or listed, also of providers that are gone."""
+    return list((await table.list_models()).data)
 
 
 def provider_of(table: Any, provider_id: str) -> Any:

@@ -49,6 +49,7 @@ Handler = Callable[[Request, str], Awaitable[Response]]
 _PREFIX = "/v1"
 _CLIENT_CLOSED_REQUEST = 499
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
+_OF_PROXIES = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
 
 
 def create_router(impl: "Messages") -> APIRouter:
@@ -70,7 +71,7 @@ def create_router(impl: "Messages") -> APIRouter:
     router = APIRouter(lifespan=lifespan)
     _add_messages(router, impl)
     _add_batches(router, impl)
-    _add_adaptations(router, impl)
+    _add_reports(router, impl)
     models = [_models_route("", list_models(impl)), _models_route("/{model_id:path}", retrieve_model(impl))]
     return router
 
@@ -83,26 +84,40 @@ def _models_route(tail: str, handler: Handler) -> APIRoute:
     return _ModelsRoute(MODELS + tail, declared, methods=["GET"], response_model=None, include_in_schema=False)
 
 
-def _add_adaptations(router: APIRouter, impl: "Messages") -> None:
-    """What `doctor` reads of a running server, for clients of its own machine: it repeats upstreams' words."""
+def _add_reports(router: APIRouter, impl: "Messages") -> None:
+    """What `doctor` reads of a running server, for clients of its own machine: it names upstreams, and repeats them."""
 
     async def adaptations() -> Any:
         return {"adaptations": impl.adaptations()}
 
-    async def serve(request: Request, request_id: str) -> Response:
-        if request.client is None or request.client.host not in _LOOPBACK:
-            raise NotFoundError
-        return JSONBody({"adaptations": impl.adaptations()})
+    async def diagnosis() -> Any:
+        return await impl.diagnosis()
 
-    adaptations._handler = serve  # type: ignore[attr-defined]
+    _add_report(router, "adaptations", adaptations)
+    _add_report(router, "diagnosis", diagnosis)
+
+
+def _add_report(router: APIRouter, name: str, report: Callable[[], Awaitable[Any]]) -> None:
+    async def serve(request: Request, request_id: str) -> Response:
+        if not _is_of_this_machine(request):
+            raise NotFoundError
+        return JSONBody(await report())
+
+    report._handler = serve  # type: ignore[attr-defined]
     router.add_api_route(
-        f"{_PREFIX}/messages/adaptations",
-        adaptations,
+        f"{_PREFIX}/messages/{name}",
+        report,
         methods=["GET"],
         response_model=None,
         route_class_override=_MessagesRoute,
         include_in_schema=False,
     )
+
+
+def _is_of_this_machine(request: Request) -> bool:
+    """Whether nobody stands behind who asks: a proxy on this machine says so in a header."""
+    near = request.client is not None and request.client.host in _LOOPBACK
+    return near and not _OF_PROXIES & set(request.headers)
 
 
 def _add_messages(router: APIRouter, impl: "Messages") -> None:

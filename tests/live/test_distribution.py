@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import anthropic
+import llama_stack
 import pytest
 import yaml
 
@@ -16,6 +17,10 @@ from tests.conftest import ROOT, RUN_YAML_VARIABLES
 from tests.support.stack import Stack
 
 pytestmark = pytest.mark.timeout(600)  # a machine that has none of it yet downloads some hundred megabytes
+
+
+# What `run.yaml`'s own providers bring along, or what needs nothing.
+SMALL = {f"remote::{name}" for name in ("ollama", "vllm", "openai", "anthropic", "brave-search", "tavily-search")}
 
 
 def run(*command: str | Path, cwd: Path = ROOT) -> str:
@@ -64,15 +69,22 @@ class Image(Stack):
         return super()._spawn([str(self._python), *command[1:]], log)
 
 
-def test_an_environment_built_from_list_deps_serves(image: Path, tmp_path: Path) -> None:
+def test_a_stock_distribution_serves_after_enable_and_the_doctor_says_so(image: Path, tmp_path: Path) -> None:
+    """`starter` without what needs packages of some gigabytes, in an environment built from `list-deps`."""
     command = image / "bin" / "llama-stack-messages"
-    config = yaml.safe_load((ROOT / "run.yaml").read_text())
-    config["external_apis_dir"] = run(command, "apis-dir", cwd=tmp_path).strip()
-    config["external_providers_dir"] = run(command, "providers-dir", cwd=tmp_path).strip()
-    assert str(image) in config["external_apis_dir"]
+    starter = Path(llama_stack.__file__).with_name("distributions") / "starter" / "config.yaml"
+    config = yaml.safe_load(starter.read_text())
+    inference = [each for each in config["providers"]["inference"] if each["provider_type"] in SMALL]
+    tools = [each for each in config["providers"]["tool_runtime"] if each["provider_type"] in SMALL]
+    part = {name: config[name] for name in ("version", "distro_name", "storage", "server")}
+    part |= {"apis": ["inference", "tool_runtime"], "providers": {"inference": inference, "tool_runtime": tools}}
+    file = tmp_path / "part.yaml"
+    file.write_text(yaml.safe_dump(part))
+    run(command, "enable", "part.yaml", "--embedded", cwd=tmp_path)
+    assert str(image) in yaml.safe_load(file.read_text())["external_apis_dir"]
     env: dict[str, str | None] = {**dict.fromkeys(RUN_YAML_VARIABLES), "SQLITE_STORE_DIR": str(tmp_path)}
     with (
-        Image(image, config, tmp_path, env=env) as stack,
+        Image(image, file, tmp_path, env=env) as stack,
         anthropic.Anthropic(base_url=stack.base_url, api_key="any", max_retries=0) as client,
     ):
         message = client.messages.create(
@@ -81,5 +93,7 @@ def test_an_environment_built_from_list_deps_serves(image: Path, tmp_path: Path)
             messages=[{"role": "user", "content": "Hello"}],
             extra_body={"temperature": 0},
         )
+        told = run(command, "doctor", "--url", stack.base_url, "--live", cwd=tmp_path)
     assert message.content[0].type == "text"
     assert message.content[0].text
+    assert "All is well: 1 model can be used." in told

@@ -1,5 +1,6 @@
 """`llama-stack-messages doctor`, run as an operator runs it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import orjson
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from tests.conftest import ROOT
 from tests.support import personalities
 from tests.support.replies import hang_reply, json_reply
 from tests.support.stack import (
+    Stack,
     embedded_provider,
     free_port,
     llama_cpp_provider,
@@ -43,7 +46,12 @@ class Told:
     @property
     def models(self) -> dict[str, Json]:
         """The findings of `--json`, by model."""
-        return {finding["model"]: finding for finding in orjson.loads(self.out)}
+        return {finding["model"]: finding for finding in orjson.loads(self.out)["models"]}
+
+    @property
+    def problems(self) -> list[str]:
+        """What `--json` says is wrong with the stack as a whole."""
+        return [problem["what"] for problem in orjson.loads(self.out)["problems"]]
 
 
 def doctor(folder: Path, config: Json, *arguments: str) -> Told:
@@ -51,7 +59,8 @@ def doctor(folder: Path, config: Json, *arguments: str) -> Told:
     file = folder / "run.yaml"
     file.write_text(yaml.safe_dump(config))
     command = [str(COMMAND), "doctor", "--config", str(file), *arguments]
-    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=90, check=False)
+    env = {**os.environ, "LLAMA_STACK_PORT": str(free_port())}
+    run = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env, timeout=90, check=False)
     return Told(run.returncode, run.stdout, run.stderr)
 
 
@@ -181,7 +190,7 @@ def test_who_searches_the_web_is_told(told: Told, tmp_path: Path) -> None:
         "anthropic/m": "upstream",
         "native/m": "stack",
     }
-    assert "  web search     by the stack\n" in words
+    assert "WEB SEARCH" in words.splitlines()[0]
 
 
 def test_what_is_dead_makes_the_status(told: Told) -> None:
@@ -192,33 +201,40 @@ def test_what_is_dead_makes_the_status(told: Told) -> None:
 def test_a_healthy_stack_is_told_in_words(tmp_path: Path) -> None:
     with ScriptedUpstream(personalities.vllm(["m"])) as vllm, ScriptedUpstream() as openai:
         inference = [vllm_provider(vllm.url), openai_provider(openai.url)]
-        healthy = doctor(tmp_path, run_config(tmp_path, inference=inference, messages={}))
+        config = run_config(tmp_path, inference=inference, messages={})
+        healthy = doctor(tmp_path, config, "--verbose")
     assert (healthy.status, healthy.err) == (0, "")
-    assert healthy.out == WORDS
+    assert healthy.out == WORDS.format(openai=openai.url, vllm=vllm.url)
 
 
 WORDS = """\
-openai/test-model: ok
-  engine         unknown
-  route          translation: the upstream does not speak Messages (an invalid request was answered with 404)
-  count          inference
+MODEL              STATE  ENGINE   ROUTE        WINDOW  COUNT
+openai/test-model  ok     unknown  translation  -       inference
+vllm/m             ok     vllm     native       8192    native
 
-vllm/m: ok
-  engine         vllm
-  route          native: the upstream speaks Messages (an invalid request was answered with 400)
-  count          native
+openai/test-model
+  upstream       {openai}/v1
+  because        the upstream does not speak Messages (an invalid request was answered with 404)
+
+vllm/m
+  upstream       {vllm}/v1
+  because        the upstream speaks Messages (an invalid request was answered with 400)
   rewritten for  client_tool, container_upload, document, search_result, server_tool, server_tool_history, \
 unknown_block, web_search
   translated for prefill (not continued)
+
+All is well: 2 models can be used.
 """
 
 
 def test_the_repository_s_own_configuration_is_the_default(tmp_path: Path) -> None:
     command = [str(COMMAND), "doctor"]
     env = {"SQLITE_STORE_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    env["LLAMA_STACK_PORT"] = str(free_port())
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=90, check=False)
     assert (run.returncode, run.stderr) == (0, "")
-    assert run.stdout.startswith("llama-cpp/smollm2: ok\n")
+    assert "llama-cpp/smollm2  ok " in run.stdout
+    assert "All is well: 1 model can be used." in run.stdout
 
 
 @pytest.mark.parametrize("text", ["providers: [", "version: 2", "version: ${env.NOT_SET}"])
@@ -227,12 +243,54 @@ def test_a_configuration_that_is_none_is_told_in_a_line(tmp_path: Path, text: st
     file.write_text(text)
     run = subprocess.run([str(COMMAND), "doctor"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr.startswith("doctor: the stack of run.yaml cannot be built: ")
+    assert run.stderr.startswith("doctor: run.yaml ")
     assert run.stderr.count("\n") == 1
 
 
-def test_a_stack_without_messages_is_told_in_a_line(tmp_path: Path) -> None:
-    with ScriptedUpstream() as upstream:
-        told = doctor(tmp_path, run_config(tmp_path, inference=[openai_provider(upstream.url)]))
-    assert told.status == 2
-    assert "it has no provider of the API `messages`" in told.err
+def test_what_is_wrong_with_the_stack_is_told_beside_its_models(tmp_path: Path) -> None:
+    """Two models of one name, a search without a key, an alias to nothing, a provider that is gone since."""
+    with ScriptedUpstream(personalities.vllm(["m"])) as one, ScriptedUpstream(personalities.vllm(["m"])) as other:
+        inference = [vllm_provider(one.url), vllm_provider(other.url, "other"), vllm_provider(other.url, "gone")]
+        search = [search_provider("tavily", api_key="")]
+        aliases = {"model_aliases": {"claude-*": "no-such", "good": "vllm/m"}}
+        config = run_config(tmp_path, inference=inference, tool_runtime=search, messages=aliases)
+        doctor(tmp_path, config)
+        del config["providers"]["inference"][2]
+        live = doctor(tmp_path, config, "--json", "--live")
+    assert live.status == 1
+    assert live.problems == [
+        "m stands for several models: other/m, vllm/m",
+        "The alias claude-* stands for no-such, which cannot be used: there is no model no-such",
+        "gone/m is registered, but the stack has no provider 'gone' any more",
+        "The stack's web search, provider 'tavily', has no key: searches fail unless requests bring one",
+    ]
+    assert {found["web_search"] for found in live.models.values()} == {None}
+    assert all(found["first_token_seconds"] > 0 for found in live.models.values())
+
+
+def test_a_stack_without_models_is_ill(tmp_path: Path) -> None:
+    told = doctor(tmp_path, run_config(tmp_path, inference=[], messages={}))
+    assert told.status == 1
+    assert "error: There are no models: no provider of the inference API lists one\n  Switch one on" in told.out
+
+
+def test_a_running_server_is_told_and_tried(embedded_stack: Stack) -> None:
+    command = [str(COMMAND), "doctor", "--url", f"{embedded_stack.base_url}/v1", "--live"]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    head, model, *_ = run.stdout.splitlines()
+    assert head.split() == ["MODEL", "STATE", "ENGINE", "ROUTE", "WINDOW", "COUNT", "FIRST", "TOKEN"]
+    assert model.split()[:6] == ["llama-cpp/smollm2", "ok", "llama.cpp", "native", "8192", "native"]
+
+
+def test_what_the_server_may_not_tell_over_a_proxy_its_list_of_models_does(embedded_stack: Stack) -> None:
+    with httpx.Client(base_url=embedded_stack.base_url, headers={"x-forwarded-for": "10.0.0.1"}) as proxy:
+        statuses = [proxy.get(f"/v1/messages/{name}").status_code for name in ("diagnosis", "adaptations")]
+    assert statuses == [404, 404]
+
+
+def test_nobody_there_is_told_in_a_line() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    run = subprocess.run([str(COMMAND), "doctor", "--url", url], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"doctor: {url} cannot be reached: Connection refused\n"
