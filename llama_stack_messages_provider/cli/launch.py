@@ -99,11 +99,9 @@ def _target(parsed: argparse.Namespace) -> Target:
 
 def _model(server: RunningServer, wanted: str | None, *, prefix: str) -> Model:
     listed = {model.id: model for model in server.models()}
-    # Each model may be listed by several names: those with the prefix stand for the others.
-    own = {name: model for name, model in listed.items() if f"{prefix}{name}" in listed} if prefix else {}
-    choices = own or {name: model for name, model in listed.items() if not name.startswith(_CLAUDE_PREFIX)}
     if wanted is None:
-        wanted = _only(server, sorted(choices))
+        # Aliases are listed too; a model stands there by two names, with the prefix and without.
+        wanted = _only(server, sorted(name for name in listed if f"{_CLAUDE_PREFIX}{name}" in listed) or sorted(listed))
     found = listed.get(f"{prefix}{wanted}") or listed.get(wanted)
     if found is None:
         # An alias, or a model that is not registered: whoever counts its tokens knows it.

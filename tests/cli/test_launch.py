@@ -38,6 +38,7 @@ def server(models: list[dict[str, Any]], **routes: Any) -> Personality:
 ANTHROPIC = [
     {"id": "vllm/big", "max_input_tokens": 200000, "max_tokens": 64000},
     {"id": "claude/vllm/big", "max_input_tokens": 200000, "max_tokens": 64000},
+    {"id": "an-alias", "max_input_tokens": 200000, "max_tokens": 64000},
 ]
 HOST = [
     {"id": "vllm/small", "custom_metadata": {"model_type": "llm"}},

@@ -294,3 +294,19 @@ def test_nobody_there_is_told_in_a_line() -> None:
     run = subprocess.run([str(COMMAND), "doctor", "--url", url], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"doctor: {url} cannot be reached: Connection refused\n"
+
+
+@pytest.mark.parametrize("folder", [None, "/no/such/folder"])
+def test_a_server_that_does_not_know_the_api_says_what_helps_in_its_last_line(
+    tmp_path: Path, folder: str | None
+) -> None:
+    config = run_config(tmp_path, inference=[], messages={}) | {"external_apis_dir": folder}
+    stack = Stack(config, tmp_path)
+
+    with pytest.raises(AssertionError):
+        stack.start()
+
+    last = stack.log().strip().splitlines()[-1]
+    state = "is not set" if folder is None else f"is {folder}, where the Messages API is not declared"
+    assert f"MessagesNotDeclaredError: `external_apis_dir` {state}. Set it to {ROOT}/llama_stack_messages_pro" in last
+    assert "`llama-stack-messages enable" in last
