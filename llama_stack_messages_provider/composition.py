@@ -63,7 +63,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()
     memory = AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
-    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory)
+    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory, offload)
     translated = TranslatedRoute(
         ChatCompletions(inference, sessions, timeouts, store=config.store_completions),
         TokenCounter(sessions, timeouts),
@@ -77,7 +77,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         planner,
         native,
         translated,
-        Preparer(documents_of(config), offload, marker, key),
+        Preparer(documents_of(config), offload),
         Safeguards(config.safeguards),
         strict=config.strict,
         max_calls=config.web_search.rounds,

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
 from traceback import format_exception
 from typing import Any
@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 from starlette.datastructures import Headers
 
-from llama_stack_messages_provider.adaptation.adaptations import translation_helps
+from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.engines import ENGINES, Kind
 from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
@@ -22,8 +21,9 @@ from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.native_route import NativeRoute
+from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, Plan, Planner
-from llama_stack_messages_provider.routing.prepare import Preparer, restored_events, restored_message
+from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
@@ -108,23 +108,20 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        while True:
-            try:
-                return await self._complete(exchange, state, message_id)
-            except MessagesError as exc:
-                await self._leave_native(state, exc, exchange.request)
 
-    async def _complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
-        """The message by the planned route, its calls judged where its client wants that."""
-        judge = await self._judge(exchange, state)
-        message = await self._looped(exchange, state, message_id)
-        return await judge.message(_json(message)) if judge else message
+        async def send(request: dict[str, Any], raw: bytes | None) -> bytes | dict[str, Any]:
+            judge = await self._judge(exchange, state)
+            message = await self._completed(request, raw, state, message_id)
+            return await judge.message(_json(message)) if judge else message
 
-    async def _looped(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
+        return await self._routed(exchange, state, send)
+
+    async def _completed(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
         """The message by the planned route, in a loop where tools are run here."""
-        request = await self._prepared(exchange, state)
         if not state.plan.server_tools:
-            return await self._called(request, _raw(exchange, request), state, message_id)
+            return await self._called(request, raw, state, message_id)
 
         async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
             return _json(await self._called(request, None, state, message_id))
@@ -138,8 +135,7 @@ class MessageService:
         metrics = InferenceMetrics(state.plan.target, stream=False)
         if isinstance(state.plan, NativePlan):
             with metrics:
-                body = await self._native.complete(raw, request, state)
-            return restored_message(orjson.loads(body), state.rewritten) if state.rewritten else body
+                return await self._native.complete(raw, request, state)
         with metrics:
             message = await self._translated.complete(request, state, message_id)
         metrics.output_tokens(message["usage"]["output_tokens"])
@@ -171,23 +167,14 @@ class MessageService:
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
             with during, metrics:
-                while True:
-                    try:
-                        async with aclosing(await self._events(exchange, state, start)) as events:
-                            async for piece in events:
-                                if not begun:
-                                    begun = True
-                                    if state.draft is not None:
-                                        state.draft.adapter.confirm()
-                                    metrics.first()
-                                yield piece
-                        report_dropped(state)
-                        return
-                    except MessagesError as exc:
-                        if begun:
-                            raise
-                        if not (isinstance(state.plan, NativePlan) and self._native.adapt(state, exc)):
-                            await self._leave_native(state, exc, exchange.request)
+                stream = await self._judged(exchange, state, start)
+                async with aclosing(stream.rest):
+                    begun = True
+                    metrics.first()
+                    yield stream.first
+                    async for piece in stream.rest:
+                        yield piece
+                report_dropped(state)
         except Exception as exc:
             if not (begun or start.sent):
                 raise
@@ -196,53 +183,39 @@ class MessageService:
             error = exc if isinstance(exc, MessagesError) else ApiError()
             yield encode(error.body(start.request_id))
 
-    async def _events(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> AsyncGenerator[bytes]:
-        """The events by the planned route, with verdicts on calls where the client wants them."""
-        judge = await self._judge(exchange, state)
-        events = await self._looped_events(exchange, state, start)
-        return judge.events(events) if judge else events
+    async def _judged(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> OpenedStream:
+        """The events, with verdicts on calls where the client wants them."""
 
-    async def _looped_events(
-        self, exchange: Exchange, state: RouteState, start: LateMessageStart
-    ) -> AsyncGenerator[bytes]:
-        """The events by the planned route, in a loop where tools are run here."""
-        request = await self._prepared(exchange, state)
-        if not state.plan.server_tools:
-            return self._streamed(request, _raw(exchange, request), state, start)
+        async def send(request: dict[str, Any], raw: bytes | None) -> OpenedStream:
+            judge = await self._judge(exchange, state)
+            stream = await self._opened(request, raw, state, start)
+            return await opened(judge.events(pieces_of(stream))) if judge else stream
 
-        def call(request: dict[str, Any], message_id: str) -> AsyncGenerator[bytes]:
-            another = LateMessageStart(message_id, request["model"], start.request_id)
-            return self._adapted(request, state, start if message_id == start.message_id else another)
+        return await self._routed(exchange, state, send)
 
-        return stream_message(self._loop(request, state, start.message_id), call)
-
-    async def _adapted(
-        self, request: dict[str, Any], state: RouteState, start: LateMessageStart
-    ) -> AsyncGenerator[bytes]:
-        """The events of one call of several, which is adapted by itself."""
-        state.draft = None
-        begun = False
-        while True:
-            try:
-                async with aclosing(self._streamed(request, None, state, start)) as events:
-                    async for piece in events:
-                        begun = True
-                        yield piece
-                if state.draft is not None:
-                    state.draft.adapter.confirm()
-                return
-            except MessagesError as exc:
-                if begun or not (isinstance(state.plan, NativePlan) and self._native.adapt(state, exc)):
-                    raise
-
-    def _streamed(
+    async def _opened(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
-    ) -> AsyncGenerator[bytes]:
+    ) -> OpenedStream:
+        """The events by the planned route, in a loop where tools are run here."""
+        if not state.plan.server_tools:
+            return await self._call_opened(request, raw, state, start)
+
+        async def call(request: dict[str, Any], message_id: str) -> AsyncGenerator[bytes]:
+            another = LateMessageStart(message_id, request["model"], start.request_id)
+            first = start if message_id == start.message_id else another
+            async with aclosing(pieces_of(await self._call_opened(request, None, state, first))) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+        return await opened(stream_message(self._loop(request, state, start.message_id), call))
+
+    async def _call_opened(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
         """The events of one call of the model."""
         if isinstance(state.plan, NativePlan):
-            events = self._native.stream(raw, request, state, start)
-            return restored_events(events, state.rewritten) if state.rewritten else events
-        return self._translated.stream(request, state, start)
+            return await self._native.open(raw, request, state, start)
+        return await self._translated.open(request, state, start)
 
     async def count(self, exchange: Exchange, state: RouteState) -> Count:
         """The number of input tokens.
@@ -255,9 +228,7 @@ class MessageService:
             try:
                 prompt = await self._prepared(exchange, state, CountTokensRequest)
                 return await self._native.count(_raw(exchange, prompt), prompt, state)
-            except MessagesError as exc:
-                if not (isinstance(exc, NativeMissingError) or self._is_curable(exc, plan, request)):
-                    raise
+            except (NativeMissingError, TranslateInsteadError) as exc:
                 logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
         if isinstance(plan, NativePlan):
             # The message itself goes natively and loses nothing, however its tokens are counted.
@@ -279,31 +250,27 @@ class MessageService:
         report_dropped(state)
         return _json(message)
 
-    async def _leave_native(self, state: RouteState, exc: MessagesError, request: dict[str, Any]) -> None:
-        """Go the other way, where that is of help.
-
-        Raises:
-            MessagesError: What the endpoint said, where it is not.
+    async def _routed[T](
+        self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
+    ) -> T:
+        """What comes of a request by its planned route; or by the other one, where its native endpoint turns out to be
+        missing, or refuses what only a translation can change.
         """
-        plan = state.plan
-        if not isinstance(plan, NativePlan):
-            raise exc
-        if isinstance(exc, NativeMissingError):
-            self._planner.forget(plan, exc.message)
-            logger.warning("Native endpoint is gone", model=plan.target.identifier, reason=exc.message)
-            state.plan = await self._planner.plan_for(plan.target, request)
-        elif self._is_curable(exc, plan, request):
-            state.plan = await self._planner.plan_for(plan.target, request, refused=exc.message)
-        else:
-            raise exc
+        request = await self._prepared(exchange, state)
+        try:
+            return await send(request, _raw(exchange, request))
+        except (NativeMissingError, TranslateInsteadError) as exc:
+            await self._leave_native(exchange, state, exc)
+        request = await self._prepared(exchange, state)
+        return await send(request, _raw(exchange, request))
 
-    def _is_curable(self, exc: MessagesError, plan: NativePlan, request: Mapping[str, Any]) -> bool:
-        """Whether a native refusal is one that the translated route knows a remedy for."""
-        if exc.refusal is None or (exc.status >= 500 and exc.refusal.kind is not Kind.ENGINE_FAULT):
-            return False
-        if _is_first_party(plan):
-            return False
-        return translation_helps(exc.refusal, request) and self._planner.may_translate(plan.target)
+    async def _leave_native(self, exchange: Exchange, state: RouteState, refused: MessagesError) -> None:
+        """Plan anew for a request that its native endpoint did not take."""
+        dropped = DroppedFields(strict=state.strict)
+        if isinstance(refused, NativeMissingError):
+            logger.warning("Native endpoint is gone", model=state.plan.target.identifier, reason=refused.message)
+        state.plan = await self._planner.plan_instead(state.plan, exchange.request, refused, dropped)
+        state.drop(dropped.names)
 
     async def _prepared(
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
@@ -337,7 +304,7 @@ class MessageService:
 
 def _is_first_party(plan: Plan) -> bool:
     """Whether a request goes to Anthropic's own endpoint."""
-    return isinstance(plan, NativePlan) and ENGINES[plan.capability.engine].native.first_party
+    return isinstance(plan, NativePlan) and plan.profile.first_party
 
 
 def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:

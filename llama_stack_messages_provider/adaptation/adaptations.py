@@ -24,6 +24,7 @@ from llama_stack_messages_provider.adaptation.changes import (
     ShortIds,
     SystemIntoUser,
     ThinkingOff,
+    Translate,
     has_images,
 )
 from llama_stack_messages_provider.adaptation.refusals import Refusal
@@ -36,7 +37,7 @@ from llama_stack_messages_provider.adaptation.schemas import (
 )
 from llama_stack_messages_provider.engines import ENGINES, Kind
 
-__all__ = ["adaptations_for", "contradicts", "native_adaptations_for", "translation_helps"]
+__all__ = ["adaptations_for", "contradicts", "native_adaptations_for"]
 
 type Params = Mapping[str, Any]
 
@@ -99,13 +100,15 @@ def adaptations_for(refusal: Refusal, params: Params) -> Iterator[Change]:
 
 
 def native_adaptations_for(refusal: Refusal, request: Params) -> Iterator[Change]:
-    """The changes to a Messages request that a native endpoint's refusal asks for."""
+    """The changes to a Messages request that a native endpoint's refusal asks for, the last of which is `Translate`."""
     for change in _NATIVELY.get(refusal.kind, _nothing)(refusal, request):
         if change.apply(request) != request:
             yield change
+    if _translation_helps(refusal, request):
+        yield Translate()
 
 
-def translation_helps(refusal: Refusal, request: Params) -> bool:
+def _translation_helps(refusal: Refusal, request: Params) -> bool:
     """Whether a native endpoint refuses what the translated route has a change for, or does not send."""
     if refusal.kind is Kind.SYSTEM_TURN:
         return _has_system_turn(request)

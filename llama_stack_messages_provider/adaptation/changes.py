@@ -28,6 +28,7 @@ __all__ = [
     "ShortIds",
     "SystemIntoUser",
     "ThinkingOff",
+    "Translate",
     "has_images",
 ]
 
@@ -64,6 +65,15 @@ class Retranslate(Change):
     """A change for which the request has to be translated again."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Translate(Change):
+    """A native request goes by the translated route, this once."""
+
+    @property
+    def lasting(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,34 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
-
 from llama_stack_messages_provider.adaptation.change import Change
-from llama_stack_messages_provider.adaptation.changes import CapMaxTokens, Retranslate
+from llama_stack_messages_provider.adaptation.changes import CapMaxTokens, Retranslate, Translate
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory, Scope
 from llama_stack_messages_provider.adaptation.refusals import Refusal
+from llama_stack_messages_provider.engines import Kind
 from llama_stack_messages_provider.errors import MessagesError
 
-__all__ = ["Adapter", "Draft", "NativeDraft", "apply_change"]
+__all__ = ["Adapter", "Draft", "TranslateInsteadError", "apply_change"]
 
 # Far more than any upstream was seen to need: a server may refuse one parameter at a time.
 _MOST_ROUNDS = 32
+
+
+class TranslateInsteadError(MessagesError):
+    """A native endpoint's refusal of what a translation words otherwise, or does without.
+
+    It is the refusal itself for whoever does not translate.
+    """
+
+    def __init__(self, refused: MessagesError) -> None:
+        super().__init__(
+            refused.message,
+            status=refused.status,
+            error_type=refused.error_type,
+            headers=refused.headers,
+            details=refused.details,
+        )
+        self.refusal = refused.refusal
 
 
 class Draft(Protocol):
@@ -61,36 +77,40 @@ class Adapter:
         """What an attempt gives, once the draft is one that the upstream takes.
 
         Raises:
+            TranslateInsteadError: The last refusal, where a translation has an answer to it.
             MessagesError: The last refusal, where no change is left; any other failure as it comes.
         """
         while True:
             try:
                 result = await attempt()
             except MessagesError as exc:
-                if self.adapt(draft, exc) and self.rebuild is not None:
+                if self._adapt(draft, exc) and self.rebuild is not None:
                     await self.rebuild(tuple(applied for applied, _ in self.applied))
             else:
-                self.confirm()
+                self._confirm()
                 return result
 
-    def adapt(self, draft: Draft, refused: MessagesError) -> bool:
+    def _adapt(self, draft: Draft, refused: MessagesError) -> bool:
         """Change a draft as its refusal asks for.
 
         Returns:
             Whether it has to be made anew instead.
 
         Raises:
+            TranslateInsteadError: It can only be translated.
             MessagesError: The refusal, where no change is left.
         """
         if len(self.applied) >= _MOST_ROUNDS:
             raise refused
         refusal = refused.refusal
-        if refusal is None or refused.status >= 500:
+        if refusal is None or (refused.status >= 500 and refusal.kind is not Kind.ENGINE_FAULT):
             raise refused
         taken_back = self.memory.take_back(self.scope, refusal)
         change = next((c for c in self.candidates(refusal, draft.params) if self._may(c, draft)), None)
         if change is None and not taken_back:
             raise refused
+        if isinstance(change, Translate):
+            raise TranslateInsteadError(refused)
         if change is not None:
             self.applied.append((change, refusal))
         if self.rebuild is not None and (taken_back or isinstance(change, Retranslate)):
@@ -104,37 +124,12 @@ class Adapter:
         new = all(change != applied for applied, _ in self.applied)
         return new and self.allowed(change) and not (draft.strict and change.dropped(draft.params))
 
-    def confirm(self) -> None:
+    def _confirm(self) -> None:
         """The draft was taken: remember what its model needed."""
         for n, (change, refusal) in enumerate(self.applied):
             # The same words after a change: it was not what they asked for.
             if refusal.words not in {later.words for _, later in self.applied[n + 1 :]}:
                 self.memory.confirm(self.scope, change, refusal)
-
-
-class NativeDraft:
-    """A Messages request that is about to be sent; its bytes are the client's as long as nothing is changed.
-
-    Args:
-        raw: The client's bytes.
-        request: Their JSON.
-        adapter: Adapts it.
-        strict: Whether nothing may be lost.
-    """
-
-    __slots__ = ("_raw", "_request", "adapter", "dropped", "max_tokens", "params", "strict")
-
-    def __init__(self, raw: bytes, request: dict[str, Any], adapter: Adapter, strict: bool) -> None:
-        self._raw = raw
-        self._request = self.params = request
-        self.adapter = adapter
-        self.strict = strict
-        self.dropped: list[str] = []
-        self.max_tokens: int | None = None
-
-    def body(self) -> bytes:
-        """The request's bytes."""
-        return self._raw if self.params is self._request else orjson.dumps(self.params)
 
 
 def apply_change(change: Change, draft: Draft) -> None:

@@ -67,9 +67,9 @@ class DropKeywords(Change):
     lasting: bool = True
 
     def dropped(self, params: Mapping[str, Any]) -> list[str]:
-        told = self.keywords - _ANNOTATIONS
+        reported = self.keywords - _ANNOTATIONS
         schemas = _schemas(params)
-        return [f"{path}.{keyword}" for path, schema in schemas for keyword in sorted(told & _keywords(schema))]
+        return [f"{path}.{keyword}" for path, schema in schemas for keyword in sorted(reported & _keywords(schema))]
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
         def without(schema: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from llama_stack_messages_provider.errors import (
     UpstreamTimeoutError,
 )
 
-__all__ = ["from_event", "from_status", "is_envelope", "message_of", "not_understood", "understood"]
+__all__ = ["from_event", "from_status", "is_envelope", "malformed_answer", "malformed_upstream_errors", "message_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +109,8 @@ def from_status(status: int, headers: Mapping[str, str], body: Any) -> MessagesE
 def _error_of(status: int, headers: Mapping[str, str], body: Any, refusal: Refusal) -> MessagesError:
     message = message_of(body) or f"The upstream answered with status {status}"
     handed = {name: headers[name] for name in _HANDED_ON if name in headers}
-    if (told := _of_kind(refusal, message)) is not None:
-        return told
+    if (by_kind := _of_kind(refusal, message)) is not None:
+        return by_kind
     if status == 501 or (status == 500 and _is_deterministic(message)):
         return InvalidRequestError(message, headers=_NO_RETRY)
     if status == 401:
@@ -148,15 +148,15 @@ def _of_kind(refusal: Refusal, message: str) -> MessagesError | None:
 
 def from_event(body: Any) -> MessagesError:
     """The error to tell for an error that an upstream sends inside a stream."""
-    told = error_object(body)
-    code = told.get("code")
+    error = error_object(body)
+    code = error.get("code")
     if isinstance(code, int | str) and _STATUS.fullmatch(str(code)[:4]):
         return from_status(int(code), {}, body)
-    words = (word for word in (told.get("type"), code, told.get("status")) if isinstance(word, str))
+    words = (word for word in (error.get("type"), code, error.get("status")) if isinstance(word, str))
     return from_status(next((_BY_WORD[word] for word in words if word in _BY_WORD), 500), {}, body)
 
 
-def not_understood(body: bytes, wanted: str) -> MessagesError:
+def malformed_answer(body: bytes, wanted: str) -> MessagesError:
     """The error to tell for a 200 whose body is not what was asked for.
 
     Args:
@@ -164,18 +164,18 @@ def not_understood(body: bytes, wanted: str) -> MessagesError:
         wanted: What it should have been.
     """
     try:
-        told = orjson.loads(body)
+        answer = orjson.loads(body)
     except orjson.JSONDecodeError:
-        told = None
-    if isinstance(told, list) and len(told) == 1:  # Gemini's
-        told = told[0]
-    if isinstance(told, Mapping) and (told.get("error") or told.get("object") == "error"):
-        return from_event(told)
+        answer = None
+    if isinstance(answer, list) and len(answer) == 1:  # Gemini's
+        answer = answer[0]
+    if isinstance(answer, Mapping) and (answer.get("error") or answer.get("object") == "error"):
+        return from_event(answer)
     # Something else than an answer comes again, such as the page of a wrong address; nothing at all may not.
     return UpstreamError(f"The upstream's answer is not {wanted}", headers=_NO_RETRY if body else None)
 
 
-class understood:  # noqa: N801 - a context manager, read as a participle
+class malformed_upstream_errors:  # noqa: N801 - a context manager, read as a participle
     """Within it an upstream's answer is read; one whose fields are of other types than they should be is its fault.
 
     Args:
@@ -199,7 +199,7 @@ class understood:  # noqa: N801 - a context manager, read as a participle
         if isinstance(exc, (TypeError, ValueError, AttributeError, LookupError)):
             # It may be a mistake of ours as well, which nobody would find without its traceback.
             logger.warning("The upstream's answer is not %s: %s", self._wanted, exc, exc_info=exc)
-            raise not_understood(orjson.dumps(self._answer), self._wanted) from exc
+            raise malformed_answer(orjson.dumps(self._answer), self._wanted) from exc
 
 
 def _is_deterministic(message: str) -> bool:

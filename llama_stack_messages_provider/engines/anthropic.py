@@ -15,7 +15,7 @@ ENGINE = Engine(
         provider_types=frozenset({"remote::anthropic"}),
     ),
     ChatWording(top_k=False, effort=False, thinking_off={}, schemas=False),
-    NativeProfile(first_party=True),
+    NativeProfile(rewritten=frozenset({"carried_id", "foreign_search", "foreign_thinking"}), first_party=True),
     refusals=(
         Words(
             Kind.PROMPT_TOO_LONG,

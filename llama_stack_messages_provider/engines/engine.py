@@ -6,7 +6,10 @@ from typing import Any
 
 from llama_stack_messages_provider.engines.refusals import Words
 
-__all__ = ["ChatWording", "Engine", "NativeProfile", "Recognition", "Tokenizer"]
+__all__ = ["FOR_OTHERS", "ChatWording", "Engine", "NativeProfile", "Recognition", "Tokenizer"]
+
+FOR_OTHERS = frozenset({"attribution", "carried_id", "carried_thinking"})
+"""What is meant for Anthropic alone, and what earlier answers carry that were translated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,13 @@ class ChatWording:
         thinking_on: Parameters that make it think.
         thinking_off: Parameters that keep it from thinking.
         budget: The parameter that limits thinking tokens, if it has one.
-        reasoning: The field of an assistant message that replays its thinking, if it takes one.
+        reasoning_field: The field of an assistant message that replays its thinking, if it takes one.
         prefill: Parameters that make it continue a trailing assistant message.
         stream_options: What is asked for beside `include_usage`.
-        tell_prompt: Parameters that make a stream begin with the prompt's tokens.
+        report_prompt_params: Parameters that make a stream begin with the prompt's tokens.
         max_tokens: The name of its output limit.
         max_stops: The number of stop sequences it takes; None if there is no limit.
-        tell_stop: Parameters that make it tell which stop sequence it met.
+        report_stop_params: Parameters that make it tell which stop sequence it met.
         schemas: It takes a JSON schema for its answer.
         files: It takes `file` parts.
         images: It takes images; whether its model does, only a refusal tells.
@@ -60,13 +63,13 @@ class ChatWording:
     thinking_on: Mapping[str, Any] = field(default_factory=dict)
     thinking_off: Mapping[str, Any] = field(default_factory=lambda: {"reasoning_effort": "none"})
     budget: str | None = None
-    reasoning: str | None = None
+    reasoning_field: str | None = None
     prefill: Mapping[str, Any] = field(default_factory=dict)
     stream_options: Mapping[str, Any] = field(default_factory=dict)
-    tell_prompt: Mapping[str, Any] = field(default_factory=dict)
+    report_prompt_params: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: str = "max_tokens"
     max_stops: int | None = None
-    tell_stop: Mapping[str, Any] = field(default_factory=dict)
+    report_stop_params: Mapping[str, Any] = field(default_factory=dict)
     schemas: bool = True
     files: bool = False
     images: bool = True
@@ -78,18 +81,18 @@ class NativeProfile:
 
     Args:
         gaps: Features (`features_of`) that it lacks, and what happens to them there.
+        rewritten: Features that passes see to wherever a request has them, and that decide on no route.
         repaired: What it breaks in its answers, which are parsed and repaired; None where bytes are relayed.
         patches: What it always gets wrong in bytes that are relayed, and what is right; quotes are escaped in a
             model's text.
-        ignores_is_error: It does not show `is_error` to its model: a marker is written into the result instead.
         first_party: It is Anthropic's own API, which searches the web, keeps threads, and takes no signature and no
             encrypted content but its own.
     """
 
     gaps: Mapping[str, str] = field(default_factory=dict)
+    rewritten: frozenset[str] = FOR_OTHERS
     repaired: str | None = None
     patches: tuple[tuple[bytes, bytes], ...] = ()
-    ignores_is_error: bool = False
     first_party: bool = False
 
 

@@ -153,7 +153,7 @@ _TURNS = (
 
 ENGINE = Engine(
     "unknown",
-    chat=ChatWording(reasoning="reasoning_content"),
+    chat=ChatWording(reasoning_field="reasoning_content"),
     native=NativeProfile(repaired="nobody knows what it breaks"),
     refusals=(*_TURNS, *_LENGTHS, *_PARAMETERS),
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_stack_messages_provider.engines.engine import (
+    FOR_OTHERS,
     ChatWording,
     Engine,
     NativeProfile,
@@ -41,9 +42,9 @@ ENGINE = Engine(
         thinking_on={"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
         thinking_off={"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
         budget="thinking_budget_tokens",
-        reasoning="reasoning_content",
-        tell_prompt={"return_progress": True},
-        tell_stop={"verbose": True},
+        reasoning_field="reasoning_content",
+        report_prompt_params={"return_progress": True},
+        report_stop_params={"verbose": True},
     ),
     NativeProfile(
         gaps={
@@ -66,7 +67,7 @@ ENGINE = Engine(
             "structured_output": _IGNORED,
         },
         repaired="blocks overlap, skeletons lack fields, signatures are empty, stop_sequence is reported as end_turn",
-        ignores_is_error=True,
+        rewritten=FOR_OTHERS | {"is_error"},
     ),
     Tokenizer(
         steps=(Step("/apply-template", _template), Step("/tokenize", _tokenize)),

@@ -3,7 +3,7 @@
 Sources: `docs/api/anthropic-compatibility`, `docs/api/openai-compatibility` at fb30760.
 """
 
-from llama_stack_messages_provider.engines.engine import ChatWording, Engine, NativeProfile, Recognition
+from llama_stack_messages_provider.engines.engine import FOR_OTHERS, ChatWording, Engine, NativeProfile, Recognition
 from llama_stack_messages_provider.engines.refusals import Kind, Words
 
 _DROPPED = "dropped in silence"
@@ -12,7 +12,7 @@ _IGNORED = "ignored"
 ENGINE = Engine(
     "ollama",
     Recognition(owners=frozenset({"library", "ollama"}), provider_types=frozenset({"remote::ollama"})),
-    ChatWording(top_k=False, reasoning="reasoning"),
+    ChatWording(top_k=False, reasoning_field="reasoning"),
     NativeProfile(
         gaps={
             "document": _DROPPED,
@@ -31,7 +31,7 @@ ENGINE = Engine(
             "structured_output": _IGNORED,
         },
         repaired="thinking has no signature, errors come without an event",
-        ignores_is_error=True,
+        rewritten=FOR_OTHERS | {"is_error"},
     ),
     refusals=(
         Words(

@@ -9,7 +9,7 @@ from llama_stack_messages_provider.engines.refusals import Kind, Words
 ENGINE = Engine(
     "openrouter",
     Recognition(hosts=frozenset({"openrouter.ai"})),
-    ChatWording(reasoning="reasoning"),
+    ChatWording(reasoning_field="reasoning"),
     window=("context_length",),
     refusals=(
         Words(

@@ -15,7 +15,7 @@ ENGINE = Engine(
         thinking_on={"enable_thinking": True},
         thinking_off={"enable_thinking": False},
         budget="thinking_budget",
-        reasoning="reasoning_content",
+        reasoning_field="reasoning_content",
     ),
     refusals=(
         Words(

@@ -3,7 +3,7 @@
 Sources: SGLang 0.5.23 `srt/entrypoints/anthropic`, `docs/basic_usage/openai_api_completions`.
 """
 
-from llama_stack_messages_provider.engines.engine import ChatWording, Engine, NativeProfile, Recognition
+from llama_stack_messages_provider.engines.engine import FOR_OTHERS, ChatWording, Engine, NativeProfile, Recognition
 from llama_stack_messages_provider.engines.refusals import Kind, Words
 
 _REFUSED = "refused with 400"
@@ -15,7 +15,7 @@ ENGINE = Engine(
     ChatWording(
         thinking_on={"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
         thinking_off={"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
-        reasoning="reasoning_content",
+        reasoning_field="reasoning_content",
         prefill={"continue_final_message": True},
         stream_options={"continuous_usage_stats": True},
     ),
@@ -33,7 +33,7 @@ ENGINE = Engine(
             "stop_sequences": "not told apart from the end of the turn",
         },
         repaired="thinking has no signature",
-        ignores_is_error=True,
+        rewritten=FOR_OTHERS | {"is_error"},
     ),
     window=("max_model_len",),
     refusals=(

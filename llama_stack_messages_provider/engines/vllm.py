@@ -5,6 +5,7 @@ one, asked in November 2026.
 """
 
 from llama_stack_messages_provider.engines.engine import (
+    FOR_OTHERS,
     ChatWording,
     Engine,
     NativeProfile,
@@ -32,7 +33,7 @@ ENGINE = Engine(
         thinking_on={"chat_template_kwargs": {"enable_thinking": True, "thinking": True}},
         thinking_off={"chat_template_kwargs": {"enable_thinking": False, "thinking": False}},
         budget="thinking_token_budget",
-        reasoning="reasoning",
+        reasoning_field="reasoning",
         prefill={"continue_final_message": True, "add_generation_prompt": False},
         # The first usage comes with the first chunk, so that `message_start` can carry the true input tokens.
         stream_options={"continuous_usage_stats": True},
@@ -55,7 +56,7 @@ ENGINE = Engine(
                 b'"content_block":{"type":"thinking","thinking":"","signature":""}',
             ),
         ),
-        ignores_is_error=True,
+        rewritten=FOR_OTHERS | {"is_error"},
     ),
     Tokenizer(
         steps=(Step("/tokenize", lambda params, _: {name: params[name] for name in _TOKENIZED if name in params}),),

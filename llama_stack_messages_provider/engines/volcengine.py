@@ -15,7 +15,7 @@ ENGINE = Engine(
         effort=False,
         thinking_on={"thinking": {"type": "enabled"}},
         thinking_off={"thinking": {"type": "disabled"}},
-        reasoning="reasoning_content",
+        reasoning_field="reasoning_content",
     ),
     refusals=(
         Words(

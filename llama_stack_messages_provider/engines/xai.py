@@ -9,7 +9,7 @@ from llama_stack_messages_provider.engines.refusals import Kind, Words
 ENGINE = Engine(
     "xai",
     Recognition(owners=frozenset({"xai"}), hosts=frozenset({"api.x.ai"})),
-    ChatWording(top_k=False, reasoning="reasoning_content"),
+    ChatWording(top_k=False, reasoning_field="reasoning_content"),
     refusals=(
         Words(
             Kind.PARAMETER_UNKNOWN,

@@ -5,27 +5,14 @@ message := message_start block* message_delta+ message_stop      ping anywhere a
 block   := content_block_start content_block_delta* content_block_stop      index 0, 1, 2, ...; one open at a time
 ```
 
-The state is one field, `_open`: the block that the client has open. `_enter` and `_leave` are the only places that
-emit a start and a stop.
-
-| while open | another block's start | another block's delta | its own stop |
-| --- | --- | --- | --- |
-| nothing | entered | text or thinking: entered as a new block | - |
-| text, thinking | left, the other one entered | text or thinking: left, entered as a new block | left |
-| any other, such as a call | held | held | left; what was held is taken up again |
-
-So text and thinking reach the client at once even from an upstream that stops all its blocks at the end, and a call
-stays one block whatever comes in between. What is held waits in `HeldEvents`, and each event is held and taken up
-at most once: time and memory are linear in what comes.
+Here is what is around the blocks: the start of the message, its deltas, its end, and errors. The blocks are mended in
+`block_repair`.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
 from llama_stack_messages_provider.errors import UpstreamError
-from llama_stack_messages_provider.native.blocks import CONTINUES, Block, HeldEvents, is_text, takes_over
+from llama_stack_messages_provider.native.block_repair import BlockRepair
 from llama_stack_messages_provider.native.message import (
     Event,
     Sign,
@@ -33,7 +20,6 @@ from llama_stack_messages_provider.native.message import (
     complete,
     error_event,
     is_error,
-    skeleton,
     with_reason,
     with_stop_sequence,
 )
@@ -56,16 +42,11 @@ class StreamRepair:
     """
 
     def __init__(self, sign: Sign, *, message_id: str, model: str, request_id: str | None = None) -> None:
-        self._sign = sign
         self._message_id = message_id
         self._model = model
         self._request_id = request_id
-        self._open: Block | None = None
-        self._index = -1
-        self._blocks: dict[Any, Block] = {}
-        self._held = HeldEvents()
+        self._blocks = BlockRepair(sign, message_id)
         self._json = JSONReader()
-        self._calls = False
         self._output_tokens = 0
         self._closing = False
         self._reason = ""
@@ -74,8 +55,11 @@ class StreamRepair:
         """Whether `message_start` was sent: from then on a ping may be."""
         self.finished = False
         """Whether the stream came to its end: `message_stop`, or an error. Otherwise the upstream cut it."""
-        self.lost = 0
+
+    @property
+    def lost(self) -> int:
         """How many deltas belonged to no block that is open, and could not begin one."""
+        return self._blocks.lost
 
     def feed(self, event: Event, name: str = "") -> list[Event]:
         """The events that an event makes.
@@ -117,7 +101,7 @@ class StreamRepair:
             return self._mended_broken(received)
         if not isinstance(event, dict):
             raise UpstreamError(NOT_JSON)
-        block = None if self._over else self._open
+        block = None if self._over else self._blocks.open
         if block is not None and received.event == b"content_block_delta" and block.goes_on(event):
             return received.frame()  # nearly all that comes
         name = received.event.decode(errors="replace")
@@ -153,7 +137,7 @@ class StreamRepair:
         that is not whole, and a client would run it. The caller says that the stream broke.
         """
         self._over = True
-        self._held = HeldEvents()
+        self._blocks.forget()
         return []
 
     # --- the message ---
@@ -165,7 +149,7 @@ class StreamRepair:
         given = event.get("message") or {}
         message = complete(given, self._message_id, self._model)
         message = changed(message, {"stop_reason": None, "stop_sequence": None})
-        self._message_id = message["id"]
+        self._blocks.message_id = message["id"]
         self._output_tokens = message["usage"]["output_tokens"]
         out.append(changed(event, {"message": message}))
 
@@ -179,7 +163,7 @@ class StreamRepair:
         given = event.get("delta") or {}
         delta = with_stop_sequence(given)
         if "stop_reason" not in given:  # null is said by those that tell it later
-            delta = with_reason(delta, self._reason or ("tool_use" if self._calls else "end_turn"))
+            delta = with_reason(delta, self._reason or ("tool_use" if self._blocks.has_calls else "end_turn"))
         self._reason = delta["stop_reason"] or ""
         out.append(changed(event, {"delta": delta, "usage": usage}))
 
@@ -192,130 +176,14 @@ class StreamRepair:
             out.append(event)
 
     def _settle(self, out: list[Event]) -> None:
-        """Close what is open and bring out what is held: the upstream says that no content follows."""
         if not self.started:
             self._message_start({"type": "message_start"}, out)
-        while self._open is not None or self._held:
-            self._leave(out)
-            self._take_up(out)
-
-    # --- the blocks ---
+        self._blocks.settle(out)
 
     def _block_event(self, event: Event, out: list[Event]) -> None:
         if self._closing:
-            self.lost += event["type"] == "content_block_delta"
+            self._blocks.lost += event["type"] == "content_block_delta"
             return
         if not self.started:
             self._message_start({"type": "message_start"}, out)
-        self._route(event, out)
-
-    def _route(self, event: Event, out: list[Event]) -> None:
-        source = event.get("index", self._open and self._open.source)
-        if (call := self._holding) is None:
-            self._apply(source, event, out)
-        elif source != call.source or is_text(event):
-            self._held.add(source, event)
-        elif takes_over(event, call):
-            self._held.add(source, event)
-            self._leave(out)
-        else:
-            self._apply(source, event, out)
-        self._take_up(out)
-
-    def _take_up(self, out: list[Event]) -> None:
-        """Bring out what is held, until a block is open that others wait for."""
-        while self._held and self._holding is None:
-            self._apply(*self._held.first(), out)
-            while (call := self._holding) is not None and (event := self._held.peek(call.source)) is not None:
-                if takes_over(event, call):
-                    self._leave(out)
-                else:
-                    self._apply(call.source, self._held.next_of(call.source), out)
-
-    def _apply(self, source: Any, event: Event, out: list[Event]) -> None:
-        match event["type"]:
-            case "content_block_start":
-                self._block_start(source, event, out)
-            case "content_block_delta":
-                self._block_delta(source, event, out)
-            case _:
-                self._block_stop(source, event, out)
-
-    @property
-    def _holding(self) -> Block | None:
-        """The open block, if it is one that others wait for."""
-        return self._open if self._open is not None and not self._open.yields else None
-
-    def _block_start(self, source: Any, event: Event, out: list[Event]) -> None:
-        block = event.get("content_block") or {}
-        known = self._blocks.get(source)
-        # llama.cpp starts a block again when its last chunk still brings a piece of it.
-        if known is not None and not known.stopped and known.is_same(block):
-            return
-        self._enter(source, event, out)
-
-    def _block_delta(self, source: Any, event: Event, out: list[Event]) -> None:
-        delta = event.get("delta") or {}
-        kind = delta.get("type")
-        block = self._blocks.get(source)
-        if (anew := CONTINUES.get(kind)) and not self._takes(block, anew):
-            start = {"type": "content_block_start", "content_block": {"type": anew}}
-            block = self._enter(source, start, out)
-        if kind == "signature_delta":
-            self._take_signature(block, event, delta, out)
-        elif block is None or block is not self._open or not kind or (kind == "input_json_delta" and block.yields):
-            self.lost += 1
-        else:
-            self._say(block, event, delta, out)
-
-    def _takes(self, block: Block | None, kind: str) -> bool:
-        # After its signature a block is complete.
-        return block is not None and block is self._open and block.kind == kind and not block.signed
-
-    def _say(self, block: Block, event: Event, delta: Mapping[str, Any], out: list[Event]) -> None:
-        block.say(delta)
-        out.append(changed(event, {"index": block.index}))
-
-    def _take_signature(self, block: Block | None, event: Event, delta: Mapping[str, Any], out: list[Event]) -> None:
-        # An empty one would replace ours, and one that comes after the stop has nothing to sign.
-        if block is not None and delta.get("signature") and self._takes(block, "thinking"):
-            block.signed = True
-            out.append(changed(event, {"index": block.index}))
-
-    def _block_stop(self, source: Any, event: Event, out: list[Event]) -> None:
-        block = self._blocks.get(source)
-        if block is not None:
-            block.stopped = True
-            if block is self._open:
-                self._leave(out, event)
-
-    def _enter(self, source: Any, event: Event, out: list[Event]) -> Block:
-        self._leave(out)
-        self._index += 1
-        given = event.get("content_block") or {}
-        block = self._open = self._blocks[source] = Block(source, self._index, given)
-        self._calls = self._calls or block.kind == "tool_use"
-        started = changed(given, skeleton(block.kind))
-        if "input" in started and not started.get("id"):
-            started = {**started, "id": f"toolu_{self._message_id.removeprefix('msg_')}_{self._index}"}
-        out.append(changed(event, {"index": self._index, "content_block": started}))
-        if block.yields and (text := given.get(block.kind)):
-            delta = {"type": f"{block.kind}_delta", block.kind: text}
-            self._say(block, {"type": "content_block_delta", "delta": delta}, delta, out)
-        return block
-
-    def _leave(self, out: list[Event], event: Event | None = None) -> None:
-        block, self._open = self._open, None
-        if block is None:
-            return
-        if block.kind == "thinking" and not block.signed:
-            signature = block.signature or self._sign("".join(block.said))
-            out.append(_delta(block, {"type": "signature_delta", "signature": signature}))
-        # A client reads a call's input from its deltas only.
-        if block.arguments:
-            out.append(_delta(block, {"type": "input_json_delta", "partial_json": block.arguments}))
-        out.append(changed(event or {"type": "content_block_stop"}, {"index": block.index}))
-
-
-def _delta(block: Block, delta: Event) -> Event:
-    return {"type": "content_block_delta", "index": block.index, "delta": delta}
+        self._blocks.feed(event, out)

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.rewriting.encrypted_content import opened
+from llama_stack_messages_provider.rewriting.encrypted_content import decode_encrypted_content
 
 __all__ = [
     "PDF",
@@ -35,17 +35,17 @@ def tagged(tag: str, text: str, **attributes: str | None) -> str:
     return f"<{tag}{head}>\n{text}\n</{tag}>"
 
 
-def document_text(block: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
+def document_text(block: Mapping[str, Any], path: str, dropped: DroppedFields) -> str:
     """A `document` block whose source is text, or content, or the text of a PDF."""
     context = block.get("context")
-    body = _source_text(block["source"], f"{path}.source", losses)
+    body = _source_text(block["source"], f"{path}.source", dropped)
     return tagged("document", f"{tagged('context', context)}\n{body}" if context else body, title=block.get("title"))
 
 
-def _source_text(source: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
+def _source_text(source: Mapping[str, Any], path: str, dropped: DroppedFields) -> str:
     if source["type"] == "text":
         if source.get("media_type") == PDF and not source["data"]:
-            losses.drop(path, "there is no text in the PDF")
+            dropped.drop(path, "there is no text in the PDF")
         return str(source["data"])
     content = source["content"]
     return content if isinstance(content, str) else _texts(content)
@@ -71,39 +71,39 @@ def search_result_text(block: Mapping[str, Any]) -> str:
     return tagged("search_result", _texts(block["content"]), source=block["source"], title=block["title"])
 
 
-def found_text(content: Any, path: str, losses: DroppedFields) -> tuple[str, bool]:
+def found_text(content: Any, path: str, dropped: DroppedFields) -> tuple[str, bool]:
     """What a `web_search_tool_result` found, and whether it is a failure.
 
     Args:
         content: The block's content: pages, or an error.
         path: Where it stands in the request.
-        losses: Takes the text of pages that another server found: nobody else can read it.
+        dropped: Takes the text of pages that another server found: nobody else can read it.
     """
     if isinstance(content, Mapping):
         return f"The search failed: {content.get('error_code')}", True
     pages = []
     for page in content:
-        text = opened(encrypted := page.get("encrypted_content"))
+        text = decode_encrypted_content(encrypted := page.get("encrypted_content"))
         if text is None and encrypted:
-            losses.drop(path, _UNREADABLE)
+            dropped.drop(path, _UNREADABLE)
         where = {"source": page["url"], "title": page["title"], "page_age": page.get("page_age")}
         pages.append(tagged("search_result", text or "", **where))
     return "\n".join(pages) or "Nothing was found.", False
 
 
-def server_tool_text(block: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
+def server_tool_text(block: Mapping[str, Any], path: str, dropped: DroppedFields) -> str:
     """A call or a result of a server tool in the history: what an earlier server did and found."""
     if block["type"] in _SERVER_CALLS:
         return tagged("server_tool_call", _compact(block["input"]), name=block["name"])
     content: Any = block.get("content")
     if block["type"] == "web_search_tool_result":
-        text, _ = found_text(content, f"{path}.content", losses)
+        text, _ = found_text(content, f"{path}.content", dropped)
     elif block["type"] == "web_fetch_tool_result" and content["type"] == "web_fetch_result":
-        text = _fetched_text(content, f"{path}.content", losses)
+        text = _fetched_text(content, f"{path}.content", dropped)
     else:
         text = _content_text(content)
         if _is_encrypted(content):
-            losses.drop(f"{path}.content", _UNREADABLE)
+            dropped.drop(f"{path}.content", _UNREADABLE)
     return tagged("server_tool_result", text, type=block["type"], is_error="true" if block.get("is_error") else None)
 
 
@@ -137,11 +137,11 @@ def _readable(value: Any) -> Any:
     return {k: _readable(v) for k, v in value.items() if not k.startswith("encrypted") and k != "cache_control"}
 
 
-def _fetched_text(content: Mapping[str, Any], path: str, losses: DroppedFields) -> str:
+def _fetched_text(content: Mapping[str, Any], path: str, dropped: DroppedFields) -> str:
     url, document = content["url"], content["content"]
     if document["source"]["type"] in _TEXT_SOURCES:
-        return f"{url}\n{document_text(document, f'{path}.content', losses)}"
-    losses.drop(f"{path}.content", "the fetched document cannot be read here")
+        return f"{url}\n{document_text(document, f'{path}.content', dropped)}"
+    dropped.drop(f"{path}.content", "the fetched document cannot be read here")
     return str(url)
 
 

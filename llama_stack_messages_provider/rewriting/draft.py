@@ -2,17 +2,30 @@
 
 Blocks and tools keep the path at which the client put them, whatever is put before them or taken away, so that what a
 pass drops is named where it stood. A turn that no pass changes stays the client's own object, and so does the request.
+What has not the documented shape is no block of any type: of a native request its upstream is the judge.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.signatures import Signer
 
-__all__ = ["Block", "Change", "Draft", "Place", "Placed", "RewriteOptions", "Turn", "text_block"]
+__all__ = [
+    "Block",
+    "Change",
+    "Draft",
+    "Place",
+    "Placed",
+    "RewriteOptions",
+    "Turn",
+    "is_text",
+    "kind_of",
+    "text_block",
+]
 
 Block = Mapping[str, Any]
 Place = Literal["user", "assistant", "system", "result"]
@@ -30,7 +43,8 @@ class RewriteOptions:
         system_turns: Where system turns of mid-conversation go: into the system prompt, or into users' turns.
         tool_name: The name by which the model knows a tool.
         files: Whether PDFs of users stay as they are.
-        signer: The model's: reads what signatures and ids of calls carry.
+        signer: The model's: reads what signatures and ids of calls carry; None where nobody may have it.
+        reasoning_details: Whether what the signatures carry beside text has a place in the plainer request.
     """
 
     tool_error_marker: str = "[tool error] "
@@ -38,6 +52,7 @@ class RewriteOptions:
     tool_name: Callable[[str], str] = str
     files: bool = False
     signer: Signer | None = None
+    reasoning_details: bool = False
 
 
 @dataclass(slots=True)
@@ -76,13 +91,13 @@ class Turn:
     @property
     def role(self) -> Any:
         """`user`, `assistant` or `system`."""
-        return self.message.get("role")
+        return self.message.get("role") if isinstance(self.message, Mapping) else None
 
     @classmethod
-    def of(cls, index: int, message: Mapping[str, Any]) -> "Turn":
+    def of(cls, index: int, message: Any) -> "Turn":
         """A turn of the request; a string is one block of text."""
         path = f"messages.{index}.content"
-        content = message.get("content")
+        content = message.get("content") if isinstance(message, Mapping) else None
         given = [text_block(content)] if isinstance(content, str) else content if isinstance(content, list) else []
         return cls(path, message, [Placed(f"{path}.{place}", block) for place, block in enumerate(given)])
 
@@ -100,10 +115,10 @@ class Turn:
         before: Placed | None = None
         for placed in self.blocks:
             block = placed.value
-            if before is not None and _is_text(block) and _is_text(before.value) and (placed.made or before.made):
+            if before is not None and is_text(block) and is_text(before.value) and (placed.made or before.made):
                 block = {**block, "text": _BETWEEN + block["text"]} if block["text"] else block
             yield block
-            before = placed if not _is_text(block) or block["text"] else before
+            before = placed if not is_text(block) or block["text"] else before
 
 
 Change = Callable[[Block, str, Place], "Iterable[tuple[str, Block]] | None"]
@@ -121,8 +136,6 @@ class Draft:
 
     Attributes:
         fields: The request's fields, to be replaced by passes; `messages` and `tools` are made of `turns` and `tools`.
-        turns: The messages.
-        tools: The tools.
         restored: For the name of a function that a pass made, the fields of the `tool_use` block that the client is
             to get: its `name`, and its `toolset_name`.
     """
@@ -135,9 +148,17 @@ class Draft:
         self.options = options
         self.dropped = dropped
         self.fields: dict[str, Any] = dict(request)
-        self.turns = [Turn.of(index, message) for index, message in enumerate(request["messages"])]
-        self.tools = [Placed(f"tools.{index}", tool) for index, tool in enumerate(request.get("tools") or ())]
         self.restored: dict[str, dict[str, str]] = {}
+
+    @cached_property
+    def turns(self) -> list[Turn]:
+        """The messages."""
+        return [Turn.of(index, message) for index, message in enumerate(_listed(self._request.get("messages")))]
+
+    @cached_property
+    def tools(self) -> list[Placed]:
+        """The tools."""
+        return [Placed(f"tools.{index}", tool) for index, tool in enumerate(_listed(self._request.get("tools")))]
 
     def change_blocks(self, changes: Mapping[str, Change]) -> None:
         """Change the blocks of some types, in turns."""
@@ -149,7 +170,7 @@ class Draft:
         """Change the blocks of some types, in the content of tool results."""
         for turn in self.turns:
             for placed in turn.blocks:
-                if placed.value["type"] == "tool_result" and _change_content(placed, changes):
+                if kind_of(placed.value) == "tool_result" and _change_content(placed, changes):
                     turn.changed = True
 
     def change_everywhere(self, changes: Mapping[str, Change]) -> None:
@@ -172,17 +193,30 @@ class Draft:
 
     def finished(self) -> Mapping[str, Any]:
         """The plainer request; the client's own object if nothing was changed."""
-        # A turn of which nothing is left would be refused for being empty.
-        messages = [turn.finished() for turn in self.turns if turn.blocks or not turn.changed]
-        given = self._request["messages"]
-        if len(messages) != len(given) or any(new is not old for new, old in zip(messages, given, strict=True)):
-            self.fields["messages"] = messages
-        tools = [placed.value for placed in self.tools]
-        if any(placed.made for placed in self.tools) or len(tools) != len(self._request.get("tools") or ()):
-            self.fields["tools"] = tools
+        looked_at = vars(self)  # what no pass has looked at is as it was
+        if "turns" in looked_at:
+            self._finish_turns()
+        if "tools" in looked_at:
+            self._finish_tools()
         same = self.fields.keys() == self._request.keys()
         unchanged = same and all(self.fields[name] is value for name, value in self._request.items())
         return self._request if unchanged else self.fields
+
+    def _finish_turns(self) -> None:
+        # A turn of which nothing is left would be refused for being empty.
+        messages = [turn.finished() for turn in self.turns if turn.blocks or not turn.changed]
+        given = _listed(self._request.get("messages"))
+        if len(messages) != len(given) or any(new is not old for new, old in zip(messages, given, strict=True)):
+            self.fields["messages"] = messages
+
+    def _finish_tools(self) -> None:
+        tools = [placed.value for placed in self.tools]
+        if any(placed.made for placed in self.tools) or len(tools) != len(_listed(self._request.get("tools"))):
+            self.fields["tools"] = tools
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def text_block(text: str) -> dict[str, Any]:
@@ -190,8 +224,15 @@ def text_block(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
 
 
-def _is_text(block: Block) -> bool:
-    return bool(block["type"] == "text")
+def kind_of(block: Any) -> str:
+    """The type of a block; nothing if it has none of the documented shape."""
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    return kind if isinstance(kind, str) else ""
+
+
+def is_text(block: Any) -> bool:
+    """Whether it is a block of text."""
+    return kind_of(block) == "text" and isinstance(block.get("text"), str)
 
 
 def _changed(blocks: list[Placed], changes: Mapping[str, Change], place: Place) -> list[Placed] | None:
@@ -199,7 +240,7 @@ def _changed(blocks: list[Placed], changes: Mapping[str, Change], place: Place) 
     found: list[Placed] = []
     any_changed = False
     for placed in blocks:
-        change = changes.get(placed.value["type"])
+        change = changes.get(kind_of(placed.value))
         made = change(placed.value, placed.path, place) if change is not None else None
         if made is None:
             found.append(placed)

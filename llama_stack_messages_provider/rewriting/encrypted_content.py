@@ -5,25 +5,25 @@ It is not secret, since clients may have it; it only has to be told apart from w
 
 import base64
 
-__all__ = ["MARK", "is_sealed", "opened", "sealed"]
+__all__ = ["MARK", "decode_encrypted_content", "encode_encrypted_content", "is_encoded"]
 
 MARK = "lst1."
-"""What a sealed text begins with."""
+"""What an `encrypted_content` of ours begins with."""
 
 
-def sealed(text: str) -> str:
+def encode_encrypted_content(text: str) -> str:
     """Text as `encrypted_content`; never empty."""
     return MARK + base64.b64encode(text.encode(errors="replace")).decode()
 
 
-def is_sealed(content: object) -> bool:
+def is_encoded(content: object) -> bool:
     """Whether an `encrypted_content` was made by this package."""
     return isinstance(content, str) and content.startswith(MARK)
 
 
-def opened(content: object) -> str | None:
-    """The text that was sealed here; None of anything else."""
-    if not (isinstance(content, str) and is_sealed(content)):
+def decode_encrypted_content(content: object) -> str | None:
+    """The text that was encoded here; None of anything else."""
+    if not (isinstance(content, str) and is_encoded(content)):
         return None
     try:
         return base64.b64decode(content.removeprefix(MARK)).decode()

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.engines import NativeProfile
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.rewriting import passes
 from llama_stack_messages_provider.rewriting.attribution import without_attribution
@@ -16,7 +17,7 @@ from llama_stack_messages_provider.rewriting.draft import Draft, RewriteOptions
 from llama_stack_messages_provider.rewriting.passes.other_blocks import HOMES
 from llama_stack_messages_provider.rewriting.signatures import is_ours
 
-__all__ = ["PASSES", "SUPPLIED", "Rewritten", "discover", "rewrite", "wanted_features"]
+__all__ = ["PASSES", "SUPPLIED", "Rewritten", "discover", "rewrite", "rewrite_native", "wanted_features"]
 
 
 def discover() -> tuple[ModuleType, ...]:
@@ -31,6 +32,8 @@ PASSES = discover()
 
 SUPPLIED: frozenset[str] = frozenset().union(*(each.FEATURES for each in PASSES))
 """All features that passes supply."""
+
+_MARKS: Mapping[str, bytes] = {name: mark for each in PASSES for name, mark in getattr(each, "MARKS", {}).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,49 @@ def rewrite(
         InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
     """
     wanted = wanted_features(request) & frozenset(lacks)
-    chosen = [each for each in (PASSES if passes is None else passes) if each.FEATURES & wanted] if wanted else []
+    return _run(request, wanted, frozenset(lacks), options, dropped, PASSES if passes is None else passes)
+
+
+def rewrite_native(
+    request: Mapping[str, Any],
+    raw: bytes | None,
+    *,
+    profile: NativeProfile,
+    lacks: frozenset[str],
+    options: RewriteOptions,
+    dropped: DroppedFields,
+) -> Rewritten:
+    """The request for an engine's own Messages endpoint; its own object where nothing in it concerns the engine.
+
+    Args:
+        request: The request, validated if the engine lacks something that it uses; any JSON object otherwise.
+        raw: Its bytes, in which features are looked for by their marks; None if there are none.
+        profile: What the engine's endpoint is like.
+        lacks: Features of the request that the endpoint lacks, and passes supply.
+        options: What is decided outside of the passes.
+        dropped: Takes what cannot be carried, or refuses it.
+
+    Raises as `rewrite` does.
+    """
+    wanted = [name for name in profile.rewritten if raw is None or _MARKS[name] in raw]
+    if not (wanted or lacks):
+        return Rewritten(request)
+    found = wanted_features(request) & lacks if lacks else lacks
+    return _run(request, found.union(wanted), lacks.union(wanted), options, dropped, PASSES)
+
+
+def _run(
+    request: Mapping[str, Any],
+    wanted: frozenset[str],
+    lacks: frozenset[str],
+    options: RewriteOptions,
+    dropped: DroppedFields,
+    passes: Sequence[ModuleType],
+) -> Rewritten:
+    chosen = [each for each in passes if each.FEATURES & wanted] if wanted else []
     if not chosen:
         return Rewritten(request)
-    draft = Draft(request, frozenset(lacks), options, dropped)
+    draft = Draft(request, lacks, options, dropped)
     for each in chosen:
         each.rewrite(draft)
     return Rewritten(draft.finished(), draft.restored)

@@ -12,12 +12,12 @@ from typing import Any
 
 from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
 
-__all__ = ["check_thread"]
+__all__ = ["reject_server_thread"]
 
 _LOST = "thread: conversations are not kept here; send the whole conversation"
 
 
-def check_thread(request: Mapping[str, Any], *, strict: bool = False) -> None:
+def reject_server_thread(request: Mapping[str, Any], *, strict: bool = False) -> None:
     """Refuse what cannot be without a thread.
 
     Args:

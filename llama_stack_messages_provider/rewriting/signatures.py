@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["CARRYING", "PREFIX", "Signer", "is_ours"]
+__all__ = ["CARRYING", "PREFIX", "Signer", "carrier_of", "is_ours"]
 
 PREFIX = "lsm"
 """What our signatures begin with; a digit and a point follow."""
@@ -74,6 +74,11 @@ class Signer:
 def is_ours(signature: object) -> bool:
     """Whether a signature, or the data of redacted thinking, was made by this package."""
     return isinstance(signature, str) and signature.startswith((_PLAIN, CARRYING))
+
+
+def carrier_of(block: Mapping[str, Any]) -> Any:
+    """What carries a block of thinking's state: its signature, or the data of redacted thinking."""
+    return block.get("data" if block.get("type") == "redacted_thinking" else "signature")
 
 
 def _is_carrying(signature: str) -> bool:

@@ -124,7 +124,7 @@ class ModelCatalogue:
                 efforts=(*chat.efforts, "max") if first_party else chat.efforts if chat.effort else (),
                 images=chat.images,
                 schemas=chat.schemas or first_party,
-                thinks=first_party or bool(chat.thinking_on or chat.budget or chat.reasoning),
+                thinks=first_party or bool(chat.thinking_on or chat.budget or chat.reasoning_field),
                 searches=searches or first_party,
             ),
         )

@@ -1,24 +1,29 @@
 """The native route: a request as its client sent it, and the upstream's own answer."""
 
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
 
 import orjson
 
 from llama_stack_messages_provider.adaptation.adaptations import native_adaptations_for
 from llama_stack_messages_provider.adaptation.change import Change
-from llama_stack_messages_provider.adaptation.loop import Adapter, NativeDraft, apply_change
+from llama_stack_messages_provider.adaptation.changes import Translate
+from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adaptation.refusals import Refusal
-from llama_stack_messages_provider.engines import ENGINES
-from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
-from llama_stack_messages_provider.native.request import native_body
+from llama_stack_messages_provider.native.request import dumped_with_model, with_model
+from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, rewrite_native
 from llama_stack_messages_provider.rewriting.signatures import Signer
+from llama_stack_messages_provider.routing.offload import Offload
+from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
 from llama_stack_messages_provider.routing.plan import NativePlan
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.upstream.messages import NativeMessages, NativeMissingError, renamed
 from llama_stack_messages_provider.upstream.token_counts import Count
+from llama_stack_messages_provider.wire.sse import SSEDecoder, encode
 
 __all__ = ["NativeRoute"]
 
@@ -26,109 +31,153 @@ _COUNT_PATH = "/v1/messages/count_tokens"
 
 
 class NativeRoute:
-    """Passes requests through.
+    """Passes requests through, rewritten where their engine needs it.
 
     Args:
         messages: Sends them.
         key: Signs thinking blocks that an upstream left without a signature.
         error_marker: Put before a tool result whose `is_error` is true, for engines that do not show it.
         memory: What is known of models.
+        offload: Works on large requests.
     """
 
-    def __init__(self, messages: NativeMessages, key: bytes, error_marker: str, memory: AdaptationMemory) -> None:
+    def __init__(
+        self, messages: NativeMessages, key: bytes, error_marker: str, memory: AdaptationMemory, offload: Offload
+    ) -> None:
         self._messages = messages
         self._key = key
         self._error_marker = error_marker
         self._memory = memory
+        self._offload = offload
 
-    async def complete(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> bytes:
+    async def complete(
+        self, raw: bytes | None, request: Mapping[str, Any], state: RouteState
+    ) -> bytes | dict[str, Any]:
         """A whole message, as the upstream wrote it wherever that is right.
 
         Args:
-            raw: The request's bytes; None if it was rewritten.
+            raw: The request's bytes; None if they are not what is asked for.
             request: Its JSON.
             state: The way that it goes, which is native.
 
         Raises:
             NativeMissingError: There is no such endpoint.
+            TranslateInsteadError: It refuses what a translation words otherwise.
             MessagesError: The upstream's refusal or failure.
         """
-        plan, draft = _native(state), self._draft(raw, request, state)
-        answer = await draft.adapter.run(
-            draft, lambda: self._messages.complete(plan.endpoint, self._body(draft, plan), state.headers)
-        )
-        state.drop(draft.dropped)
-        return renamed(answer, request["model"], plan.capability.engine, self._signer(plan))
+        plan, draft = _native(state), await self._draft(raw, request, state)
+        answer = await draft.send(lambda: self._messages.complete(plan.endpoint, draft.body(), state.headers), state)
+        message = renamed(answer, request["model"], plan.capability.engine, self._signer(plan))
+        return _restored_message(message, draft.rewritten) if draft.rewritten.restored else message
 
-    def stream(
+    async def open(
         self, raw: bytes | None, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
-    ) -> AsyncGenerator[bytes]:
-        """The events of a streamed message, each piece ending at an event's end; otherwise as `complete`.
+    ) -> OpenedStream:
+        """The events of a streamed message, each piece ending at an event's end; otherwise as `complete`."""
+        plan, draft = _native(state), await self._draft(raw, request, state)
 
-        It is sent once. After a refusal `adapt` changes it, and the next call sends what it became; a generator around
-        this one that does so would cost some of each small event.
-        """
-        plan = _native(state)
-        if state.draft is None:
-            state.draft = self._draft(raw, request, state)
-        return self._messages.stream(
-            plan.endpoint,
-            self._body(state.draft, plan),
-            state.headers,
-            engine=plan.capability.engine,
-            client_model=request["model"],
-            sign=self._signer(plan),
-            start=start,
-        )
+        async def begin() -> OpenedStream:
+            events = self._messages.stream(
+                plan.endpoint,
+                draft.body(),
+                state.headers,
+                engine=plan.capability.engine,
+                client_model=request["model"],
+                sign=self._signer(plan),
+                start=start,
+            )
+            return await opened(_restored_events(events, draft.rewritten) if draft.rewritten.restored else events)
 
-    def adapt(self, state: RouteState, refused: MessagesError) -> bool:
-        """Change what is streamed as its refusal asks for; false if no change is left."""
-        if state.draft is None:
-            return False
-        try:
-            state.draft.adapter.adapt(state.draft, refused)
-        except MessagesError:
-            return False
-        state.drop(state.draft.dropped)
-        return True
+        return await draft.send(begin, state)
 
     async def count(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Count:
         """The upstream's own count of a request's tokens; raises as `complete` does."""
-        plan, draft = _native(state), self._draft(raw, request, state)
-        answer = await draft.adapter.run(
-            draft,
-            lambda: self._messages.complete(plan.endpoint, self._body(draft, plan), state.headers, path=_COUNT_PATH),
+        plan, draft = _native(state), await self._draft(raw, request, state)
+        answer = await draft.send(
+            lambda: self._messages.complete(plan.endpoint, draft.body(), state.headers, path=_COUNT_PATH), state
         )
         counted = answer.json()
         if not isinstance(counted, dict) or type(counted.get("input_tokens")) is not int:
             raise NativeMissingError("The upstream's count is not understood")
         return Count(counted["input_tokens"], "native")
 
-    def _draft(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> NativeDraft:
-        """What is sent, changed as its model is known to need it."""
+    async def _draft(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> "_Draft":
+        """What is sent: rewritten for its engine, and changed as its model is known to need it."""
         plan = _native(state)
-        # What Anthropic itself refuses is its client's to know.
-        candidates = _nothing if ENGINES[plan.capability.engine].native.first_party else native_adaptations_for
         upstream, model = plan.scope
-        adapter = Adapter(self._memory, (f"{upstream}/v1/messages", model), candidates)
-        draft = NativeDraft(orjson.dumps(request) if raw is None else raw, dict(request), adapter, state.strict)
+        # What Anthropic itself refuses is its client's to know.
+        candidates = _nothing if plan.profile.first_party else native_adaptations_for
+        allowed = _any if plan.may_translate else _no_translation
+        adapter = Adapter(self._memory, (f"{upstream}/v1/messages", model), candidates, allowed=allowed)
+        rewritten = await self._rewritten(raw, request, state)
+        draft = _Draft(raw if rewritten.request is request else None, rewritten, model, adapter, state.strict)
         for change in self._memory.changes(adapter.scope):
             if not (state.strict and change.dropped(draft.params)):
                 apply_change(change, draft)
         state.drop(draft.dropped)
         return draft
 
-    def _body(self, draft: NativeDraft, plan: NativePlan) -> bytes:
-        return native_body(
-            draft.body(),
-            draft.params,
-            model=plan.target.upstream_model,
-            engine=plan.capability.engine,
-            error_marker=self._error_marker,
+    async def _rewritten(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Rewritten:
+        plan, dropped = _native(state), DroppedFields(strict=state.strict)
+        # In its place, a system turn leaves the prompt before it as it was.
+        options = RewriteOptions(
+            self._error_marker,
+            system_turns="user",
+            signer=None if plan.profile.first_party else self._signer(plan),
         )
+        rewritten = await self._offload.run(
+            state.size if plan.rewrites else 0,
+            rewrite_native,
+            request,
+            raw,
+            profile=plan.profile,
+            lacks=plan.rewrites,
+            options=options,
+            dropped=dropped,
+        )
+        state.drop(dropped.names)
+        return rewritten
 
     def _signer(self, plan: NativePlan) -> Signer:
         return Signer(self._key, plan.target.identifier)
+
+
+class _Draft:
+    """A native request that is about to be sent.
+
+    Its bytes are the client's own with the model's name exchanged, as long as nothing else is changed.
+
+    Args:
+        raw: The bytes of the request; None if there are none.
+        rewritten: The request, and the way back from what passes made of it.
+        model: The upstream's name of the model.
+        adapter: Sends it.
+        strict: Whether nothing may be lost.
+    """
+
+    __slots__ = ("_adapter", "_model", "_raw", "dropped", "max_tokens", "params", "rewritten", "strict")
+
+    def __init__(self, raw: bytes | None, rewritten: Rewritten, model: str, adapter: Adapter, strict: bool) -> None:
+        self._raw = raw
+        self._model = model
+        self._adapter = adapter
+        self.rewritten = rewritten
+        self.params = cast("dict[str, Any]", rewritten.request)  # changed by exchanging it
+        self.strict = strict
+        self.dropped: list[str] = []
+        self.max_tokens: int | None = None
+
+    def body(self) -> bytes:
+        """The bytes to send."""
+        if self._raw is not None and self.params is self.rewritten.request:
+            return with_model(self._raw, self.params, self._model)
+        return dumped_with_model(self.params, self._model)
+
+    async def send[T](self, attempt: Callable[[], Awaitable[T]], state: RouteState) -> T:
+        """What an attempt gives, after as many changes as it takes; `state` is told what they cost."""
+        result = await self._adapter.run(self, attempt)
+        state.drop(self.dropped)
+        return result
 
 
 def _native(state: RouteState) -> NativePlan:
@@ -138,3 +187,38 @@ def _native(state: RouteState) -> NativePlan:
 
 def _nothing(refusal: Refusal, request: Mapping[str, Any]) -> Iterator[Change]:
     return iter(())
+
+
+def _any(change: Change) -> bool:
+    return True
+
+
+def _no_translation(change: Change) -> bool:
+    return not isinstance(change, Translate)
+
+
+# --- the way back ---
+
+
+def _restored_message(body: bytes, rewritten: Rewritten) -> dict[str, Any]:
+    """A native upstream's message with the blocks that its client knows."""
+    message: dict[str, Any] = orjson.loads(body)
+    return {**message, "content": [rewritten.restore_block(block) for block in message["content"]]}
+
+
+async def _restored_events(events: AsyncGenerator[bytes], rewritten: Rewritten) -> AsyncGenerator[bytes]:
+    """A native upstream's events with the blocks that its client knows."""
+    decoder = SSEDecoder()
+    async with aclosing(events):
+        async for piece in events:
+            if b"content_block_start" not in piece:
+                yield piece
+                continue
+            yield b"".join(_restored_event(each.data, each.frame(), rewritten) for each in decoder.decode(piece))
+
+
+def _restored_event(data: bytes, frame: bytes, rewritten: Rewritten) -> bytes:
+    event = orjson.loads(data)
+    block = event.get("content_block")
+    found = rewritten.restore_block(block) if isinstance(block, dict) else block
+    return frame if found is block else encode({**event, "content_block": found})

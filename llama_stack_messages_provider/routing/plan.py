@@ -7,15 +7,17 @@ from typing import Any, ClassVar, Literal
 from llama_stack_messages_provider.adaptation.memory import Scope
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine
+from llama_stack_messages_provider.engines import ENGINES, ChatWording, Engine, NativeProfile
 from llama_stack_messages_provider.engines.features import features_of
-from llama_stack_messages_provider.errors import InvalidRequestError, UpstreamError
+from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.rewriting import SUPPLIED
+from llama_stack_messages_provider.rewriting.server_threads import reject_server_thread
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
 from llama_stack_messages_provider.server_tools.plain import OpenTools, plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
+from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.target import Target
 
 __all__ = ["NativePlan", "Plan", "Planner", "TranslationPlan"]
@@ -72,11 +74,18 @@ class NativePlan(_Plan):
 
     Args:
         rewrites: Features of the request that the endpoint lacks, and passes supply.
+        may_translate: Whether the configuration leaves the other route open.
     """
 
     route = "native"
     endpoint: Endpoint
     rewrites: frozenset[str] = frozenset()
+    may_translate: bool = True
+
+    @property
+    def profile(self) -> NativeProfile:
+        """What the endpoint is like: that of the engine that answered."""
+        return ENGINES[self.capability.engine].native
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class Planner:
             dropped: Takes what cannot be carried by any route.
 
         Raises:
-            NotFoundError: There is no such model.
+            NotFoundError: There is no such model; or it goes on with a conversation that a server should have kept.
             InvalidRequestError: The configuration wants the native route, and there is none.
         """
         return await self.plan_for(await self._resolver.resolve(request["model"]), request, dropped)
@@ -136,8 +145,11 @@ class Planner:
         capability = await self._capability(target, endpoint)
         features, mode = features_of(request), "translation" if refused else self._mode(target)
         profile = ENGINES[capability.engine].native
+        is_first_party = _is_native(capability, mode) and profile.first_party
+        if not is_first_party:
+            reject_server_thread(request, strict=dropped is not None and dropped.strict)
         tools: OpenTools = {}
-        if features & _SERVER_TOOLS and not (_is_native(capability, mode) and profile.first_party):
+        if features & _SERVER_TOOLS and not is_first_party:
             tools = await self._server_tools.open(request, dropped or DroppedFields())
             if tools:
                 features = features_of(plain_request(request, tools, DroppedFields()))
@@ -148,7 +160,7 @@ class Planner:
         if native and endpoint is not None:
             if rewrites := _rewrites(lacks):
                 reason = f"{reason}; rewritten: {', '.join(sorted(lacks & SUPPLIED))}"
-            return NativePlan(target, reason, capability, endpoint, files, tools, rewrites)
+            return NativePlan(target, reason, capability, endpoint, files, tools, rewrites, mode != "native")
         return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
 
     async def capability_of(self, target: Target) -> Capability:
@@ -173,13 +185,15 @@ class Planner:
         except UpstreamError:
             return None
 
-    def may_translate(self, target: Target) -> bool:
-        """Whether the configuration leaves the translated route open."""
-        return self._mode(target) != "native"
-
-    def forget(self, plan: NativePlan, reason: str) -> None:
-        """The native endpoint turned out to be missing."""
-        self._prober.forget(plan.target.provider_id, plan.endpoint, plan.target.upstream_model, reason)
+    async def plan_instead(
+        self, plan: Plan, request: Mapping[str, Any], refused: MessagesError, dropped: DroppedFields
+    ) -> Plan:
+        """The plan for a request whose native endpoint is missing, or refuses what only a translation can change."""
+        target = plan.target
+        if isinstance(refused, NativeMissingError) and plan.endpoint is not None:
+            self._prober.forget(target.provider_id, plan.endpoint, target.upstream_model, refused.message)
+            return await self.plan_for(target, request, dropped)
+        return await self.plan_for(target, request, dropped, refused=refused.message)
 
     def _mode(self, target: Target) -> str:
         return self._config.routes.get(target.provider_id, self._config.route)

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from llama_stack_messages_provider.adaptation.loop import NativeDraft
-from llama_stack_messages_provider.rewriting import Rewritten
 from llama_stack_messages_provider.routing.plan import Plan
 
 __all__ = ["RouteState"]
@@ -20,11 +18,9 @@ class RouteState:
 
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
-        draft: What is streamed from a native upstream.
-        rewritten: The way back from what passes made for a native upstream, if they made anything.
     """
 
-    __slots__ = ("_reported", "draft", "dropped", "headers", "plan", "rewritten", "size", "strict")
+    __slots__ = ("_reported", "dropped", "headers", "plan", "size", "strict")
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool, size: int) -> None:
         self.plan = plan
@@ -32,8 +28,6 @@ class RouteState:
         self.strict = strict
         self.size = size
         self.dropped: list[str] = []
-        self.draft: NativeDraft | None = None
-        self.rewritten: Rewritten | None = None
         self._reported = 0
 
     def drop(self, paths: Iterable[str]) -> None:

@@ -10,11 +10,12 @@ from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import DropImages, MergeSystem
 from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
-from llama_stack_messages_provider.adaptation.upstream_errors import understood
+from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
+from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
@@ -76,22 +77,25 @@ class TranslatedRoute:
             state,
             lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
         )
-        with understood(completion, "a chat completion"):
+        with malformed_upstream_errors(completion, "a chat completion"):
             return to_message(
                 completion, message_id=message_id, model=request["model"], **self._back(state, translation)
             )
 
-    async def stream(
-        self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart
-    ) -> AsyncGenerator[bytes]:
+    async def open(self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart) -> OpenedStream:
         """The events of a streamed message, each piece ending at an event's end.
 
         Raises:
-            InvalidRequestError, MessagesError: As `complete`, before or between pieces.
+            InvalidRequestError, MessagesError: As `complete`, now or between pieces.
         """
         translation = await self._translated(request, state)
-        chunks, first = await self._opened(request, translation, state)
+        chunks, first = await self._begun(request, translation, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
+        return await opened(self._pieces(chunks, first, translator, start))
+
+    async def _pieces(
+        self, chunks: ChunkStream, first: list[dict[str, Any]], translator: StreamTranslator, start: LateMessageStart
+    ) -> AsyncGenerator[bytes]:
         batch: list[dict[str, Any]] | None = first
         said = False
         try:
@@ -169,7 +173,7 @@ class TranslatedRoute:
             "window": translation.window,
         }
 
-    async def _opened(
+    async def _begun(
         self, request: Mapping[str, Any], translation: Translation, state: RouteState
     ) -> tuple[ChunkStream, list[dict[str, Any]]]:
         """A stream of chunks with its first batch."""
@@ -213,10 +217,10 @@ class TranslatedRoute:
 
 
 def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:
-    with understood(batch, "a chunk of a chat completion"):
+    with malformed_upstream_errors(batch, "a chunk of a chat completion"):
         return encode_all(event for chunk in batch for event in translator.feed(chunk))
 
 
 def _last(translator: StreamTranslator) -> bytes:
-    with understood(None, "a chat completion"):
+    with malformed_upstream_errors(None, "a chat completion"):
         return encode_all(translator.close())

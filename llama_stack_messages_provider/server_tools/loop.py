@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from llama_stack_messages_provider.adaptation.upstream_errors import understood
+from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.server_tools.model_call import ModelCall
 from llama_stack_messages_provider.server_tools.plain import plain_turns
@@ -85,7 +85,7 @@ class Loop:
         return b"".join(map(self._add_event, received))
 
     def _add_event(self, received: ServerSentEvent) -> bytes:
-        with understood(received.data, "an event of a message"):
+        with malformed_upstream_errors(received.data, "an event of a message"):
             event = orjson.loads(received.data)
             self.failed = self.failed or event.get("type") == "error"
             seen = self._call.add_event(event)

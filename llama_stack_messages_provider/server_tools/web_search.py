@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
-from llama_stack_messages_provider.rewriting.encrypted_content import sealed
+from llama_stack_messages_provider.rewriting.encrypted_content import encode_encrypted_content
 from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.tools import WebSearchTool
 
@@ -235,7 +235,7 @@ def result_block(tool_use_id: str, hits: Sequence[SearchResult], *, most_charact
             "type": "web_search_result",
             "url": hit.url,
             "title": hit.title,
-            "encrypted_content": sealed(hit.text[:most_characters]),
+            "encrypted_content": encode_encrypted_content(hit.text[:most_characters]),
             "page_age": hit.page_age,
         }
         for hit in hits

@@ -176,7 +176,7 @@ class ToolCallAccumulator:
         self._model = model
         self._by_index: dict[int, Call] = {}
         self._by_id: dict[str, Call] = {}
-        self._told: set[str] = set()
+        self._ids: set[str] = set()
         self._last: Call | None = None
         self.calls: list[Call] = []
 
@@ -224,7 +224,7 @@ class ToolCallAccumulator:
             raise UpstreamError("The upstream called a tool without naming it")
         call.started = True
         call.id = self._client_id(call)
-        self._told.add(call.id)
+        self._ids.add(call.id)
 
     def _find(self, index: int | None, upstream_id: str | None, name: str | None) -> Call:
         current = None if index is None else self._by_index.get(index)
@@ -274,7 +274,7 @@ class ToolCallAccumulator:
         upstream_id = call.upstream_id
         if call.extra or (upstream_id and not is_plain_id(upstream_id)):
             return encode_call_id(call.fallback_id, upstream_id, call.extra, self._model)
-        return upstream_id if upstream_id and upstream_id not in self._told else call.fallback_id
+        return upstream_id if upstream_id and upstream_id not in self._ids else call.fallback_id
 
 
 def parse_arguments(arguments: str) -> dict[str, Any]:

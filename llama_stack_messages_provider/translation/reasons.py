@@ -110,10 +110,10 @@ def stop_of(
         return Stop("refusal", details={"type": "refusal", "category": None, "explanation": None})
     if mapped is not None:
         return Stop(_length_reason(max_tokens, window, usage) if mapped == "max_tokens" else mapped)
-    told = _told_sequence(choice, stop_sequences)
-    if calls and (told is None or calls.are_whole):
+    matched = _matched_sequence(choice, stop_sequences)
+    if calls and (matched is None or calls.are_whole):
         return Stop("tool_use")
-    return Stop("end_turn") if told is None else Stop("stop_sequence", told)
+    return Stop("end_turn") if matched is None else Stop("stop_sequence", matched)
 
 
 def _word(finish_reason: str | None) -> str:
@@ -140,7 +140,7 @@ def _length_reason(max_tokens: int | None, window: int | None, usage: Mapping[st
     return "model_context_window_exceeded" if sum(usage[name] for name in _SUMMED) + 1 >= window else "max_tokens"
 
 
-def _told_sequence(choice: Mapping[str, Any], stop_sequences: Sequence[str]) -> str | None:
+def _matched_sequence(choice: Mapping[str, Any], stop_sequences: Sequence[str]) -> str | None:
     # vLLM says `stop_reason`, SGLang `matched_stop`, llama.cpp `stopping_word`; an integer is a token id.
     for key in ("stop_reason", "matched_stop", "stopping_word"):
         value = choice.get(key)
@@ -192,8 +192,8 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _cached(usage: Mapping[str, Any]) -> int:
     """Tokens of the prompt that were read from a cache: OpenAI's name, Moonshot's, DeepSeek's."""
-    told = _detail(usage, "prompt_tokens_details", "cached_tokens")
-    return _count(told) or _count(usage.get("cached_tokens")) or _count(usage.get("prompt_cache_hit_tokens"))
+    counted = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    return _count(counted) or _count(usage.get("cached_tokens")) or _count(usage.get("prompt_cache_hit_tokens"))
 
 
 def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:

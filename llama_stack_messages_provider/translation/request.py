@@ -13,7 +13,6 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ChatWording
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting import SUPPLIED, RewriteOptions, Rewritten, rewrite
-from llama_stack_messages_provider.rewriting.server_threads import check_thread
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.translation.answer import Thinking
 from llama_stack_messages_provider.translation.conversation import Conversation
@@ -105,12 +104,11 @@ def to_chat_completion(
     Raises:
         InvalidRequestError: Something cannot be made sense of, or would be dropped in strict mode.
     """
-    check_thread(request, strict=options.strict)
     dropped, names = DroppedFields(strict=options.strict), ToolNames()
     rewritten = _rewritten(request, names, dialect, options, dropped, signer)
     plain = rewritten.request
     plan = tool_plan(plain, names)
-    conversation = Conversation(dialect.reasoning, names, model=signer.model if signer else "")
+    conversation = Conversation(dialect.reasoning_field, names, model=signer.model if signer else "")
     params: dict[str, Any] = {"model": model, "messages": _messages(plain, conversation)}
     if max_tokens := _max_tokens(plain):
         params[dialect.max_tokens] = max_tokens
@@ -152,6 +150,7 @@ def _rewritten(
         tool_name=names.sent,
         files=dialect.files,
         signer=signer,
+        reasoning_details=True,
     )
     return rewrite(request, lacks=SUPPLIED - has - _PLAIN, options=wanted, dropped=dropped)
 
@@ -180,7 +179,7 @@ def _sampling(request: Mapping[str, Any], dialect: ChatWording, dropped: Dropped
             dropped.drop("top_k", f"{dialect.name} has no top_k")
     if stop := [sequence for sequence in request.get("stop_sequences") or () if sequence]:
         params["stop"] = stop[: dialect.max_stops]
-        params |= dialect.tell_stop
+        params |= dialect.report_stop_params
     return params
 
 
@@ -227,7 +226,7 @@ def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
     if not request.get("stream"):
         return {}
     options = {"include_usage": True, **dialect.stream_options}
-    return {"stream": True, "stream_options": options, **dialect.tell_prompt}
+    return {"stream": True, "stream_options": options, **dialect.report_prompt_params}
 
 
 def _drop_the_rest(request: Mapping[str, Any], dropped: DroppedFields) -> None:

@@ -17,7 +17,12 @@ from llama_stack_api import OpenAIChatCompletionRequestWithExtraBody
 from openai import APIConnectionError, APIStatusError, APITimeoutError
 from pydantic import BaseModel, ValidationError
 
-from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, not_understood, understood
+from llama_stack_messages_provider.adaptation.upstream_errors import (
+    from_event,
+    from_status,
+    malformed_answer,
+    malformed_upstream_errors,
+)
 from llama_stack_messages_provider.errors import (
     InvalidRequestError,
     MessagesError,
@@ -114,7 +119,7 @@ class ChatCompletions:
         if not is_success(answer.status):
             raise refusal(answer)
         if looks_like_events(answer.body[:64]):
-            with understood(None, "a chat completion"):
+            with malformed_upstream_errors(None, "a chat completion"):
                 return chunks_as_completion(_chunks_of(answer.body))
         return _completion_of(answer, "a chat completion")
 
@@ -141,7 +146,7 @@ class ChatCompletions:
             if looks_whole(head) or not (looks_like_events(head) or response.content_type == "text/event-stream"):
                 whole = b"".join([head, *[piece async for piece in body]])
                 answer = UpstreamResponse(response.status, response.headers, whole)
-                with understood(None, "a chat completion"):
+                with malformed_upstream_errors(None, "a chat completion"):
                     yield [completion_as_chunk(_completion_of(answer, "a stream of events")), _DONE]
                 return
             async for chunks in self._batches(head, body):
@@ -187,7 +192,7 @@ class ChatCompletions:
 def _completion_of(answer: UpstreamResponse, wanted: str) -> dict[str, Any]:
     completion = answer.json()
     if not isinstance(completion, dict) or "choices" not in completion:
-        raise not_understood(answer.body, wanted)
+        raise malformed_answer(answer.body, wanted)
     if error := _error_in(completion):
         raise from_event(error)
     return completion

@@ -5,7 +5,11 @@ from collections.abc import AsyncGenerator, Mapping
 import aiohttp
 import orjson
 
-from llama_stack_messages_provider.adaptation.upstream_errors import is_envelope, not_understood, understood
+from llama_stack_messages_provider.adaptation.upstream_errors import (
+    is_envelope,
+    malformed_answer,
+    malformed_upstream_errors,
+)
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -149,13 +153,13 @@ def renamed(response: UpstreamResponse, client_model: str, engine: str, sign: Si
         MessagesError: It is no message; its error, if it says one.
     """
     if looks_like_events(response.body[:64]):
-        with understood(None, "a message"):
+        with malformed_upstream_errors(None, "a message"):
             folded = stream_as_message(response.body, sign, message_id="msg_unknown", model=client_model)
             return orjson.dumps(folded)
     message = _message_of(response, "a message")
     # vLLM leaves out what is null.
     if ENGINES[engine].native.repaired or "stop_sequence" not in message or not is_json(response.body):
-        with understood(message, "a message"):
+        with malformed_upstream_errors(message, "a message"):
             return orjson.dumps(repair_message(message, sign, model=client_model))
     return with_model(response.body, message, client_model)
 
@@ -163,7 +167,7 @@ def renamed(response: UpstreamResponse, client_model: str, engine: str, sign: Si
 def _message_of(response: UpstreamResponse, wanted: str) -> Event:
     message = response.json()
     if not isinstance(message, dict) or message.get("type") != "message" or not _has_content(message):
-        raise not_understood(response.body, wanted)
+        raise malformed_answer(response.body, wanted)
     return message
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from llama_stack_messages_provider.adaptation.upstream_errors import from_event, understood
+from llama_stack_messages_provider.adaptation.upstream_errors import from_event, malformed_upstream_errors
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.host.log import get_logger
@@ -100,7 +100,7 @@ class RepairedStream:
     def _pieces(self, received: list[ServerSentEvent]) -> Iterator[bytes]:
         """What each event makes, up to the first that is broken."""
         try:
-            with understood(None, "a stream of messages' events"):
+            with malformed_upstream_errors(None, "a stream of messages' events"):
                 for event in received:
                     yield self._repair.mended(event)
         except MessagesError as exc:

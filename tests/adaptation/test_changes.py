@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.adaptation.adaptations import adaptations_for, translation_helps
+from llama_stack_messages_provider.adaptation.adaptations import adaptations_for, native_adaptations_for
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import (
     CapMaxTokens,
@@ -18,6 +18,7 @@ from llama_stack_messages_provider.adaptation.changes import (
     RenameParameter,
     RoundEffort,
     ShortIds,
+    Translate,
 )
 from llama_stack_messages_provider.adaptation.refusals import read_refusal
 from llama_stack_messages_provider.adaptation.schemas import RelaxStrict
@@ -37,7 +38,7 @@ def change_for(said: Any, params: Json) -> Change | None:
 
 
 def helps(said: Any, request: Json) -> bool:
-    return translation_helps(read_refusal(400, said), request)
+    return Translate() in native_adaptations_for(read_refusal(400, said), request)
 
 
 @dataclass

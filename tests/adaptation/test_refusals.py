@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from llama_stack_messages_provider.adaptation.adaptations import (
     adaptations_for,
     native_adaptations_for,
-    translation_helps,
 )
 from llama_stack_messages_provider.adaptation.refusals import read_refusal
 from llama_stack_messages_provider.engines import ENGINES, Kind
@@ -176,7 +175,6 @@ def test_what_means_something_else_changes_nothing(said: str, status: int) -> No
 
     assert list(adaptations_for(read, ASKED)) == []
     assert list(native_adaptations_for(read, REQUEST)) == []
-    assert not translation_helps(read, REQUEST)
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429])

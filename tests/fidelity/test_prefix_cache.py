@@ -1,6 +1,6 @@
 """The second turn of a conversation reads the first from the cache of a real llama.cpp, as Claude Code sends them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,8 +8,9 @@ import anthropic
 import orjson
 import pytest
 
+from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES
-from llama_stack_messages_provider.native.request import native_body
+from llama_stack_messages_provider.rewriting import RewriteOptions, rewrite_native
 from llama_stack_messages_provider.rewriting.document_refs import documents, with_sources
 from llama_stack_messages_provider.rewriting.documents import pages_source
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
@@ -124,17 +125,27 @@ def other_line(body: Json) -> Json:
     return {**body, "system": [text_block(ATTRIBUTION.format(nonce="9e9e9")), *others]}
 
 
+def rewritten(body: Json) -> Mapping[str, Any]:
+    """What is sent to an upstream that is native."""
+    made = rewrite_native(
+        body,
+        orjson.dumps(body),
+        profile=ENGINES["llama.cpp"].native,
+        lacks=frozenset(),
+        options=RewriteOptions(),
+        dropped=DroppedFields(),
+    )
+    return made.request
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_line_that_changes_changes_nothing_of_what_is_sent(shape: str) -> None:
     body = {**SHAPES[shape][1], "model": "m"}
     other = other_line(body)
     assert translated(other) == translated(body)
-    one, two = (
-        native_body(orjson.dumps(each), each, model="m", engine="llama.cpp", error_marker="! ")
-        for each in (body, other)
-    )
+    one, two = map(rewritten, (body, other))
     assert one == two
-    assert orjson.loads(one)["system"] == body["system"][1:]
+    assert one["system"] == body["system"][1:]
 
 
 def test_each_turn_s_messages_begin_with_those_of_the_turn_before() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, understood
+from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, malformed_upstream_errors
 from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.documents import pdf_worker
 from llama_stack_messages_provider.dropped import DroppedFields
@@ -116,7 +116,7 @@ def repair(data: bytes) -> None:
     repair_ = StreamRepair(unsigned, message_id="msg_1", model="client-model", request_id="req_1")
     sent = b""
     try:
-        with understood(None, "a stream"):
+        with malformed_upstream_errors(None, "a stream"):
             sent = b"".join(map(repair_.mended, _decoded(data)))
     except MessagesError:
         return
@@ -135,9 +135,9 @@ def translator(data: bytes) -> None:
             except orjson.JSONDecodeError:
                 continue
             if isinstance(chunk, dict):
-                with understood(chunk, "a chunk"):
+                with malformed_upstream_errors(chunk, "a chunk"):
                     events += stream.feed(chunk)
-        with understood(None, "a chunk"):
+        with malformed_upstream_errors(None, "a chunk"):
             events += stream.close()
     except MessagesError:
         assert_well_formed(parse(encode_all(events)), complete=False)

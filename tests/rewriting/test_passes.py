@@ -126,7 +126,7 @@ def test_failed_calls_are_marked() -> None:
 
     [block] = rewritten(request, "is_error").request["messages"][2]["content"]
 
-    assert block == tool_result("t1", [image(), text("! No such file.")])
+    assert block == tool_result("t1", [image(), text("! No such file.")], is_error=True)
 
 
 def test_calls_and_results_are_paired() -> None:
@@ -176,7 +176,7 @@ def test_a_native_engine_gets_back_its_ids_and_its_thoughts() -> None:
     thinking = {"type": "thinking", "thinking": "", "signature": SIGNER("", {"text": "Hm."})}
     request = request_of(user("Hi"), assistant(thinking, tool_use(ident)), user(tool_result(ident, "so")))
 
-    messages = rewritten(request, "carried_id", "carried_thinking", "reasoning_details").request["messages"]
+    messages = rewritten(request, "carried_id", "carried_thinking").request["messages"]
 
     assert messages[1]["content"] == [
         {"type": "thinking", "thinking": "Hm.", "signature": ""},

@@ -131,9 +131,9 @@ def test_what_was_found_comes_back_with_the_conversation(hits: list[SearchResult
 )
 def test_what_another_server_found_is_named(content: str) -> None:
     page = {"type": "web_search_result", "url": "u", "title": "t", "encrypted_content": content}
-    losses = DroppedFields()
-    assert found_text([page], "here", losses) == ('<search_result source="u" title="t">\n\n</search_result>', False)
-    assert losses.names == ["here"]
+    dropped = DroppedFields()
+    assert found_text([page], "here", dropped) == ('<search_result source="u" title="t">\n\n</search_result>', False)
+    assert dropped.names == ["here"]
 
 
 def test_a_page_s_text_has_a_limit() -> None:

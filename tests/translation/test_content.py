@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.rewriting.encrypted_content import sealed
+from llama_stack_messages_provider.rewriting.encrypted_content import encode_encrypted_content
 from tests.translation.helpers import (
     PNG,
     assistant,
@@ -197,7 +197,7 @@ def test_a_tool_is_called_what_the_model_knows_it_by() -> None:
 
 # --- the history of server tools ---
 
-SEALED = sealed("Found.")
+ENCODED = encode_encrypted_content("Found.")
 HISTORY = [
     (
         {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "é"}},
@@ -208,7 +208,7 @@ HISTORY = [
             "type": "web_search_tool_result",
             "tool_use_id": "srvtoolu_1",
             "content": [
-                {"type": "web_search_result", "title": "X", "url": "https://x.test", "encrypted_content": SEALED}
+                {"type": "web_search_result", "title": "X", "url": "https://x.test", "encrypted_content": ENCODED}
             ],
         },
         '<server_tool_result type="web_search_tool_result">\n<search_result source="https://x.test" title="X">\n'

@@ -26,10 +26,10 @@ _BLOCKS = (
 def rewrite(draft: Draft) -> None:
     """Calls and results as text."""
 
-    def told(block: Block, path: str, place: Place) -> list[tuple[str, Block]]:
+    def as_text(block: Block, path: str, place: Place) -> list[tuple[str, Block]]:
         return [(path, text_block(_text(draft, block, path)))]
 
-    draft.change_blocks(dict.fromkeys(_BLOCKS, told))
+    draft.change_blocks(dict.fromkeys(_BLOCKS, as_text))
 
 
 def _text(draft: Draft, block: Block, path: str) -> str:

@@ -16,7 +16,7 @@ def rewrite(draft: Draft) -> None:
         tool = block["tool"]
         if block["type"] == "tool_addition" and tool["type"] == "tool_definition":
             draft.tools.append(Placed(f"{path}.tool.definition", tool["definition"], made=True))
-        return _told(draft, block, path)
+        return _as_text(draft, block, path)
 
     draft.change_blocks({"tool_addition": change, "tool_removal": change})
     reference: Change = lambda block, path, _: [(path, text_block(available(draft, block["tool_name"])))]  # noqa: E731
@@ -28,7 +28,7 @@ def available(draft: Draft, name: str) -> str:
     return f"The tool {draft.options.tool_name(name)} is available now."
 
 
-def _told(draft: Draft, block: Block, path: str) -> list[tuple[str, Block]]:
+def _as_text(draft: Draft, block: Block, path: str) -> list[tuple[str, Block]]:
     tool: Any = block["tool"]
     definition = tool["definition"] if tool["type"] == "tool_definition" else {}
     name = str(tool.get("name") or definition.get("name") or definition.get("type") or tool.get("server_name"))
