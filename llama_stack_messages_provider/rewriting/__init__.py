@@ -21,9 +21,19 @@ from llama_stack_messages_provider.rewriting.rewrite import (
     PASSES,
     SUPPLIED,
     Rewritten,
+    marked_features,
     rewrite,
     rewrite_native,
     wanted_features,
 )
 
-__all__ = ["PASSES", "SUPPLIED", "RewriteOptions", "Rewritten", "rewrite", "rewrite_native", "wanted_features"]
+__all__ = [
+    "PASSES",
+    "SUPPLIED",
+    "RewriteOptions",
+    "Rewritten",
+    "marked_features",
+    "rewrite",
+    "rewrite_native",
+    "wanted_features",
+]

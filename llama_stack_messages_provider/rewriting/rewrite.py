@@ -17,7 +17,16 @@ from llama_stack_messages_provider.rewriting.draft import Draft, RewriteOptions
 from llama_stack_messages_provider.rewriting.passes.other_blocks import HOMES
 from llama_stack_messages_provider.rewriting.signatures import is_ours
 
-__all__ = ["PASSES", "SUPPLIED", "Rewritten", "discover", "rewrite", "rewrite_native", "wanted_features"]
+__all__ = [
+    "PASSES",
+    "SUPPLIED",
+    "Rewritten",
+    "discover",
+    "marked_features",
+    "rewrite",
+    "rewrite_native",
+    "wanted_features",
+]
 
 
 def discover() -> tuple[ModuleType, ...]:
@@ -83,11 +92,20 @@ def rewrite(
     return _run(request, wanted, frozenset(lacks), options, dropped, PASSES if passes is None else passes)
 
 
+def marked_features(raw: bytes | None, profile: NativeProfile) -> list[str]:
+    """The features that an engine never gets, and that a request may have.
+
+    Args:
+        raw: The request's bytes, in which features are looked for by their marks; None if there are none.
+        profile: What the engine's endpoint is like.
+    """
+    return [name for name in profile.rewritten if raw is None or _MARKS[name] in raw]
+
+
 def rewrite_native(
     request: Mapping[str, Any],
-    raw: bytes | None,
     *,
-    profile: NativeProfile,
+    marked: Collection[str],
     lacks: frozenset[str],
     options: RewriteOptions,
     dropped: DroppedFields,
@@ -96,19 +114,15 @@ def rewrite_native(
 
     Args:
         request: The request, validated if the engine lacks something that it uses; any JSON object otherwise.
-        raw: Its bytes, in which features are looked for by their marks; None if there are none.
-        profile: What the engine's endpoint is like.
+        marked: What `marked_features` found.
         lacks: Features of the request that the endpoint lacks, and passes supply.
         options: What is decided outside of the passes.
         dropped: Takes what cannot be carried, or refuses it.
 
     Raises as `rewrite` does.
     """
-    wanted = [name for name in profile.rewritten if raw is None or _MARKS[name] in raw]
-    if not (wanted or lacks):
-        return Rewritten(request)
     found = wanted_features(request) & lacks if lacks else lacks
-    return _run(request, found.union(wanted), lacks.union(wanted), options, dropped, PASSES)
+    return _run(request, found.union(marked), lacks.union(marked), options, dropped, PASSES)
 
 
 def _run(

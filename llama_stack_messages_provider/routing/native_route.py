@@ -15,7 +15,7 @@ from llama_stack_messages_provider.adaptation.refusals import Refusal
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.native.request import dumped_with_model, with_model
-from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, rewrite_native
+from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, marked_features, rewrite_native
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
@@ -119,6 +119,9 @@ class NativeRoute:
 
     async def _rewritten(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Rewritten:
         plan, dropped = _native(state), DroppedFields(strict=state.strict)
+        marked = marked_features(raw, plan.profile)
+        if not (marked or plan.rewrites):
+            return Rewritten(request)
         # In its place, a system turn leaves the prompt before it as it was.
         options = RewriteOptions(
             self._error_marker,
@@ -129,8 +132,7 @@ class NativeRoute:
             state.size if plan.rewrites else 0,
             rewrite_native,
             request,
-            raw,
-            profile=plan.profile,
+            marked=marked,
             lacks=plan.rewrites,
             options=options,
             dropped=dropped,

@@ -10,7 +10,7 @@ import pytest
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES
-from llama_stack_messages_provider.rewriting import RewriteOptions, rewrite_native
+from llama_stack_messages_provider.rewriting import RewriteOptions, marked_features, rewrite_native
 from llama_stack_messages_provider.rewriting.document_refs import documents, with_sources
 from llama_stack_messages_provider.rewriting.documents import pages_source
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
@@ -129,8 +129,7 @@ def rewritten(body: Json) -> Mapping[str, Any]:
     """What is sent to an upstream that is native."""
     made = rewrite_native(
         body,
-        orjson.dumps(body),
-        profile=ENGINES["llama.cpp"].native,
+        marked=marked_features(orjson.dumps(body), ENGINES["llama.cpp"].native),
         lacks=frozenset(),
         options=RewriteOptions(),
         dropped=DroppedFields(),

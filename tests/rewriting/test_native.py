@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES
-from llama_stack_messages_provider.rewriting import PASSES, RewriteOptions, rewrite_native
+from llama_stack_messages_provider.rewriting import PASSES, RewriteOptions, marked_features, rewrite_native
 from llama_stack_messages_provider.rewriting.call_ids import encode_call_id
 from llama_stack_messages_provider.rewriting.encrypted_content import encode_encrypted_content
 from llama_stack_messages_provider.rewriting.signatures import Signer
@@ -28,8 +28,7 @@ def passed(request: Json, engine: str = "vllm", *, has_bytes: bool = True) -> Js
     signer = None if profile.first_party else Signer(b"key", "m")
     rewritten = rewrite_native(
         request,
-        orjson.dumps(request) if has_bytes else None,
-        profile=profile,
+        marked=marked_features(orjson.dumps(request) if has_bytes else None, profile),
         lacks=frozenset(),
         options=RewriteOptions(MARKER, system_turns="user", signer=signer),
         dropped=DroppedFields(),
