@@ -413,6 +413,13 @@ def compared(on: Running, server: str, models: Any) -> Iterator[Row]:
         yield from part(on)
 
 
+def printed(row: Row, *, markdown: bool) -> str:
+    """A row as a line."""
+    mark = {True: "yes", False: "**no**", None: "?"}[row.agrees]
+    cells = [cell.replace("|", "\\|") for cell in (row.what, row.module, row.engine, mark)]
+    return f"| {' | '.join(cells)} |" if markdown else f"{mark:7}{row.what}: {row.module} / {row.engine}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("url")
@@ -426,14 +433,13 @@ def main() -> int:
         engine = ENGINES[args.engine] if args.engine else ENGINES.answering(server, models)
         model = args.model or models["data"][0]["id"]
         window = ENGINES.window(engine, models, model) or 4096
-        rows = list(compared(Running(http, engine, model, window), server, models))
-    mark = {True: "yes", False: "**no**", None: "?"}
-    if args.markdown:
-        print("| what | the module | the engine | agree |\n|---|---|---|---|")
-    for row in rows:
-        cells = [cell.replace("|", "\\|") for cell in (row.what, row.module, row.engine)]
-        print(f"| {' | '.join(cells)} | {mark[row.agrees]} |" if args.markdown else f"{mark[row.agrees]:7} {row}")
-    return sum(row.agrees is False for row in rows)
+        disagreeing = 0
+        if args.markdown:
+            print("| what | the module | the engine | agree |\n|---|---|---|---|")
+        for row in compared(Running(http, engine, model, window), server, models):
+            print(printed(row, markdown=args.markdown), flush=True)
+            disagreeing += row.agrees is False
+    return disagreeing
 
 
 if __name__ == "__main__":
