@@ -10,6 +10,7 @@
 | `scripted_stack` | a factory: `scripted_stack(inference=[...], messages={...})`, a server for one test |
 """
 
+import gc
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,6 +43,18 @@ RUN_YAML_VARIABLES = (
     "VLLM_URL",
 )
 """What a developer's shell may hold and the tests must not see."""
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no later look for garbage need walk through it."""
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_a_file_leaves_open_fails_it() -> Iterator[None]:
+    """Found later, an unclosed socket would fail a test of another file."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session", autouse=True)

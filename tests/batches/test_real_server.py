@@ -44,8 +44,21 @@ def batch_settings(**settings: Any) -> Json:
     return {"batches": {"lease_seconds": LEASE_SECONDS, "poll_seconds": 0.2, **settings}}
 
 
+_clients: list[anthropic.Anthropic] = []
+
+
 def sdk(stack: Stack, **options: Any) -> anthropic.Anthropic:
-    return anthropic.Anthropic(**{"base_url": stack.base_url, "api_key": "any", "max_retries": 0, **options})
+    """A client, closed when the test is over."""
+    options = {"base_url": stack.base_url, "api_key": "any", "max_retries": 0, **options}
+    _clients.append(anthropic.Anthropic(**options))
+    return _clients[-1]
+
+
+@pytest.fixture(autouse=True)
+def _closes_clients() -> Iterator[None]:
+    yield
+    while _clients:
+        _clients.pop().close()
 
 
 def request(name: str, model: str = MODEL) -> Any:

@@ -261,9 +261,11 @@ def test_other_paths_keep_the_hosts_rules(guarded: Served) -> None:
 
 
 def test_an_unknown_key_is_refused_in_anthropics_shape_and_once(guarded: Served) -> None:
-    client = anthropic.Anthropic(base_url=str(guarded.client.base_url), api_key="bad")
     guarded.auth.forget()
-    with pytest.raises(anthropic.AuthenticationError) as caught:
+    with (
+        anthropic.Anthropic(base_url=str(guarded.client.base_url), api_key="bad") as client,
+        pytest.raises(anthropic.AuthenticationError) as caught,
+    ):
         client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
     assert caught.value.request_id is not None
     assert len(guarded.auth.requests) == 1
@@ -570,14 +572,14 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
 @pytest.mark.parametrize("base", ["", "/v1"])
 def test_the_sdk_talks_to_a_protected_host_with_an_api_key(host: Host, base: str) -> None:
     host.upstream.forget()
-    client = anthropic.Anthropic(base_url=host.stack.base_url + base, api_key="good")
-    message = client.messages.create(**ASKED)
-    assert message.content[0].type == "text"
-    assert message._request_id is not None
-    assert message._request_id.startswith("req_")
-    with client.messages.stream(**ASKED) as stream:
-        assert stream.get_final_text() == message.content[0].text
-        assert stream.response.headers.get_list("request-id") == [stream.request_id]
+    with anthropic.Anthropic(base_url=host.stack.base_url + base, api_key="good") as client:
+        message = client.messages.create(**ASKED)
+        assert message.content[0].type == "text"
+        assert message._request_id is not None
+        assert message._request_id.startswith("req_")
+        with client.messages.stream(**ASKED) as stream:
+            assert stream.get_final_text() == message.content[0].text
+            assert stream.response.headers.get_list("request-id") == [stream.request_id]
     for seen in host.upstream.requests:
         assert "x-api-key" not in seen.headers
         assert "good" not in seen.headers.get("authorization", "")

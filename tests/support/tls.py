@@ -95,13 +95,18 @@ class TlsFront:
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.sleep(0)  # a transport closes its socket in the turn after its end
 
     async def _listen(self) -> asyncio.Server:
         return await asyncio.start_server(self._connect, "127.0.0.1", 0, ssl=self._context)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         plain_reader, plain_writer = await asyncio.open_connection("127.0.0.1", self._plain)
-        await asyncio.gather(_pipe(reader, plain_writer), _pipe(plain_reader, writer), return_exceptions=True)
+        try:
+            await asyncio.gather(_pipe(reader, plain_writer), _pipe(plain_reader, writer), return_exceptions=True)
+        except asyncio.CancelledError:  # the front ends, and waits for nobody's end of TLS
+            writer.transport.abort()
+            plain_writer.transport.abort()
 
 
 class TlsProxy(TlsFront):
