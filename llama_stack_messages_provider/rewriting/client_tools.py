@@ -51,10 +51,9 @@ class ClientTools:
         tools: The request's `tools`, as the client sent them.
     """
 
-    __slots__ = ("_members", "_prefixes", "_tools")
+    __slots__ = ("_members", "_prefixes")
 
     def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
-        self._tools = tools
         self._prefixes: dict[str, str] = {}
         self._members: dict[str, dict[str, str]] = {}
         taken = {str(tool["name"]) for tool in tools if tool.get("name")}
@@ -76,29 +75,15 @@ class ClientTools:
         """The `name` and `toolset_name` of each member of a toolset, by the name of its function."""
         return self._members
 
-    @property
-    def functions(self) -> list[dict[str, Any]]:
-        """The OpenAI functions of all client tools, in the order of the request."""
-        return [function for tool in self._tools for function in self.functions_of(tool) or ()]
-
     def functions_of(self, tool: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         """`client_tool_functions` with names that no other tool of the request has."""
         toolset = _toolset(tool)
         return client_tool_functions(tool, self._prefixes.get(toolset.name) if toolset else None)
 
-    def block_fields(self, function_name: str) -> dict[str, str]:
-        """The `name` and `toolset_name` of a member's `tool_use` block; nothing for any other function."""
-        return dict(self._members.get(function_name, {}))
-
     def function_name(self, tool_use_block: Mapping[str, Any]) -> str:
         """The name of the function that a `tool_use` block of the conversation called."""
         name, family = str(tool_use_block["name"]), tool_use_block.get("toolset_name")
         return self._prefixes.get(family, f"{family}_") + name if family else name
-
-    def toolset_functions(self, toolset_name: str) -> list[dict[str, Any]]:
-        """The functions of a declared toolset: what a `tool_choice` of its name leaves to choose from."""
-        tools = [tool for tool in self._tools if (toolset := _toolset(tool)) and toolset.name == toolset_name]
-        return [function for tool in tools for function in self.functions_of(tool) or ()]
 
 
 def _toolset(tool: Mapping[str, Any]) -> Toolset | None:

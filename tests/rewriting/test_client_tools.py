@@ -373,35 +373,42 @@ def test_configs_switch_the_members_that_they_switch_in_the_sdk(configs: Json) -
     assert names == [f"browser_{name}" for name in BROWSER.names if BROWSER.member_enabled(name, configs)]
 
 
+def functions_of(offered: ClientTools, tools: list[Json]) -> list[Json]:
+    return [function for each in tools for function in offered.functions_of(each) or ()]
+
+
 def test_both_toolsets_at_once_are_told_apart() -> None:
-    offered = ClientTools([*ALL_ON, *SINGLE_TOOLS[:1]])
-    names = _names(offered.functions)
+    tools: list[Json] = [*ALL_ON, *SINGLE_TOOLS[:1]]
+    offered = ClientTools(tools)
+    names = _names(functions_of(offered, tools))
     assert len(set(names)) == len(names) == len(BROWSER.names) + len(COMPUTER.names) + 1
-    assert offered.block_fields("browser_zoom") == {"name": "zoom", "toolset_name": "browser"}
-    assert offered.block_fields("computer_zoom") == {"name": "zoom", "toolset_name": "computer"}
+    assert offered.members.get("browser_zoom", {}) == {"name": "zoom", "toolset_name": "browser"}
+    assert offered.members.get("computer_zoom", {}) == {"name": "zoom", "toolset_name": "computer"}
 
 
 def test_a_call_of_a_single_tool_needs_no_further_fields() -> None:
     offered = ClientTools(SINGLE_TOOLS[:1])
-    assert offered.block_fields("bash") == {}
-    assert offered.block_fields("nonsense") == {}
+    assert offered.members.get("bash", {}) == {}
+    assert offered.members.get("nonsense", {}) == {}
     assert offered.function_name({"type": "tool_use", "name": "bash", "toolset_name": None}) == "bash"
 
 
 @pytest.mark.parametrize("tool", ALL_ON, ids=_id)
 def test_names_survive_the_way_out_and_back(tool: Json) -> None:
-    offered = ClientTools([tool])
-    for name in _names(offered.functions):
-        assert offered.function_name(offered.block_fields(name)) == name
+    tools: list[Json] = [tool]
+    offered = ClientTools(tools)
+    for name in _names(functions_of(offered, tools)):
+        assert offered.function_name(offered.members.get(name, {})) == name
 
 
 def test_a_members_name_does_not_clash_with_the_clients_own_tool() -> None:
     own = {"name": "browser_find", "input_schema": {"type": "object"}}
-    offered = ClientTools([own, {"type": "browser_toolset_20260801"}])
-    assert "browser_find" not in _names(offered.functions)
-    assert "browser__find" in _names(offered.functions)
-    assert offered.block_fields("browser_find") == {}
-    assert offered.block_fields("browser__find") == {"name": "find", "toolset_name": "browser"}
+    tools: list[Json] = [own, {"type": "browser_toolset_20260801"}]
+    offered = ClientTools(tools)
+    assert "browser_find" not in _names(functions_of(offered, tools))
+    assert "browser__find" in _names(functions_of(offered, tools))
+    assert offered.members.get("browser_find", {}) == {}
+    assert offered.members.get("browser__find", {}) == {"name": "find", "toolset_name": "browser"}
     assert offered.function_name({"name": "find", "toolset_name": "browser"}) == "browser__find"
     assert offered.function_name({"name": "browser_find"}) == "browser_find"
 
@@ -409,25 +416,20 @@ def test_a_members_name_does_not_clash_with_the_clients_own_tool() -> None:
 def test_the_clients_own_tool_may_have_the_name_of_a_member() -> None:
     own = {"name": "find", "input_schema": {"type": "object"}}
     offered = ClientTools([own, {"type": "browser_toolset_20260801"}])
-    assert offered.block_fields("find") == {}
+    assert offered.members.get("find", {}) == {}
     assert offered.function_name({"name": "find"}) == "find"
 
 
 def test_a_call_of_a_disabled_member_still_goes_to_its_toolset() -> None:
-    offered = ClientTools([{"type": "browser_toolset_20260801"}])
-    assert "browser_javascript_exec" not in _names(offered.functions)
-    assert offered.block_fields("browser_javascript_exec")["toolset_name"] == "browser"
+    tools: list[Json] = [{"type": "browser_toolset_20260801"}]
+    offered = ClientTools(tools)
+    assert "browser_javascript_exec" not in _names(functions_of(offered, tools))
+    assert offered.members["browser_javascript_exec"]["toolset_name"] == "browser"
 
 
 def test_history_may_name_a_toolset_that_is_no_longer_declared() -> None:
     assert ClientTools([]).function_name({"name": "find", "toolset_name": "browser"}) == "browser_find"
-    assert ClientTools([]).block_fields("browser_find") == {}
-
-
-def test_the_functions_of_one_toolset_can_be_asked_for() -> None:
-    offered = ClientTools([*SINGLE_TOOLS[:1], *TOOLSETS])
-    assert set(_names(offered.toolset_functions("computer"))) == {f"computer_{n}" for n in COMPUTER.names}
-    assert offered.toolset_functions("bash") == []
+    assert ClientTools([]).members.get("browser_find", {}) == {}
 
 
 # The SDK's toolset runners
@@ -489,13 +491,14 @@ def test_the_sdks_toolset_executes_calls_of_every_member(
     toolset_class: type[_Browser] | type[_Computer],
 ) -> None:
     toolset = toolset_class()
-    offered = ClientTools([dict(toolset.to_dict())])
-    functions = offered.functions
+    tools: list[Json] = [dict(toolset.to_dict())]
+    offered = ClientTools(tools)
+    functions = functions_of(offered, tools)
     assert len(functions) == len(REGISTRIES[toolset.toolset_name].names) - (toolset_class is _Browser)
     for function in (item["function"] for item in functions):
         tool_input = _sample(function["parameters"])
         Draft202012Validator(function["parameters"]).validate(tool_input)
-        fields = offered.block_fields(function["name"])
+        fields = offered.members.get(function["name"], {})
         block = BetaToolUseBlock.model_validate({"type": "tool_use", "id": "toolu_1", "input": tool_input, **fields})
         result = toolset.tool_result(block)
         assert not result.get("is_error"), (function["name"], result)
@@ -505,10 +508,11 @@ def test_the_sdks_toolset_executes_calls_of_every_member(
 
 @pytest.mark.parametrize("tool", ALL_ON, ids=_id)
 def test_the_sdk_reads_a_members_call_as_its_own_type(tool: Json) -> None:
-    offered = ClientTools([tool])
+    tools: list[Json] = [tool]
+    offered = ClientTools(tools)
     read: TypeAdapter[Any] = TypeAdapter(BetaToolsetToolUseBlock)
-    for function in (item["function"] for item in offered.functions):
-        fields = offered.block_fields(function["name"])
+    for function in (item["function"] for item in functions_of(offered, tools)):
+        fields = offered.members.get(function["name"], {})
         block = {"type": "tool_use", "id": "toolu_1", "caller": {"type": "direct"}, **fields}
         parsed = read.validate_python({**block, "input": _sample(function["parameters"])})
         assert type(parsed.input) is REGISTRIES[fields["toolset_name"]].members[fields["name"]].input
