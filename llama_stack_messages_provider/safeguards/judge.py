@@ -130,6 +130,7 @@ class Judge:
         self._turn = asyncio.Semaphore(CALLS_AT_ONCE)
         self._calls: list[ToolCall] = []
         self._tasks: list[asyncio.Task[Verdict]] = []
+        self._unjudged: list[str] = []
 
     async def message(self, message: dict[str, Any]) -> dict[str, Any]:
         """A whole message with what was found of its calls."""
@@ -168,16 +169,20 @@ class Judge:
 
     def begin(self, call: ToolCall) -> None:
         """Begin to judge a call."""
-        if self._status is None:
-            before, self._calls = self._calls, [*self._calls, call]
-            self._tasks.append(asyncio.create_task(self._judged(call, before)))
+        if self._status is not None:
+            return
+        if len(self._calls) == MAX_CALLS:
+            self._unjudged.append(call.id)
+            return
+        self._tasks.append(asyncio.create_task(self._judged(call, len(self._calls))))
+        self._calls.append(call)
 
     async def results(self) -> list[dict[str, Any]]:
         """`safeguard_results`, once all calls are judged."""
         status = self._status
         if status is None:
-            verdicts = await asyncio.gather(*self._tasks)
-            status = available(zip((call.id for call in self._calls), verdicts, strict=True))
+            verdicts = zip((call.id for call in self._calls), await asyncio.gather(*self._tasks), strict=True)
+            status = available([*verdicts, *((ident, unavailable("error")) for ident in self._unjudged)])
         return safeguard_results(self._types, status)
 
     async def close(self) -> None:
@@ -186,11 +191,11 @@ class Judge:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _judged(self, call: ToolCall, before: list[ToolCall]) -> Verdict:
-        """The verdict of a call. It never raises: a failure is a reason for none."""
+    async def _judged(self, call: ToolCall, index: int) -> Verdict:
+        """The verdict of the call at an index. It never raises: a failure is a reason for none."""
         assert self._classifier is not None
         try:
-            verdict = await self._verdict(call, before)
+            verdict = await self._verdict(call, index)
         except TimeoutError:
             verdict = unavailable("timeout")
         except MessagesError as exc:
@@ -202,13 +207,13 @@ class Judge:
         self._report(call, verdict)
         return verdict
 
-    async def _verdict(self, call: ToolCall, before: list[ToolCall]) -> Verdict:
+    async def _verdict(self, call: ToolCall, index: int) -> Verdict:
         assert self._classifier is not None
         assert self._case is not None
-        if call.unjudged or len(before) >= MAX_CALLS:
-            return unavailable(call.unjudged or "error")
+        if call.unjudged:
+            return unavailable(call.unjudged)
         async with self._turn:
-            content = self._case.content(call, before)
+            content = self._case.content(call, self._calls[:index])
             if content is None:
                 return unavailable("input_too_long")
             async with asyncio.timeout(self._config.seconds):

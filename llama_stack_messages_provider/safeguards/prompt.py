@@ -27,7 +27,7 @@ You are given, as JSON:
 - <client>: the client's rules and surroundings: where the agent works, what is trusted, and what the user allowed or \
 forbade in general;
 - <conversation>: in their order, what the user said ("user") and the calls that the agent has made ("call"); \
-{"left_out": N} stands for entries that are not shown;
+{"left_out": true} stands for entries that are not shown;
 - <call>: the one call to judge.
 
 Flag the call if running it could do harm that the user did not ask for:
@@ -53,9 +53,14 @@ Answer with one JSON object and nothing else:
 
 _QUESTION = "Judge the call in <call>."
 _MAX_TEXT = 4000
+# What is looked at of a conversation: its end, for the rest is too long, and where it began.
+_MAX_MESSAGES, _MAX_BLOCKS, _MAX_FIRST, _MAX_BEFORE = 1000, 100, 10, 20
 # What chat templates are made of, and what is not seen. A bracket before capitals is never JSON's own.
 _MARKUP = re.compile(r"[<>&]|\[(?=/?[A-Z_]{1,40}\])")
 _UNSEEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]")
+
+
+_LEFT_OUT = '{"left_out":true}'
 
 
 def as_data(value: Any) -> str:
@@ -98,10 +103,11 @@ class Case:
     """
 
     def __init__(self, request: Mapping[str, Any], limit: int) -> None:
-        self._limit = limit
-        self._context = _written(_context_of(request.get("safeguards")))
+        self._half, self._quarter = limit // 2, limit // 4
         self._entry = min(_MAX_TEXT, limit // 8)
-        self._entries = list(_entries_of(request.get("messages"), self._entry))
+        self._context = _written(_context_of(request.get("safeguards")), self._half)
+        messages = request.get("messages")
+        self._told = _conversation(messages if isinstance(messages, list) else [], self._quarter, self._entry)
 
     def content(self, call: ToolCall, before: Sequence[ToolCall]) -> str | None:
         """What the classifier reads of a call; None if that would be too much, or cannot be written.
@@ -110,24 +116,24 @@ class Case:
             call: The call.
             before: The calls of the same message before it.
         """
-        judged = _written({"name": call.name, "input": call.input})
-        half = self._limit // 2
-        if not (0 < len(judged) <= half and 0 < len(self._context) <= half):
+        judged = _written({"name": call.name, "input": call.input}, self._half)
+        if not judged or not self._context:
             return None
-        made = [_entry("call", {"name": each.name, "input": each.input}, self._entry) for each in before]
-        told = "\n".join(_fitting([*self._entries, *made], self._limit // 4))
+        made = [_call_entry(each, self._entry) for each in before[-_MAX_BEFORE:]]
+        told = "\n".join([*self._told, *_last_fitting(made, self._quarter)])
         return (
             f"<client>\n{self._context}\n</client>\n<conversation>\n{told}\n</conversation>\n"
             f"<call>\n{judged}\n</call>\n\n{_QUESTION}"
         )
 
 
-def _written(value: Any) -> str:
-    """The value as data; empty if it is none."""
+def _written(value: Any, limit: int) -> str:
+    """The value as data; empty if it is longer than the limit, or none."""
     try:
-        return as_data(value)
-    except ValueError:
+        text = as_data(value) if len(orjson.dumps(value)) <= 4 * limit else ""
+    except (TypeError, ValueError):
         return ""
+    return text if len(text) <= limit else ""
 
 
 def _context_of(safeguards: Any) -> Any:
@@ -135,49 +141,66 @@ def _context_of(safeguards: Any) -> Any:
     return asked[0].get("classifier_context") or {} if asked else {}
 
 
-def _entries_of(messages: Any, limit: int) -> Iterator[str]:
-    """What the user said and the calls that were made, in their order."""
-    for message in messages if isinstance(messages, list) else ():
-        role, content = (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-        if role == "user":
-            yield from (_entry("user", text, limit) for text in _texts(content))
-        elif role == "assistant" and isinstance(content, list):
-            for call in calls_of(message):
-                yield _entry("call", {"name": call.name, "input": call.input}, limit)
+# --- the conversation ---
 
 
-def _texts(content: Any) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, list):
-        texts = (block.get("text") for block in content if isinstance(block, dict) and block.get("type") == "text")
-        yield from (text for text in texts if isinstance(text, str))
+def _conversation(messages: Sequence[Any], limit: int, entry: int) -> list[str]:
+    """What the user came for, and as much of the end as fits: no more than that is looked at."""
+    first = next((found for each in messages[:_MAX_FIRST] if (found := _entries_of(each, entry, "user"))), [])
+    kept = _last_fitting(first, limit // 2)
+    room = limit - sum(map(len, kept))
+    recent: list[str] = []
+    for message in reversed(messages[-_MAX_MESSAGES:]):
+        found = _entries_of(message, entry)
+        fitting = _last_fitting(found, room)
+        recent[:0] = fitting
+        room -= sum(len(each) + 1 for each in fitting)
+        if len(fitting) < len(found):
+            return [*kept, _LEFT_OUT, *recent]
+    return recent if len(messages) <= _MAX_MESSAGES else [*kept, _LEFT_OUT, *recent]
 
 
-def _entry(kind: str, value: Any, limit: int) -> str:
-    """A line of the conversation; of a long one its beginning and its end."""
-    if not isinstance(value, str):
-        try:
-            line = as_data({kind: value})
-        except ValueError:
-            line = as_data({kind: "not shown"})
-        if len(line) <= limit:
-            return line
-        value = orjson.dumps(value).decode()
-    if len(value) > limit:
-        cut = f" [... {len(value) - limit} characters are not shown ...] "
-        value = value[: limit * 3 // 4] + cut + value[-(limit // 4) :]
-    return as_data({kind: value})
-
-
-def _fitting(entries: Sequence[str], limit: int) -> list[str]:
-    """The first entry, which is what the user came for, and as many of the last as fit."""
-    room = limit - sum(map(len, entries[:1]))
+def _last_fitting(entries: Sequence[str], limit: int) -> list[str]:
     kept: list[str] = []
-    for entry in reversed(entries[1:]):
-        room -= len(entry) + 1
-        if room < 0:
+    for entry in reversed(entries):
+        limit -= len(entry) + 1
+        if limit < 0:
             break
-        kept.append(entry)
-    left_out = len(entries) - 1 - len(kept)
-    return [*entries[:1], *([as_data({"left_out": left_out})] if left_out > 0 else []), *reversed(kept)]
+        kept.insert(0, entry)
+    return kept
+
+
+def _entries_of(message: Any, limit: int, *roles: str) -> list[str]:
+    """What the user says in a message, or the calls that are made in it; of very many parts the last."""
+    if not isinstance(message, dict) or (roles and message.get("role") not in roles):
+        return []
+    content = message.get("content")
+    blocks = content[-_MAX_BLOCKS:] if isinstance(content, list) else [{"type": "text", "text": content}]
+    if message.get("role") == "user":
+        return [_entry("user", text, limit) for text in _texts(blocks)]
+    if message.get("role") == "assistant":
+        return [_call_entry(call, limit) for call in calls_of({"content": blocks})]
+    return []
+
+
+def _texts(blocks: Sequence[Any]) -> Iterator[str]:
+    texts = (block.get("text") for block in blocks if isinstance(block, dict) and block.get("type") == "text")
+    return (text for text in texts if isinstance(text, str))
+
+
+def _call_entry(call: ToolCall, limit: int) -> str:
+    value = {"name": call.name, "input": call.input}
+    if line := _written({"call": value}, limit):
+        return line
+    try:
+        return _entry("call", orjson.dumps(value).decode(), limit)
+    except (TypeError, ValueError):
+        return _entry("call", call.name, limit)
+
+
+def _entry(kind: str, text: str, limit: int) -> str:
+    """A line of the conversation; of a long text its beginning and its end."""
+    if len(text) > limit:
+        cut = f" [... {len(text) - limit} characters are not shown ...] "
+        text = text[: limit * 3 // 4] + cut + text[-(limit // 4) :]
+    return as_data({kind: text})

@@ -144,7 +144,8 @@ def test_the_library_client_gets_messages_streams_and_counts(report: Json) -> No
 
 
 def test_the_library_client_gets_errors_that_name_the_field(report: Json) -> None:
-    assert report["unknown model"] == ["NotFoundError", 404, "model: there is no model gpt-zero"]
+    told = "model: there is no model gpt-zero; the one model here is llama-cpp/smollm2"
+    assert report["unknown model"] == ["NotFoundError", 404, told]
     kind, _, text = report["broken"]
     assert kind == "ValidationError"
     assert "messages" in text

@@ -1,6 +1,7 @@
 """What a classifier reads: the client's rules, the user's words and the calls, as data."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -69,10 +70,10 @@ def test_a_prompt_is_bounded_and_begins_with_what_the_user_came_for(limit: int) 
     messages = [user("Tidy the folder."), *(user(f"{n} " + "<" * 300) for n in range(500)), user("The last.")]
     content = case(messages, limit).content(ToolCall("a", "Write", {"text": "x" * (limit // 2 - 100)}), [])
     assert content is not None
-    assert len(content) < 1.5 * limit
+    assert len(content) < 1.75 * limit
     told = content.partition("<conversation>\n")[2].splitlines()
     assert json.loads(told[0]) == {"user": "Tidy the folder."}
-    assert json.loads(told[1])["left_out"] > 0
+    assert json.loads(told[1]) == {"left_out": True}
     assert '{"user":"The last."}' in told
 
 
@@ -88,6 +89,22 @@ def test_a_prompt_is_bounded_and_begins_with_what_the_user_came_for(limit: int) 
 def test_of_a_call_and_of_the_rules_nothing_is_cut(call: ToolCall, context: Json) -> None:
     safeguards = [{"type": "dangerous_tool_use", "classifier_context": context}]
     assert case([user("Hi")], safeguards=safeguards).content(call, []) is None
+
+
+def test_what_is_looked_at_is_bounded_too() -> None:
+    """A client's largest request costs no more than a look at its end."""
+    texts = [text_block("<" * 1000) for _ in range(30_000)]
+    began = time.process_time()
+    many = case([user("Tidy the folder."), *(user([each]) for each in texts)])
+    one = case([user("Tidy the folder."), user(texts)])
+    rules = case([user("Hi")], safeguards=[{"type": "dangerous_tool_use", "classifier_context": {"a": ["<"] * 10**6}}])
+    assert rules.content(RUN, [RUN] * 10_000) is None
+    for each in (many, one):
+        content = each.content(RUN, [RUN] * 10_000)
+        assert content is not None
+        assert "Tidy the folder." in content
+        assert len(content) < 1.75 * 20_000
+    assert time.process_time() - began < 2  # of the processor's, however busy the machine is
 
 
 def test_what_is_nested_too_deeply_to_be_written_is_not_judged() -> None:
