@@ -19,6 +19,7 @@ from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import check_names
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
+from llama_stack_messages_provider.model_calls import ModelCalls
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
@@ -27,7 +28,7 @@ from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
-from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
+from llama_stack_messages_provider.upstream.failures import named_failures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.base import WireModel
@@ -83,7 +84,7 @@ class MessageService:
         self._preparer = preparer
         self._safeguards = safeguards
         self._strict = strict
-        self._max_calls = max_calls
+        self._calls = ModelCalls(native, translated, max_calls)
 
     async def plan(self, exchange: Exchange) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
@@ -111,39 +112,11 @@ class MessageService:
 
         async def send(request: dict[str, Any], raw: bytes | None) -> bytes | dict[str, Any]:
             judge = await self._judge(exchange, state)
-            message = await self._completed(request, raw, state, message_id)
+            message = await self._calls.complete(request, raw, state, message_id)
             return await judge.message(_json(message)) if judge else message
 
-        return await self._routed(exchange, state, send)
-
-    async def _completed(
-        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
-        """The message by the planned route, in a loop where tools are run here."""
-        if not state.plan.server_tools:
-            return await self._called(request, raw, state, message_id)
-
-        async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
-            return _json(await self._called(request, None, state, message_id))
-
-        return await complete_message(self._loop(request, state, message_id), call)
-
-    async def _called(
-        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
-        """The message of one call of the model."""
-        metrics = InferenceMetrics(state.plan.target, stream=False)
-        if isinstance(state.plan, NativePlan):
-            with metrics:
-                return await self._native.complete(raw, request, state)
-        with metrics:
-            message = await self._translated.complete(request, state, message_id)
-        metrics.output_tokens(message["usage"]["output_tokens"])
-        return message
-
-    def _loop(self, request: dict[str, Any], state: RouteState, message_id: str) -> Loop:
-        tools = [tool for tool in state.plan.server_tools.values() if tool is not None]
-        return Loop(request, tools, message_id, max_calls=self._max_calls)
+        with named_failures(state.plan.target.provider_id):
+            return await self._routed(exchange, state, send)
 
     async def stream(
         self,
@@ -166,7 +139,7 @@ class MessageService:
         begun = False
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
-            with during, metrics:
+            with during, metrics, named_failures(state.plan.target.provider_id):
                 stream = await self._judged(exchange, state, start)
                 async with aclosing(stream.rest):
                     begun = True
@@ -179,7 +152,8 @@ class MessageService:
             if not (begun or start.sent):
                 raise
             trace = "" if isinstance(exc, MessagesError) else "".join(format_exception(exc))  # a bug of ours
-            logger.warning("Stream failed", request_id=start.request_id, error=repr(exc), trace=trace)
+            model = state.plan.target.identifier
+            logger.warning("Stream failed", request_id=start.request_id, model=model, error=repr(exc), trace=trace)
             error = exc if isinstance(exc, MessagesError) else ApiError()
             yield encode(error.body(start.request_id))
 
@@ -188,34 +162,10 @@ class MessageService:
 
         async def send(request: dict[str, Any], raw: bytes | None) -> OpenedStream:
             judge = await self._judge(exchange, state)
-            stream = await self._opened(request, raw, state, start)
+            stream = await self._calls.open(request, raw, state, start)
             return await opened(judge.events(pieces_of(stream))) if judge else stream
 
         return await self._routed(exchange, state, send)
-
-    async def _opened(
-        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
-    ) -> OpenedStream:
-        """The events by the planned route, in a loop where tools are run here."""
-        if not state.plan.server_tools:
-            return await self._call_opened(request, raw, state, start)
-
-        async def call(request: dict[str, Any], message_id: str) -> AsyncGenerator[bytes]:
-            another = LateMessageStart(message_id, request["model"], start.request_id)
-            first = start if message_id == start.message_id else another
-            async with aclosing(pieces_of(await self._call_opened(request, None, state, first))) as pieces:
-                async for piece in pieces:
-                    yield piece
-
-        return await opened(stream_message(self._loop(request, state, start.message_id), call))
-
-    async def _call_opened(
-        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
-    ) -> OpenedStream:
-        """The events of one call of the model."""
-        if isinstance(state.plan, NativePlan):
-            return await self._native.open(raw, request, state, start)
-        return await self._translated.open(request, state, start)
 
     async def count(self, exchange: Exchange, state: RouteState) -> Count:
         """The number of input tokens.
@@ -223,6 +173,10 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
+        with named_failures(state.plan.target.provider_id):
+            return await self._count(exchange, state)
+
+    async def _count(self, exchange: Exchange, state: RouteState) -> Count:
         plan, request = state.plan, exchange.request
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:

@@ -1,12 +1,20 @@
 """How an upstream's failure is told: the provider and the reason in words, and in the log the address too."""
 
 import os
+import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aiohttp
 from yarl import URL
 
-from llama_stack_messages_provider.errors import MessagesError, UpstreamError, UpstreamTimeoutError
+from llama_stack_messages_provider.errors import (
+    AuthenticationError,
+    MessagesError,
+    UpstreamError,
+    UpstreamTimeoutError,
+)
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
@@ -16,6 +24,7 @@ __all__ = [
     "connect_timeout",
     "did_not_begin",
     "log_failure",
+    "named_failures",
     "no_answer",
     "stopped",
     "unreachable",
@@ -73,6 +82,29 @@ def log_failure(endpoint: Endpoint, url: str, error: MessagesError) -> None:
         address = "not a URL"
     cause = repr(error.__cause__) if error.__cause__ else None
     logger.warning("Upstream failed", provider=endpoint.provider_id, url=address, reason=error.message, cause=cause)
+
+
+@contextmanager
+def named_failures(provider_id: str) -> Iterator[None]:
+    """Within it an upstream's failure names its provider."""
+    try:
+        yield
+    except (AuthenticationError, UpstreamError, UpstreamTimeoutError) as exc:
+        exc.message = _named(exc.message, provider_id)
+        exc.args = (exc.message,)
+        raise
+
+
+_UPSTREAM = "The upstream "
+_OF_UPSTREAM = re.compile(r"The upstream's (\w+)")
+
+
+def _named(message: str, provider_id: str) -> str:
+    if found := _OF_UPSTREAM.match(message):
+        return f"The {found[1]} of provider '{provider_id}'{message[found.end() :]}"
+    if message.startswith(_UPSTREAM) and not message.startswith("The upstream of "):
+        return f"The upstream of provider '{provider_id}' {message.removeprefix(_UPSTREAM)}"
+    return message
 
 
 def _upstream_of(endpoint: Endpoint) -> str:

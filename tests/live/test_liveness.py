@@ -75,6 +75,11 @@ class Way:
     path: str
     parts: Callable[[], list[bytes]]
 
+    @property
+    def provider(self) -> str:
+        """The id of the provider."""
+        return self.model.partition("/")[0]
+
 
 WAYS = {
     "relayed": Way("vllm/m", "vllm", "/v1/messages", _native_parts),
@@ -299,7 +304,7 @@ def test_an_upstream_that_does_not_begin_meets_the_first_byte_limit(
     def check(way: Way) -> None:
         impatient.reply(way, answer)
         told = post(impatient.stack, way.model, stream=stream)
-        limited(told, f"The upstream did not begin to answer within {FIRST_BYTE:g} s")
+        limited(told, f"The upstream of provider '{way.provider}' did not begin to answer within {FIRST_BYTE:g} s")
         assert not stream or "ping" in told.types
         eventually(lambda: impatient.last(way).disconnected_at)
 
@@ -309,7 +314,7 @@ def test_an_upstream_that_does_not_begin_meets_the_first_byte_limit(
 def test_an_upstream_that_stops_within_its_stream_meets_the_idle_limit(impatient: Impatient) -> None:
     def check(way: Way) -> None:
         answer = impatient.stream(way, stream_reply([*way.parts()[:4], FOREVER]))
-        limited(answer, f"The upstream's answer stopped for {IDLE:g} s")
+        limited(answer, f"The answer of provider '{way.provider}' stopped for {IDLE:g} s")
         assert "ping" in answer.types
 
     on_each_way(check)
@@ -318,7 +323,7 @@ def test_an_upstream_that_stops_within_its_stream_meets_the_idle_limit(impatient
 def test_an_upstream_that_stops_within_a_whole_answer_meets_the_idle_limit(impatient: Impatient) -> None:
     def check(way: Way) -> None:
         impatient.reply(way, half_a_body(way))
-        limited(post(impatient.stack, way.model), f"The upstream's answer stopped for {IDLE:g} s")
+        limited(post(impatient.stack, way.model), f"The answer of provider '{way.provider}' stopped for {IDLE:g} s")
 
     on_each_way(check, READ_HERE)
 

@@ -55,6 +55,10 @@ class Route:
     engine: str = "vllm"
 
     @property
+    def provider(self) -> str:
+        return self.model.partition("/")[0]
+
+    @property
     def native(self) -> bool:
         return self.path == MESSAGES
 
@@ -150,7 +154,7 @@ STATUSES: dict[int, tuple[int, str]] = {
     504: (504, "timeout_error"),
     529: (529, "overloaded_error"),
 }
-REFUSED_KEY = "The upstream refused the stack's credentials"
+REFUSED_KEY = "The upstream of provider '{}' refused the stack's credentials"
 
 
 @each_route
@@ -161,7 +165,7 @@ def test_statuses_become_anthropic_s(failing: Failing, way: Route, stream: bool)
         envelope = {"type": "error"} if way.native else {}
         body = {**envelope, "error": {"type": "an engine's own", "message": f"it said {status}", "code": None}}
         answer = failing.ask(way, json_reply(body, status=status), stream=stream)
-        assert answer.error == (told, kind, REFUSED_KEY if status == 401 else f"it said {status}")
+        assert answer.error == (told, kind, REFUSED_KEY.format(way.provider) if status == 401 else f"it said {status}")
         assert answer.headers["content-type"] == "application/json"
 
 
@@ -339,7 +343,7 @@ def test_a_200_that_is_no_answer_is_an_error(failing: Failing, way: Route, strea
     status, kind, message = failing.ask(way, reply, stream=stream).error
     assert (status, kind) == (502, "api_error")
     wanted = "a stream of events" if stream else "a message" if way.native else "a chat completion"
-    assert message == f"The upstream's answer is not {wanted}"
+    assert message == f"The answer of provider '{way.provider}' is not {wanted}"
     headers = failing.ask(way, reply, stream=stream).headers
     assert headers.get("x-should-retry") == (None if again else "false")
 
@@ -400,7 +404,11 @@ def test_an_error_with_status_200_is_an_error(failing: Failing, way: Route, stre
 def test_an_empty_stream_is_an_error(failing: Failing, way: Route) -> None:
     for steps in ([], [b": nothing\n\n"], [b"\n"], [] if way.native else [DONE]):
         answer = failing.ask(way, stream_reply(steps), stream=True)
-        assert answer.error == (502, "api_error", "The upstream's stream ended before its message did")
+        assert answer.error == (
+            502,
+            "api_error",
+            f"The stream of provider '{way.provider}' ended before its message did",
+        )
 
 
 @each_route
@@ -435,13 +443,13 @@ def test_an_upstream_that_dies_in_mid_stream_is_an_error_event(failing: Failing,
 @each_route
 def test_an_upstream_that_dies_before_its_first_event_is_a_status(failing: Failing, way: Route) -> None:
     answer = failing.ask(way, stream_reply([CUT]), stream=True)
-    assert answer.error == (502, "api_error", "The upstream's answer broke off")
+    assert answer.error == (502, "api_error", f"The answer of provider '{way.provider}' broke off")
 
 
 @each_route
 def test_an_upstream_that_dies_within_a_whole_answer_is_a_status(failing: Failing, way: Route) -> None:
     half = Reply(200, {"content-type": "application/json", "content-length": "999"}, [b'{"type":', CUT])
-    assert failing.ask(way, half).error == (502, "api_error", "The upstream's answer broke off")
+    assert failing.ask(way, half).error == (502, "api_error", f"The answer of provider '{way.provider}' broke off")
 
 
 @each_route

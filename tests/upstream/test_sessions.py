@@ -11,7 +11,7 @@ from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.connections import environment_proxy
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
-from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, ConnectionFailedError
+from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, ConnectionFailedError, named_failures
 from llama_stack_messages_provider.upstream.sessions import ResponseLimits, Sessions, UpstreamResponse
 
 TIMEOUTS = Timeouts(5, 5, 5)
@@ -155,3 +155,18 @@ async def test_what_cannot_be_reached_is_told_by_provider_and_reason(root: str, 
     await sessions.close()
     assert isinstance(caught.value, UpstreamError)
     assert caught.value.message == f"The upstream of provider 'my-provider' could not be reached: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("The upstream's answer broke off", "The answer of provider 'p' broke off"),
+        ("The upstream answered with status 502", "The upstream of provider 'p' answered with status 502"),
+        ("The upstream of provider 'q' could not be reached", "The upstream of provider 'q' could not be reached"),
+        ("CUDA out of memory", "CUDA out of memory"),
+    ],
+)
+def test_a_failure_names_the_provider_whose_it_is(said: str, told: str) -> None:
+    with pytest.raises(UpstreamError) as caught, named_failures("p"):
+        raise UpstreamError(said)
+    assert caught.value.message == str(caught.value) == told

@@ -1,0 +1,97 @@
+"""Calls of a model by the planned route: one for a message, or as many as the tools take that are run here."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+
+from llama_stack_messages_provider.metrics import InferenceMetrics
+from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.routing.native_route import NativeRoute
+from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
+from llama_stack_messages_provider.routing.plan import NativePlan
+from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
+
+__all__ = ["ModelCalls"]
+
+
+class ModelCalls:
+    """Calls models.
+
+    Args:
+        native: The native route.
+        translated: The translated route.
+        max_calls: Calls of the model in one message with server tools, after which it is paused.
+    """
+
+    def __init__(self, native: NativeRoute, translated: TranslatedRoute, max_calls: int) -> None:
+        self._native = native
+        self._translated = translated
+        self._max_calls = max_calls
+
+    async def complete(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
+        """The message, in a loop where tools are run here.
+
+        Args:
+            request: The request for the route, prepared.
+            raw: Its bytes; None if it was rewritten.
+            state: The way that it goes.
+            message_id: Id of the message.
+
+        Raises:
+            MessagesError: The upstream's refusal or failure.
+        """
+        if not state.plan.server_tools:
+            return await self._call(request, raw, state, message_id)
+
+        async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
+            message = await self._call(request, None, state, message_id)
+            return message if isinstance(message, dict) else dict(orjson.loads(message))
+
+        return await complete_message(self._loop(request, state, message_id), call)
+
+    async def _call(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
+        """The message of one call of the model."""
+        metrics = InferenceMetrics(state.plan.target, stream=False)
+        if isinstance(state.plan, NativePlan):
+            with metrics:
+                return await self._native.complete(raw, request, state)
+        with metrics:
+            message = await self._translated.complete(request, state, message_id)
+        metrics.output_tokens(message["usage"]["output_tokens"])
+        return message
+
+    def _loop(self, request: dict[str, Any], state: RouteState, message_id: str) -> Loop:
+        tools = [tool for tool in state.plan.server_tools.values() if tool is not None]
+        return Loop(request, tools, message_id, max_calls=self._max_calls)
+
+    async def open(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
+        """The events, in a loop where tools are run here; otherwise as `complete`."""
+        if not state.plan.server_tools:
+            return await self._call_opened(request, raw, state, start)
+
+        async def call(request: dict[str, Any], message_id: str) -> AsyncGenerator[bytes]:
+            another = LateMessageStart(message_id, request["model"], start.request_id)
+            first = start if message_id == start.message_id else another
+            async with aclosing(pieces_of(await self._call_opened(request, None, state, first))) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+        return await opened(stream_message(self._loop(request, state, start.message_id), call))
+
+    async def _call_opened(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
+        """The events of one call of the model."""
+        if isinstance(state.plan, NativePlan):
+            return await self._native.open(raw, request, state, start)
+        return await self._translated.open(request, state, start)
