@@ -224,8 +224,9 @@ class Judge:
         model, outcome = self._classifier.model, verdict.get("outcome") or verdict["type"]
         count_verdict(model, outcome, verdict.get("reason"))
         if verdict is not NOT_FLAGGED:
-            why = verdict.get("reason") or verdict.get("explanation")
-            logger.info("A call is not to be run", model=model, tool=call.name, outcome=outcome, reason=why)
+            # Not the explanation: it may repeat what the call holds.
+            reason = verdict.get("reason")
+            logger.info("A call is not to be run", model=model, tool=call.name, outcome=outcome, reason=reason)
 
 
 def _frames(received: list[ServerSentEvent]) -> bytes:

@@ -107,6 +107,9 @@ def failure(**changes):
 report["whole"] = post(asked)
 report["events"] = list(stream())
 report["counted"] = post(counted, "/v1/messages/count_tokens")
+judged = {"safeguards": [{"type": "dangerous_tool_use", "classifier_context": {}}]}
+(end,) = [event for event in stream(**judged) if event["type"] == "message_delta"]
+report["judged"] = [post({**asked, **judged}), end["delta"]]
 report["unknown model"] = failure(model="gpt-zero")
 report["broken"] = failure(messages=[])
 left = stream(max_tokens=2000)
@@ -141,6 +144,12 @@ def test_the_library_client_gets_messages_streams_and_counts(report: Json) -> No
     assert_well_formed(report["events"])
     assert_same_answer(fold(report["events"]), report["whole"])
     assert_counts(report["counted"], report["whole"])
+
+
+def test_the_library_client_is_told_of_calls_that_were_judged(report: Json) -> None:
+    for answer in report["judged"]:
+        (result,) = answer["safeguard_results"]
+        assert result == {"type": "dangerous_tool_use", "status": {"type": "available", "tool_uses": {}}}
 
 
 def test_the_library_client_gets_errors_that_name_the_field(report: Json) -> None:

@@ -2,16 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import orjson
 import pytest
+from starlette.types import Message
 
 from llama_stack_messages_provider.config import SafeguardsConfig
 from llama_stack_messages_provider.errors import NotFoundError, OverloadedError
+from llama_stack_messages_provider.http.streaming import EventStream
 from llama_stack_messages_provider.safeguards import judge as judging
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
 from llama_stack_messages_provider.safeguards.verdicts import NOT_FLAGGED, flagged, unavailable
+from llama_stack_messages_provider.wire.sse import PING
 from tests.support import sse
 from tests.support.laws import assert_well_formed, fold
 from tests.support.wire import (
@@ -113,6 +117,30 @@ async def test_it_begins_when_the_call_is_complete() -> None:
             yield piece
 
     assert len(status_of(await streamed(await opened(ask), slow()))["tool_uses"]) == 2
+
+
+async def test_pings_are_sent_while_a_verdict_is_waited_for() -> None:
+    pinged, sent = asyncio.Event(), bytearray()
+
+    async def ask(request: Json) -> Json:
+        await pinged.wait()
+        return verdict()
+
+    async def send(message: Message) -> None:
+        sent.extend(message.get("body", b""))
+        if message.get("body") == PING and sent.count(b"event: content_block_stop") == 2:
+            pinged.set()
+
+    async def receive() -> Message:
+        return await asyncio.Event().wait() or {}
+
+    events = (await opened(ask)).events(pieces(calls("ls")))
+    stream = EventStream(events, dict, lambda: b"", ping_after=0.01)
+    await asyncio.wait_for(stream({"type": "http"}, receive, send), 30)
+    found = sse.events(bytes(sent))
+    assert_well_formed(found)
+    kinds = [kind for kind, _ in groupby(event["type"] for event in found)]
+    assert kinds[-4:] == ["content_block_stop", "ping", "message_delta", "message_stop"]
 
 
 async def test_the_call_that_is_judged_is_told_of_those_before_it() -> None:
