@@ -7,6 +7,7 @@ The server's log goes to a file; what it says of a failure is repeated here, in 
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from llama_stack_messages_provider.cli.running_server import RunningServer, Serv
 LOG = Path(os.environ.get("SQLITE_STORE_DIR") or ".run") / "server.log"
 POLL_SECONDS = 0.1
 SHOWN = 5
+LAST_CHARACTERS = 600
+_ERROR = re.compile(r"(?i:error|exception)\b.*:")
 
 
 def main(config: str, host: str, port: int) -> int:
@@ -37,16 +40,22 @@ def main(config: str, host: str, port: int) -> int:
     env = {"LLAMA_STACK_LOG_FORMAT": "json", **os.environ, "LLAMA_STACK_HOST": host}
     with LOG.open("wb") as log:
         server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env)
-    signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    stopped: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: (stopped.append(number), server.terminate()))
     try:
-        return _watch(server, config, host, port)
+        ended = _watch(server, config, host, port)
     except KeyboardInterrupt:  # the terminal has told the server, too
         print("\nStopping ...")
         server.wait()
         return 0
+    if stopped:
+        return 0
+    print(f"The server ended: {ended}", file=sys.stderr)
+    return 1
 
 
-def _watch(server: subprocess.Popen[bytes], config: str, host: str, port: int) -> int:
+def _watch(server: subprocess.Popen[bytes], config: str, host: str, port: int) -> str:
+    """Tell when it serves, and wait for its end: its last words."""
     url = f"http://{'127.0.0.1' if host in ('', '0.0.0.0', '::') else host}:{port}"
     print(f"Loading {config}: ten seconds or so. The log is {LOG}.", flush=True)
     with Console(stderr=True).status("Loading ..."):
@@ -54,11 +63,8 @@ def _watch(server: subprocess.Popen[bytes], config: str, host: str, port: int) -
             time.sleep(POLL_SECONDS)
     if server.poll() is None:
         print(f"Serving on {url} as {_models(url)}. Ctrl-C stops it.", flush=True)
-    status = server.wait()
-    if status in (0, -signal.SIGTERM) and "Uvicorn running" in _log():
-        return 0
-    print(f"The server ended: {_last_words(_log())}", file=sys.stderr)
-    return 1
+    server.wait()
+    return _last_words(LOG.read_text(encoding="utf-8", errors="replace"))
 
 
 def _answers(url: str) -> bool:
@@ -70,21 +76,18 @@ def _answers(url: str) -> bool:
 
 def _models(url: str) -> str:
     try:
-        names = [model.id for model in RunningServer(url, None).models() if not model.id.startswith("claude/")]
+        names = RunningServer(url, None).own_names()
     except ServerError as exc:
         return f"a server that does not list its models ({exc})"
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more if names else "a server without models: see `llama-stack-messages doctor`"
 
 
-def _log() -> str:
-    return LOG.read_text(encoding="utf-8", errors="replace")
-
-
 def _last_words(log: str) -> str:
-    """The last line that says something: an exception's, where one ended the server."""
-    lines = [line for line in map(_said, log.splitlines()) if line]
-    return lines[-1] if lines else "it said nothing"
+    """The end of the log from its last error on, or the last line where there is none."""
+    lines = [line for line in map(_said, log.splitlines()) if line] or ["it said nothing"]
+    errors = [number for number, line in enumerate(lines) if _ERROR.search(line)]
+    return " ".join(" ".join(lines[errors[-1] if errors else -1 :]).split())[:LAST_CHARACTERS]
 
 
 def _said(line: str) -> str:

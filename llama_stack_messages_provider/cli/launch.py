@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llama_stack_messages_provider.cli.clients import CLIENTS, Client, Settings, Target
-from llama_stack_messages_provider.cli.running_server import Model, RunningServer, ServerError, add_options
+from llama_stack_messages_provider.cli.running_server import (
+    CLAUDE_PREFIX,
+    Model,
+    RunningServer,
+    ServerError,
+    add_options,
+)
 
 __all__ = ["register"]
 
 _FAILED, _NOT_INSTALLED = 2, 127
 _SHOWN = 20
-# The name of a model that Claude Code shows in its list, and whose window it lets its user set.
-_CLAUDE_PREFIX = "claude/"
 
 
 def register(commands: Any) -> None:
@@ -92,7 +96,7 @@ def _target(parsed: argparse.Namespace) -> Target:
     """
     server = RunningServer(parsed.url, parsed.token)
     server.check()
-    model = _model(server, parsed.model, prefix=_CLAUDE_PREFIX if parsed.client == "claude" else "")
+    model = _model(server, parsed.model, prefix=CLAUDE_PREFIX if parsed.client == "claude" else "")
     window = parsed.window or model.window or _window(server, model.id)
     return Target(server.url, server.token, model.id, window, model.max_tokens)
 
@@ -100,8 +104,7 @@ def _target(parsed: argparse.Namespace) -> Target:
 def _model(server: RunningServer, wanted: str | None, *, prefix: str) -> Model:
     listed = {model.id: model for model in server.models()}
     if wanted is None:
-        # Aliases are listed too; a model stands there by two names, with the prefix and without.
-        wanted = _only(server, sorted(name for name in listed if f"{_CLAUDE_PREFIX}{name}" in listed) or sorted(listed))
+        wanted = _only(server, server.own_names())
     found = listed.get(f"{prefix}{wanted}") or listed.get(wanted)
     if found is None:
         # An alias, or a model that is not registered: whoever counts its tokens knows it.
@@ -125,7 +128,7 @@ def _window(server: RunningServer, model: str) -> int | None:
         found = server.get("/v1/messages/diagnosis")["models"]
     except (ServerError, KeyError, TypeError):
         return None
-    plain = model.removeprefix(_CLAUDE_PREFIX)
+    plain = model.removeprefix(CLAUDE_PREFIX)
     return next((entry.get("window") for entry in found if entry.get("model") == plain), None)
 
 

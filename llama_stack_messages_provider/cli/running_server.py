@@ -9,9 +9,12 @@ from typing import Any
 
 import httpx
 
-__all__ = ["DEFAULT_URL", "Model", "RunningServer", "ServerError", "add_options"]
+__all__ = ["CLAUDE_PREFIX", "DEFAULT_URL", "Model", "RunningServer", "ServerError", "add_options"]
 
 DEFAULT_URL = "http://127.0.0.1:8321"
+
+CLAUDE_PREFIX = "claude/"
+"""Before a name it is the same name: Claude Code shows no others, and lets its user set the window of those only."""
 
 _VERSION = "2023-06-01"
 _TIMEOUT_SECONDS = 20.0
@@ -91,6 +94,15 @@ class RunningServer:
         if not isinstance(entries, list):
             raise ServerError(f"{self.url} is no Llama Stack server: it has no list of models at /v1/models")
         return [_model_of(entry) for entry in entries if isinstance(entry, dict) and _is_llm(entry)]
+
+    def own_names(self) -> list[str]:
+        """The names of its models, each once: aliases are listed too, and each model with `CLAUDE_PREFIX` as well.
+
+        Raises:
+            ServerError: They cannot be had.
+        """
+        names = {model.id for model in self.models()}
+        return sorted(name for name in names if f"{CLAUDE_PREFIX}{name}" in names) or sorted(names)
 
     def check(self) -> None:
         """See that the server is there and serves the Messages API.

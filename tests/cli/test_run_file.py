@@ -142,7 +142,7 @@ NAMES = st.sampled_from(["a", "bc", "inference", "messages", "config"])
 COMMENTS = st.sampled_from(["", "  # why", "\n", "\n  # a word\n"])
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(NAMES, COMMENTS), unique_by=lambda pair: pair[0]), st.integers(1, 4), st.booleans())
 def test_whatever_the_layout_the_data_are_the_old_ones_and_ours(
     entries: list[tuple[str, str]], indent: int, deep: bool

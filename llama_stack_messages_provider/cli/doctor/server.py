@@ -38,7 +38,7 @@ def _told(server: RunningServer) -> tuple[Diagnosis, list[Any]]:
 
 def _listed(server: RunningServer) -> Diagnosis:
     """What its list of models tells, where it says no more: it does so on its own machine only."""
-    names = [model.id for model in server.models() if not model.id.startswith("claude/")]
+    names = server.own_names()
     if not names:
         return Diagnosis(problems=[Problem("error", "The server lists no models for this token")])
     reason = "it is listed; how it is served the server tells on its own machine only, and --live tries it"
