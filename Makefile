@@ -49,7 +49,7 @@ audit:
 docs:
 	@scripts/setup docs
 	.venv/bin/python scripts/docs.py
-	.venv/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
 
 setup:
 	@scripts/setup dev

@@ -89,15 +89,6 @@ def test_variables_that_switch_upstreams_on_are_those_of_run_yaml(line: str) -> 
     assert set(re.findall(r"([A-Z_]+)=", line)) <= known
 
 
-@pytest.mark.parametrize("line", [line for line in BASH if line.startswith("llama-stack-messages apis-dir")])
-def test_the_folder_with_the_api_spec_is_printed(line: str) -> None:
-    binary = Path(sys.executable).with_name("llama-stack-messages")
-
-    done = subprocess.run([binary, *line.split()[1:]], capture_output=True, text=True, check=True)
-
-    assert (Path(done.stdout.strip()) / "messages.yaml").is_file()
-
-
 def test_the_lines_for_a_distribution_make_it_serve_messages(tmp_path: Path) -> None:
     (block,) = YAML
     added: dict[str, Any] = yaml.safe_load(block)
@@ -125,7 +116,7 @@ def test_generated_parts_are_as_the_code_makes_them(page: str) -> None:
 
 
 def test_every_generated_part_has_its_place() -> None:
-    assert set(re.findall(r"<!-- begin (\w+) -->", TEXT)) == set(PARTS)
+    assert set(PARTS) <= set(re.findall(r"<!-- begin (\w+) -->", TEXT))
 
 
 @pytest.mark.parametrize("page", PAGES)
