@@ -38,15 +38,17 @@ from llama_stack_messages_provider.service import (
 )
 from llama_stack_messages_provider.upstream.sessions import Sessions
 from llama_stack_messages_provider.upstream.token_counts import Count
-from llama_stack_messages_provider.wire.models import (
-    CountTokensRequest,
-    CreateBatchRequest,
-    CreateMessageRequest,
+from llama_stack_messages_provider.wire.answers import (
     DeletedMessageBatch,
     Message,
     MessageBatch,
     MessageBatchPage,
     MessageTokensCount,
+)
+from llama_stack_messages_provider.wire.request import (
+    CountTokensRequest,
+    CreateBatchRequest,
+    CreateMessageRequest,
 )
 from llama_stack_messages_provider.wire.validation import check_top_level
 

@@ -9,15 +9,17 @@ from llama_stack_api import ProviderSpec
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.routes import create_router
 from llama_stack_messages_provider.provider import messages_provider_spec
-from llama_stack_messages_provider.wire.models import (
-    CountTokensRequest,
-    CreateBatchRequest,
-    CreateMessageRequest,
+from llama_stack_messages_provider.wire.answers import (
     DeletedMessageBatch,
     Message,
     MessageBatch,
     MessageBatchPage,
     MessageTokensCount,
+)
+from llama_stack_messages_provider.wire.request import (
+    CountTokensRequest,
+    CreateBatchRequest,
+    CreateMessageRequest,
 )
 
 __all__ = ["Messages", "available_providers", "create_router"]

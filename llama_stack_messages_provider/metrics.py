@@ -15,7 +15,7 @@ from llama_stack_messages_provider.host.telemetry import (
     inference_tokens_per_second,
 )
 from llama_stack_messages_provider.upstream.target import Target
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
 __all__ = ["MAX_UNKNOWN_NAMES", "InferenceMetrics", "count_dropped", "count_unknown_fields", "count_verdict"]
 

@@ -32,7 +32,7 @@ from llama_stack_messages_provider.upstream.failures import named_failures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.base import WireModel
-from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
 from llama_stack_messages_provider.wire.validation import check_top_level, validate
 

@@ -25,7 +25,11 @@ from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
 from llama_stack_messages_provider.wire.base import WireModel, literal_values
-from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest, MessageParam
+from llama_stack_messages_provider.wire.request import (
+    CountTokensRequest,
+    CreateMessageRequest,
+    MessageParam,
+)
 
 __all__ = [
     "count_requests",

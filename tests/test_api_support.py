@@ -15,7 +15,7 @@ from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.translation.reasons import FINISH_TO_STOP
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 from tests.server_tools.helpers import opened
 from tests.support.sdk_types import fields, minimal, variants
 from tests.wire.test_drift import CREATE, objects

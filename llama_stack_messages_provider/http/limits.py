@@ -14,7 +14,7 @@ import orjson
 
 from llama_stack_messages_provider.config import LimitsConfig
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
 __all__ = ["LIMITS_KEY", "check_head", "check_names", "check_request", "parse_request"]
 

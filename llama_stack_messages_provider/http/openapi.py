@@ -6,9 +6,9 @@ Source: Anthropic's OpenAPI document, which the tests compare ours with.
 from typing import Annotated, Any
 
 from fastapi import Query, Response
+from pydantic import WithJsonSchema
 
 from llama_stack_messages_provider.wire.answers import ErrorResponse
-from llama_stack_messages_provider.wire.base import Omittable
 
 __all__ = ["Cursor", "documented"]
 
@@ -16,7 +16,7 @@ _JSON = "application/json"
 _VERSION = "Version of the API, such as `2023-06-01`; any is accepted."
 _KEY = "The key, where the server wants one; `Authorization: Bearer` does as well."
 
-Cursor = Annotated[Omittable[str], Query()]
+Cursor = Annotated[str | None, WithJsonSchema({"type": "string"}), Query()]
 """A query parameter that may be absent and is never null."""
 
 

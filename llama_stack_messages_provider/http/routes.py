@@ -25,16 +25,18 @@ from llama_stack_messages_provider.http.openapi import Cursor, documented
 from llama_stack_messages_provider.http.paths import MODELS
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody, while_connected
-from llama_stack_messages_provider.wire.models import (
-    CountTokensRequest,
-    CreateBatchRequest,
-    CreateMessageRequest,
+from llama_stack_messages_provider.wire.answers import (
     DeletedMessageBatch,
     Message,
     MessageBatch,
     MessageBatchIndividualResponse,
     MessageBatchPage,
     MessageTokensCount,
+)
+from llama_stack_messages_provider.wire.request import (
+    CountTokensRequest,
+    CreateBatchRequest,
+    CreateMessageRequest,
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from llama_stack_messages_provider.routing.plan import NativePlan
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.wire.base import WireModel
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 from llama_stack_messages_provider.wire.validation import validate_in_steps
 
 __all__ = ["Preparer"]

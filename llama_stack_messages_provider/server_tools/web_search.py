@@ -22,7 +22,7 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
 from llama_stack_messages_provider.rewriting.encrypted_content import encode_encrypted_content
 from llama_stack_messages_provider.wire.base import describe
-from llama_stack_messages_provider.wire.tools import WebSearchTool
+from llama_stack_messages_provider.wire.types import wire_type
 
 __all__ = [
     "NAME",
@@ -41,6 +41,7 @@ NAME = "web_search"
 RESULT = "web_search_tool_result"
 
 _KIND = "web_search_"
+_NEWEST = wire_type("WebSearchTool20260318Param")
 _MOST_SITES = 8
 # Bounds on what a client may have compared with each page: names have 253 characters at the most.
 _MOST_DOMAINS, _MOST_DOMAIN = 500, 500
@@ -136,19 +137,19 @@ class SearchTool:
             InvalidRequestError: A field is not as Anthropic documents it.
         """
         try:  # a version that is not known yet has not been looked at
-            tool = WebSearchTool.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
+            _NEWEST.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
         except ValidationError as exc:
             raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
-        if tool.allowed_domains and tool.blocked_domains:
+        allowed, blocked = given.get("allowed_domains"), given.get("blocked_domains")
+        if allowed and blocked:
             raise InvalidRequestError(f"{path}: only one of allowed_domains and blocked_domains can be used")
-        where = tool.user_location
-        places = (where.city, where.region, where.country) if where else ()
+        where = given.get("user_location") or {}
         return cls(
-            tool.max_uses,
-            _domains(tool.allowed_domains, f"{path}.allowed_domains"),
-            _domains(tool.blocked_domains, f"{path}.blocked_domains"),
-            ", ".join(filter(None, places)),
-            tool.strict is True,
+            given.get("max_uses"),
+            _domains(allowed, f"{path}.allowed_domains"),
+            _domains(blocked, f"{path}.blocked_domains"),
+            ", ".join(filter(None, (where.get(name) for name in ("city", "region", "country")))),
+            given.get("strict") is True,
         )
 
     @property

@@ -1,32 +1,14 @@
-"""What the server answers, for callers in the same process and for the published schema.
+"""What the server answers, for callers in the same process.
 
-The types say no more than a caller in the process needs; all else is kept as it came. What is published of them is made
-from the `anthropic` SDK's types by `scripts/generate_response_schema.py` and stands in `answers.json`.
+The types say no more than a caller in the process needs; all else is kept as it came. What is published of them stands
+in `schemas.json`.
 """
 
-import json
-from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, GetJsonSchemaHandler, create_model
-from pydantic_core import CoreSchema, core_schema
-
-from llama_stack_messages_provider.wire.base import JsonObject, UnknownType, WireModel
-from llama_stack_messages_provider.wire.beta_blocks import FallbackInfo, MCPTool, ToolChangeToolDefinition
-from llama_stack_messages_provider.wire.blocks import (
-    Base64PDFSource,
-    CacheControlEphemeral,
-    DirectCaller,
-    PlainTextSource,
-    ServerToolCaller,
-    ServerToolCaller20260120,
-)
+from llama_stack_messages_provider.wire.base import JsonObject, WireModel, register
 
 __all__ = [
-    "SCHEMAS",
-    "Answer",
     "DeletedMessageBatch",
     "ErrorResponse",
     "Message",
@@ -34,65 +16,15 @@ __all__ = [
     "MessageBatchIndividualResponse",
     "MessageBatchPage",
     "MessageTokensCount",
-    "answer_schemas",
 ]
-
-SCHEMAS: Path = Path(__file__).with_name("answers.json")
-
-
-SHARED: Mapping[str, type[WireModel]] = {
-    each.__name__: each
-    for each in (
-        Base64PDFSource,
-        CacheControlEphemeral,
-        DirectCaller,
-        FallbackInfo,
-        MCPTool,
-        PlainTextSource,
-        ServerToolCaller,
-        ServerToolCaller20260120,
-        ToolChangeToolDefinition,
-        UnknownType,
-    )
-}
-"""What requests can hold too."""
-
-
-@cache
-def answer_schemas() -> dict[str, JsonObject]:
-    """JSON schema of each answer and of its parts, by name; `$ref` holds a name."""
-    schemas: dict[str, JsonObject] = json.loads(SCHEMAS.read_text(encoding="utf-8"))
-    return schemas
 
 
 class Answer(WireModel):
-    """An object that is published as the data file has it."""
+    """An answer."""
 
     @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        published: JsonObject = _resolved(answer_schemas()[cls.__name__], handler)
-        return published
-
-
-def _resolved(value: Any, handler: GetJsonSchemaHandler) -> Any:
-    """The schema with its references made to the document's."""
-    if isinstance(value, list):
-        return [_resolved(each, handler) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if isinstance(name := value.get("$ref"), str):
-        # Inside another schema, or it would be laid out here and not referred to.
-        part = core_schema.list_schema(_part(name).__pydantic_core_schema__)
-        beside = {key: each for key, each in value.items() if key != "$ref"}
-        return handler(part)["items"] | beside
-    return {key: _resolved(each, handler) for key, each in value.items()}
-
-
-@cache
-def _part(name: str) -> type[BaseModel]:
-    """A part of an answer. What a request can hold too is published once, as requests have it."""
-    known = SHARED.get(name) or globals().get(name)
-    return known if isinstance(known, type) else create_model(name, __base__=Answer)
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        register(cls)
 
 
 class Message(Answer):

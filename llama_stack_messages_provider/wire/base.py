@@ -1,12 +1,7 @@
 """What every wire type shares: unknown fields kept, no coercion, precise error paths.
 
-Kinds of optional field, told apart by their annotation. Each may be absent, and null is as if it were:
-
-- `x: Omittable[T] = None`: documented as never null.
-- `x: T | None = None`: documented as possibly null.
-- `x: Expected[T] = None`: documented as always there, but left out by clients.
-
-A dump gives back what came in: what was absent stays absent, null stays null.
+A dump gives back what came in: what was absent stays absent, null stays null. What is published of a type is its JSON
+schema of `schemas.json`.
 
 Unions are told apart by one field (`ByField`) or by JSON kind (`ByShape`), never by trial: a bad field of a
 known type is reported at its own path instead of once per member of the union. Arrays (`Array`) are checked up to
@@ -22,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     FailFast,
-    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainValidator,
@@ -31,70 +25,34 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    create_model,
 )
-from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from typing_extensions import TypedDict
 
-from llama_stack_messages_provider.wire.descriptions import FIELD_DESCRIPTIONS
+from llama_stack_messages_provider.wire.schemas import schemas
 
 __all__ = [
     "Array",
     "ByField",
     "ByShape",
-    "Expected",
-    "ExpectedOrNull",
     "JsonObject",
     "Named",
-    "Omittable",
     "UnknownType",
     "WireModel",
     "describe",
     "error_path",
     "first_error",
-    "known",
     "literal_values",
-    "published",
+    "named_type",
+    "register",
+    "union_members",
 ]
 
 
 T = TypeVar("T")
 
 JsonObject = dict[str, Any]
-
-
-def published(**keywords: Any) -> FieldInfo:
-    """JSON schema keywords that Anthropic documents and that are published but not enforced."""
-    field: FieldInfo = Field(json_schema_extra=keywords)
-    return field
-
-
-def known(*values: str) -> FieldInfo:
-    """An open enumeration: the documented values are published, and a newer client's value is kept."""
-    return published(enum=list(values))
-
-
-class _NeverNull:
-    """Takes null out of the published schema."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        made = handler(schema)
-        alternatives = [each for each in made.pop("anyOf", ()) if each != {"type": "null"}]
-        return made | (alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else {})
-
-
-class _Expected:
-    """Marks a field that is published as required and accepted without."""
-
-
-Omittable = Annotated[T | None, _NeverNull()]
-"""May be absent; documented as never null."""
-
-Expected = Annotated[T | None, _Expected(), _NeverNull()]
-"""Documented as always there and never null, but left out by clients that replay a response."""
-
-ExpectedOrNull = Annotated[T | None, _Expected()]
-"""Documented as always there, but left out by clients that replay a response."""
 
 
 class _FirstErrorOnly(FailFast):
@@ -126,19 +84,17 @@ Named = Annotated[dict[str, T], WrapValidator(_each_entry)]
 """An object with a name for each entry, checked up to its first bad one."""
 
 
-def _tidy(schema: JsonObject, model: type[BaseModel]) -> None:
-    """No generated titles, no null defaults; descriptions from the glossary; required as documented."""
-    schema.pop("title", None)
-    for name, prop in schema.get("properties", {}).items():
-        prop.pop("title", None)
-        if "description" not in prop and name in FIELD_DESCRIPTIONS:
-            prop["description"] = FIELD_DESCRIPTIONS[name]
-        if prop.get("default", "") is None:
-            del prop["default"]
-    fields = {field.alias or name: field for name, field in model.model_fields.items()}
-    required = [name for name, field in fields.items() if field.is_required() or _marked(field, _Expected)]
-    if required:
-        schema["required"] = required
+_BY_NAME: dict[str, type[BaseModel]] = {}
+
+
+def named_type(name: str) -> type[Any] | None:
+    """The type of that name, if there is one yet."""
+    return _BY_NAME.get(name)
+
+
+def register(kind: type[BaseModel]) -> None:
+    """Let a type be found by its name."""
+    _BY_NAME[kind.__name__] = kind
 
 
 class WireModel(BaseModel):
@@ -149,9 +105,12 @@ class WireModel(BaseModel):
         strict=True,
         serialize_by_alias=True,
         protected_namespaces=(),
-        use_attribute_docstrings=True,
-        json_schema_extra=_tidy,
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
+        published: JsonObject = _referring(schemas()[cls.__name__], handler)
+        return published
 
     def wire(self) -> JsonObject:
         """The JSON object this was made from: what was absent stays absent, null stays null."""
@@ -162,14 +121,28 @@ class WireModel(BaseModel):
         return super().model_dump_json(**{"exclude_unset": True, **options})
 
 
-def _marked(field: FieldInfo, marker: type) -> bool:
-    return any(isinstance(item, marker) for item in field.metadata)
+def _referring(value: Any, handler: GetJsonSchemaHandler) -> Any:
+    """The schema with its references made to the document's."""
+    if isinstance(value, list):
+        return [_referring(each, handler) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(name := value.get("$ref"), str):
+        if name not in _BY_NAME:
+            register(create_model(name, __base__=WireModel))
+        # Inside another schema, or it would be laid out here and not referred to.
+        part = core_schema.list_schema(_BY_NAME[name].__pydantic_core_schema__)
+        return handler(part)["items"] | {key: each for key, each in value.items() if key != "$ref"}
+    return {key: _referring(each, handler) for key, each in value.items()}
 
 
 class UnknownType(WireModel):
     """Fallback of an open union: a `type` that this version does not know, kept as it came."""
 
     type: str
+
+
+register(UnknownType)
 
 
 class _Union:
@@ -183,16 +156,6 @@ class _Union:
         members, discriminator = self._tagged(source)
         union: Any = Union[tuple(Annotated[member, Tag(tag)] for tag, member in members.items())]  # noqa: UP007
         return handler.generate_schema(Annotated[union, discriminator])
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonObject:
-        if schema["type"] != "tagged-union":
-            return handler(schema)
-        choices = {tag: choice for tag, choice in schema["choices"].items() if tag != _REFUSED}
-        published_schema = handler({**schema, "choices": choices})
-        # A fallback matches known types too, and `oneOf` would forbid that.
-        if "oneOf" in published_schema and not {_UNKNOWN, "<str>", "<list>"}.isdisjoint(choices):
-            published_schema["anyOf"] = published_schema.pop("oneOf")
-        return published_schema
 
 
 _UNKNOWN = "<*>"
@@ -244,7 +207,7 @@ class ByShape(_Union):
 
     def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
         members = {_shape_tag(member): member for member in union_members(source)}
-        names = " or ".join(_SHAPE_NAMES[tag] for tag in members)
+        names = " or ".join(name for tag, name in _SHAPE_NAMES.items() if tag in members)
         discriminator = Discriminator(
             _by_shape,
             custom_error_type="shape",

@@ -19,7 +19,7 @@ from llama_stack_messages_provider.wire.request import (
     CreateMessageRequest,
     MessageParam,
 )
-from llama_stack_messages_provider.wire.request_config import ThinkingConfigParam
+from llama_stack_messages_provider.wire.schemas import schemas
 
 __all__ = ["STEP", "WHOLE_BYTES", "check_top_level", "validate", "validate_in_steps", "without_nulls"]
 
@@ -99,8 +99,8 @@ def _wrong_thinking(thinking: Mapping[str, Any]) -> list[str]:
 @cache
 def thinking_types() -> tuple[str, ...]:
     """The documented values of `thinking.type`."""
-    members = union_members(get_args(ThinkingConfigParam)[0])
-    return tuple(value for member in members for value in get_args(member.model_fields["type"].annotation))
+    kinds = schemas()["CreateMessageRequest"]["properties"]["thinking"]["anyOf"]
+    return tuple(schemas()[kind["$ref"]]["properties"]["type"]["const"] for kind in kinds)
 
 
 @cache

@@ -14,7 +14,7 @@ from llama_stack_messages_provider.documents.pdf import PdfLimits, PdfReader
 from llama_stack_messages_provider.documents.resolve import Documents
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
 __all__ = ["LIMITS", "asking", "limited", "pdf", "pdf_block", "resolved", "translated"]
 

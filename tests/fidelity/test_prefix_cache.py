@@ -14,7 +14,7 @@ from llama_stack_messages_provider.rewriting import RewriteOptions, marked_featu
 from llama_stack_messages_provider.rewriting.document_refs import documents, with_sources
 from llama_stack_messages_provider.rewriting.documents import pages_source
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 from tests.fidelity.cases import Json
 from tests.fidelity.claude_code import SHAPES
 from tests.support.wire import text_block

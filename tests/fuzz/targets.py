@@ -26,7 +26,7 @@ from llama_stack_messages_provider.rewriting.rewrite import SUPPLIED
 from llama_stack_messages_provider.translation.answer import unsigned
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.stream import StreamTranslator
-from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode_all
 from llama_stack_messages_provider.wire.validation import check_top_level, validate_in_steps
 from tests.batches import fuzz_intake

@@ -18,7 +18,7 @@ from llama_stack_messages_provider.rewriting.call_ids import encode_call_id
 from llama_stack_messages_provider.rewriting.rewrite import discover
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 from tests.translation.helpers import assistant, image, system, text, tool, tool_result, tool_use, user
 
 type Json = dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from llama_stack_messages_provider.wire.answers import SHARED, answer_schemas
+from llama_stack_messages_provider.wire.schemas import schemas
 from scripts.compare_spec import BOUNDS
 
 __all__ = ["complaints", "tags"]
@@ -20,8 +20,7 @@ type Json = dict[str, Any]
 
 
 def _definitions(complete: bool) -> Json:
-    shared = {name: model.model_json_schema() for name, model in SHARED.items() if name != "UnknownType"}
-    return {name: _strict(schema, complete) for name, schema in {**answer_schemas(), **shared}.items()}
+    return {name: _strict(schema, complete) for name, schema in schemas().items()}
 
 
 def _strict(value: Any, complete: bool) -> Any:
@@ -56,6 +55,6 @@ def complaints(name: str, value: Any, *, complete: bool = True) -> list[str]:
 
 
 def tags(name: str, field: str) -> set[str]:
-    schema = answer_schemas()[name]["properties"][field]
-    parts = [answer_schemas()[each["$ref"]] for each in schema["anyOf"] if each["$ref"] not in SHARED]
+    schema = schemas()[name]["properties"][field]
+    parts = [schemas()[each["$ref"]] for each in schema["anyOf"] if each["$ref"] != "UnknownType"]
     return {part["properties"]["type"]["const"] for part in parts}

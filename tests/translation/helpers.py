@@ -4,7 +4,7 @@ from typing import Any
 
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
 __all__ = [
     "assistant",

@@ -17,7 +17,7 @@ from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.support_rows import SUPPORT
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
-from llama_stack_messages_provider.wire.models import CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
 from tests.strategies import create_requests, json_objects
 from tests.translation.helpers import (
     assistant,

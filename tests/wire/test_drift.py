@@ -28,9 +28,9 @@ from typing_extensions import TypedDict
 from llama_stack_messages_provider.api_support import OBSERVED, SUPPORT, Kind, feature_table, support_of
 from llama_stack_messages_provider.errors import ErrorType as OurErrorType
 from llama_stack_messages_provider.rewriting.toolset_schemas import TOOLSETS
-from llama_stack_messages_provider.wire import models
-from llama_stack_messages_provider.wire.answers import answer_schemas
-from scripts.generate_response_schema import ROOTS, generate
+from llama_stack_messages_provider.wire.schemas import schemas
+from scripts.generate_schemas import ROOTS, generate
+from scripts.sdk_requests import ADDED
 from tests.support.answers import tags as answer_tags
 from tests.support.sdk_types import fields, literals, required, unknown_to, variants
 
@@ -50,20 +50,23 @@ HEADERS = frozenset({"betas", "user_profile_id", "workspace_id"})
 """Parameters that the SDK sends as headers."""
 
 PAIRS = [
-    *((models.CreateMessageRequest, theirs) for theirs in CREATE),
-    *((models.CountTokensRequest, theirs) for theirs in COUNT),
-    *((models.CreateBatchRequest, theirs) for theirs in CREATE_BATCH),
+    *((beta, stable) for stable, beta in zip(CREATE[:2], CREATE[2:], strict=True)),
+    (COUNT[1], COUNT[0]),
+    (CREATE_BATCH[1], CREATE_BATCH[0]),
 ]
+"""The types that our schemas are made from, and those beside them."""
 
 
 def name_of(kind: Any) -> str:
     return getattr(kind, "__name__", "union")
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=name_of)
-def test_the_wire_types_know_all_that_the_sdk_has(ours: Any, theirs: Any) -> None:
-    unknown = unknown_to(ours, theirs)
-    assert [line for line in unknown if line not in {f"{name}: field" for name in HEADERS}] == []
+@pytest.mark.parametrize(("beta", "stable"), PAIRS, ids=name_of)
+def test_the_beta_types_have_all_that_the_others_have_but_what_is_added(beta: Any, stable: Any) -> None:
+    added = {name for fields in ADDED.values() for name in fields}
+    assert [
+        line for line in unknown_to(beta, stable) if line.split(".")[-1] not in {f"{name}: field" for name in added}
+    ] == []
 
 
 def at(kinds: Iterable[Any], name: str) -> Iterator[tuple[str, Any]]:
@@ -280,7 +283,7 @@ class NewErrors(TypedDict):
 
 
 def test_the_guard_sees_new_parameters_fields_types_and_values() -> None:
-    assert unknown_to(models.CreateMessageRequest, NewRequest) == [
+    assert unknown_to(CREATE[2], NewRequest) == [
         "aura: field",
         "messages<spirit>: type",
         "messages<user>.content<hologram>: type",
@@ -296,10 +299,10 @@ def test_the_guard_sees_new_parameters_fields_types_and_values() -> None:
     ]
 
 
-def test_the_schemas_of_answers_are_those_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert generate() == answer_schemas()
+def test_the_schemas_are_those_of_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert generate() == schemas()
     monkeypatch.setitem(ROOTS, "MessageTokensCount", NewCount)
-    assert generate() != answer_schemas()
+    assert generate() != schemas()
 
 
 def test_the_guard_sees_what_has_no_row() -> None:

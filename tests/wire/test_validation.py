@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llama_stack_messages_provider.api_support import unknown_fields
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.wire import validation
-from llama_stack_messages_provider.wire.models import CountTokensRequest, CreateMessageRequest
+from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.validation import (
     check_top_level,
     validate,
@@ -70,7 +70,7 @@ TOP_LEVEL: Mapping[str, tuple[Json, str]] = {
     "thinking without a type": ({"thinking": {}}, "thinking.type: Field required"),
     "thinking of an unknown type": (
         {"thinking": {"type": "dreaming"}},
-        "thinking.type: Input should be 'enabled', 'disabled', 'adaptive' or 'between_tools'",
+        "thinking.type: Input should be 'enabled', 'disabled', 'between_tools' or 'adaptive'",
     ),
     "two of them": (
         {"stream": 1, "messages": ...},

@@ -1,10 +1,11 @@
-"""Write what our routes publish about answers: JSON schemas made from the installed `anthropic` SDK.
+"""Write the JSON schemas of all bodies: what our routes publish, and what requests are checked with.
 
-    python scripts/generate_response_schema.py            write the data file
-    python scripts/generate_response_schema.py --check    say whether it is as the SDK has it (exit status 1: not)
+    python scripts/generate_schemas.py            write the data file
+    python scripts/generate_schemas.py --check    say whether it is as the SDK has it (exit status 1: not)
 
-The SDK's types say which fields and types there are. What they do not say comes from Anthropic's OpenAPI document,
-where it knows the object: bounds, defaults, and whether a field may be null or left out. Descriptions are ours.
+The installed `anthropic` SDK's types say which fields and types there are; `sdk_requests` reads those of requests. What
+they do not say comes from Anthropic's OpenAPI document, where it knows the object: bounds, defaults, and whether a
+field may be null or left out. Descriptions are ours.
 """
 
 import argparse
@@ -24,9 +25,10 @@ from anthropic.types.beta.messages import (
 from anthropic.types.shared import ErrorResponse
 from pydantic import TypeAdapter
 
-from llama_stack_messages_provider.wire.answers import SCHEMAS, SHARED
-from llama_stack_messages_provider.wire.descriptions import FIELD_DESCRIPTIONS
+from llama_stack_messages_provider.wire.schemas import SCHEMAS
 from scripts.compare_spec import BOUNDS, REFERENCE, Schema
+from scripts.descriptions import FIELD_DESCRIPTIONS, OBJECT_DESCRIPTIONS
+from scripts.sdk_requests import BOUNDS_OF, request_schemas
 
 type Json = dict[str, Any]
 
@@ -50,6 +52,13 @@ ANSWERS: Mapping[str, tuple[str, str]] = {
     "MessageBatchPage": ("/v1/messages/batches", "get"),
 }
 """Where the reference has them."""
+
+REQUESTS: Mapping[str, str] = {
+    "CreateMessageRequest": "/v1/messages",
+    "CountTokensRequest": "/v1/messages/count_tokens",
+    "CreateBatchRequest": "/v1/messages/batches",
+}
+"""Our names of the bodies, and where the reference has them."""
 
 PAGE: Json = {
     "type": "object",
@@ -146,9 +155,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "MessageBatch.id": "Id of the batch, such as `msgbatch_...`.",
     "MessageTokensCount.input_tokens": "Tokens of the whole prompt: messages, system and tools.",
 }
-"""What a field means, by its name or by its object's name and its own."""
-
-UNKNOWN: Json = {"type": "object", "properties": {"type": {"type": "string"}}}
+"""What a field of an answer means, by its name or by its object's name and its own."""
 
 EXTRA_ERRORS: tuple[str, ...] = ("request_too_large",)
 """https://platform.claude.com/docs/en/api/errors"""
@@ -158,8 +165,21 @@ RENAMED: Mapping[str, str] = {"Diagnostics": "MessageDiagnostics"}
 
 
 def generate() -> dict[str, Json]:
-    """The schemas of all answers, by name."""
-    schemas: dict[str, Json] = {"MessageBatchPage": deepcopy(PAGE), "UnknownType": UNKNOWN, **deepcopy(EXTRA_EVENTS)}
+    """The schemas of all bodies and their parts, by name."""
+    requests = request_schemas()
+    answers = _answer_schemas()
+    assert not (twice := set(requests) & set(answers)), twice
+    schemas = requests | answers
+    _follow_reference(schemas)
+    for name in requests:
+        _set_bounds(name, schemas[name])
+    described = {name: _described(name, schemas[name], FIELD_DESCRIPTIONS) for name in requests}
+    kept = sorted(_reachable(schemas, ["MessageBatchPage", *ROOTS]) - set(requests))
+    return described | {name: _described(name, schemas[name], DESCRIPTIONS) for name in kept}
+
+
+def _answer_schemas() -> dict[str, Json]:
+    schemas: dict[str, Json] = {"MessageBatchPage": deepcopy(PAGE), **deepcopy(EXTRA_EVENTS)}
     for name, kind in ROOTS.items():
         made = TypeAdapter(kind).json_schema(ref_template="{model}")
         schemas |= {_ours(each): schema for each, schema in made.pop("$defs", {}).items()}
@@ -167,9 +187,16 @@ def generate() -> dict[str, Json]:
     schemas = {name: _plain(schema) for name, schema in schemas.items()}
     _extend(schemas)
     schemas["Message"]["properties"]["model"] = {"type": "string"}
-    _follow_reference(schemas)
-    kept = sorted(_reachable(schemas, ["MessageBatchPage", *ROOTS]))
-    return {name: _described(name, schemas[name]) for name in kept}
+    return schemas
+
+
+def _set_bounds(name: str, schema: Json) -> None:
+    for field, described in schema["properties"].items():
+        bounds = BOUNDS_OF.get(f"{field} of {name}", BOUNDS_OF.get(field))
+        if bounds:
+            part = next(part for part in described.get("anyOf", [described]) if part.get("type") != "null")
+            part.pop("minimum", None)
+            part |= deepcopy(bounds)
 
 
 def _ours(name: str) -> str:
@@ -216,7 +243,7 @@ def _reachable(schemas: Mapping[str, Json], roots: list[str]) -> set[str]:
     found: set[str] = set()
     while roots:
         name = roots.pop()
-        if name not in found and name not in SHARED:
+        if name not in found:
             found.add(name)
             roots += _references(schemas[name])
     return found
@@ -240,6 +267,9 @@ def _follow_reference(schemas: dict[str, Json]) -> None:
     seen: set[int] = set()
     for name, (path, method) in ANSWERS.items():
         content = next(iter(reference["paths"][path][method]["responses"]["200"]["content"].values()))
+        _follow(Schema(schemas[name], ours), Schema(content["schema"], reference), seen)
+    for name, path in REQUESTS.items():
+        content = reference["paths"][path]["post"]["requestBody"]["content"]["application/json"]
         _follow(Schema(schemas[name], ours), Schema(content["schema"], reference), seen)
     failed = reference["paths"]["/v1/messages"]["post"]["responses"]["4XX"]["content"]["application/json"]["schema"]
     _follow(Schema(schemas["ErrorResponse"], ours), Schema(failed, reference), seen)
@@ -276,11 +306,26 @@ def _bounded(schema: Json, theirs: Schema) -> Json:
     return made | ({} if theirs.default is None else {"default": theirs.default})
 
 
-def _described(name: str, schema: Json) -> Json:
+def _described(name: str, schema: Json, descriptions: Mapping[str, str]) -> Json:
+    if name in OBJECT_DESCRIPTIONS:
+        schema = {"description": OBJECT_DESCRIPTIONS[name], **schema}
     for field, described in schema.get("properties", {}).items():
-        if text := DESCRIPTIONS.get(f"{name}.{field}", DESCRIPTIONS.get(field)):
+        if text := descriptions.get(f"{name}.{field}", descriptions.get(field)):
             described["description"] = text
     return schema
+
+
+def _written(schemas: Mapping[str, Json]) -> str:
+    """As JSON, a line for each field of an object."""
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {_lines(schema)}" for name, schema in schemas.items()) + "\n}\n"
+
+
+def _lines(schema: Json) -> str:
+    if "properties" not in schema:
+        return json.dumps(schema)
+    fields = ",\n".join(f"  {json.dumps(name)}: {json.dumps(part)}" for name, part in schema["properties"].items())
+    head = [f" {json.dumps(key)}: {json.dumps(part)}" for key, part in schema.items() if key != "properties"]
+    return "{\n" + ",\n".join([*head, f' "properties": {{\n{fields}\n }}']) + "\n}"
 
 
 def main(arguments: list[str]) -> int:
@@ -288,12 +333,12 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
-    text = json.dumps(generate(), indent=1, sort_keys=True) + "\n"
+    text = _written(generate())
     if not options.check:
         Path(SCHEMAS).write_text(text)
         return 0
     if same := Path(SCHEMAS).read_text() == text:
-        print("The schemas of answers are those of the installed SDK")
+        print("The schemas are those of the installed SDK")
     return 0 if same else 1
 
 
