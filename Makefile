@@ -1,4 +1,4 @@
-# `make run` serves a real model on port 8321; `make test` runs the tests. Both install what they need first.
+# `make run` serves a real model on port 8321; `make test` runs the quick tests, `make test-all` all. They install what they need.
 # The tests run in two processes, file by file in their order, which has the longest files early. They start fifty
 # servers: where bytecode is not kept, each of them compiles for a second what it imports.
 # PORT=8080 HOST=0.0.0.0 make run: elsewhere, and for other machines too (there is no authentication by default).
@@ -7,17 +7,24 @@ HOST ?= 127.0.0.1
 CONFIG ?= run.yaml
 ARGS ?=
 
-.PHONY: run test check lint bench hostile fuzz soak audit docs setup
+PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: run test test-all check lint bench hostile fuzz soak audit docs setup
 
 run:
 	@scripts/setup run
 	@exec .venv/bin/python scripts/serve.py $(CONFIG) $(HOST) $(PORT)
 
+# What takes long is marked in tests/conftest.py.
 test:
 	@scripts/setup dev
-	PYTHONDONTWRITEBYTECODE= .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
-check: lint test
+test-all:
+	@scripts/setup dev
+	$(PYTEST) $(ARGS)
+
+check: lint test-all
 
 lint:
 	@scripts/setup dev

@@ -11,6 +11,7 @@
 """
 
 import gc
+import os
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -45,6 +46,42 @@ RUN_YAML_VARIABLES = (
 """What a developer's shell may hold and the tests must not see."""
 
 
+SLOW_FILES = frozenset(
+    {
+        "batches/test_interleavings.py",
+        "batches/test_real_server.py",
+        "documents/test_server.py",
+        "faults/test_faults.py",
+        "fidelity/test_sdk_suite.py",
+        "http/test_shutdown.py",
+        "live/test_clients.py",
+        "live/test_distribution.py",
+        "live/test_doctor.py",
+        "live/test_liveness.py",
+        "live/test_network.py",
+        "live/test_upstream_errors.py",
+        "live/test_ways.py",
+        "live/test_web_search.py",
+        "test_embedded.py",
+        "test_packaging.py",
+    }
+)
+"""What costs most: servers of their own, processes that start again and again, waits for limits."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `slow` what `make test` leaves out: files by name, and every test that starts a server for itself."""
+    for item in items:
+        file = item.path.relative_to(ROOT / "tests").as_posix() if item.path.is_relative_to(ROOT / "tests") else ""
+        if file in SLOW_FILES or "scripted_stack" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+
+
+def pytest_report_header() -> str:
+    """Said before the processes import the server and collect, which they do without a word."""
+    return "collecting: each process imports llama-stack and 8,000 tests, 15 s on a quiet machine"
+
+
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: no later look for garbage need walk through it."""
     gc.freeze()
@@ -63,15 +100,19 @@ def _clients_know_no_authorities() -> Iterator[None]:
 
     Certificates that a test names are read, and a server that only an authority vouches for is refused.
     """
-    bundles = {certifi.where(), ssl.get_default_verify_paths().openssl_cafile}
+    paths = ssl.get_default_verify_paths()
+    # SSL_CERT_FILE and SSL_CERT_DIR name the world's too, where a machine sets them.
+    bundles = {certifi.where(), paths.openssl_cafile, paths.cafile, os.environ.get("SSL_CERT_FILE")} - {None}
+    folders = {paths.openssl_capath, paths.capath, os.environ.get("SSL_CERT_DIR")} - {None}
     load = ssl.SSLContext.load_verify_locations
 
     def load_others(context: ssl.SSLContext, cafile: Any = None, capath: Any = None, cadata: Any = None) -> None:
-        if cafile not in bundles:
+        if cafile not in bundles and capath not in folders:
             load(context, cafile, capath, cadata)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ssl.SSLContext, "load_verify_locations", load_others)
+        patch.setattr(ssl.SSLContext, "set_default_verify_paths", lambda context: None)
         yield
 
 

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 from anthropic import Anthropic
 
+from tests.conftest import ROOT, SLOW_FILES
 from tests.support import personalities, sse
 from tests.support.fixtures import chunk_bytes, chunk_names, chunks, sse_bytes, sse_is_sound, sse_names, sse_table
 from tests.support.laws import (
@@ -295,3 +296,7 @@ def test_a_killed_stack_comes_back_on_its_port_and_storage(tmp_path: Path) -> No
             assert upstream.last.headers["authorization"] == "Bearer sk-test"
             assert any("Uvicorn running" in record["event"] for record in stack.records())
         assert not stack.running
+
+
+def test_files_that_are_slow_are_there() -> None:
+    assert [file for file in SLOW_FILES if not (ROOT / "tests" / file).is_file()] == []

@@ -52,11 +52,17 @@ def greet(request: RecordedRequest) -> Reply:
     return stream_reply(encode_events(anthropic_stream(message))) if streamed else json_reply(message)
 
 
-@pytest.fixture
-def http(fleet: Fleet) -> Iterator[httpx.Client]:
-    for model in MODELS:  # the upstreams are known before they begin to answer everything
-        answer = httpx.post(f"{fleet.base_url}{MESSAGES}", json={**PLAIN, "model": model}, timeout=60)
+@pytest.fixture(scope="module")
+def _known(_fleet: Fleet) -> None:
+    """The upstreams are known before they begin to answer everything."""
+    _fleet.forget()
+    for model in MODELS:
+        answer = httpx.post(f"{_fleet.base_url}{MESSAGES}", json={**PLAIN, "model": model}, timeout=60)
         assert answer.headers["x-messages-route"] == ("translation" if model == TRANSLATED else "native")
+
+
+@pytest.fixture
+def http(_known: None, fleet: Fleet) -> Iterator[httpx.Client]:
     for name in ("vllm", "llamacpp", "anthropic"):
         fleet.upstreams[name].reply(MESSAGES, greet)
         fleet.upstreams[name].reply(COUNT, json_reply({"input_tokens": 7}))
