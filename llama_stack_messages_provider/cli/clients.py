@@ -70,7 +70,7 @@ class Client:
         command: What it is called in a shell; None: what the user gives after `--`.
         install: What installs it.
         settings: What it is started with.
-        least_window: Tokens that its first request takes.
+        least_window: Tokens that its first request and a short answer take.
     """
 
     title: str

@@ -140,8 +140,8 @@ def _warn(client: Client, target: Target) -> None:
         )
     elif target.window < client.least_window:
         print(
-            f"launch: {target.model} takes {target.window} tokens, and the first request of {client.title} alone "
-            f"about {client.least_window}: expect errors, and point the stack at a larger model",
+            f"launch: {target.model} takes {target.window} tokens, and {client.title} needs {client.least_window} for "
+            "its first request and an answer: point the stack at a larger model",
             file=sys.stderr,
         )
 

@@ -200,7 +200,7 @@ def test_it_becomes_the_client_with_the_arguments_that_are_the_clients(embedded_
         ["-p", "two", "words", "--model"],
     )
     assert model.removeprefix("claude/") == "llama-cpp/smollm2"
-    assert "takes 8192 tokens, and the first request of Claude Code alone about 16000" in run.stderr
+    assert "takes 8192 tokens, and Claude Code needs 16000 for its first request and an answer" in run.stderr
 
 
 @pytest.mark.parametrize(
