@@ -1,6 +1,7 @@
 """llama.cpp's server.
 
-Sources: https://github.com/ggml-org/llama.cpp/tree/master/tools/server; recorded from the one in xllamacpp 2026.11.
+Sources: https://github.com/ggml-org/llama.cpp/tree/master/tools/server; recorded from the one in xllamacpp 2026.11;
+asked in November 2026: docs/engines.md.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """vLLM.
 
 Sources: vLLM 0.32 `entrypoints/anthropic`, `docs/serving/openai_compatible_server` (Tokenizer API among it); a real
-one, asked in November 2026.
+one, asked in November 2026: docs/engines.md.
 """
 
 from llama_stack_messages_provider.engines.engine import (
@@ -37,6 +37,8 @@ ENGINE = Engine(
         prefill={"continue_final_message": True, "add_generation_prompt": False},
         # The first usage comes with the first chunk, so that `message_start` can carry the true input tokens.
         stream_options={"continuous_usage_stats": True},
+        # 0.32; older ones took any number.
+        max_stops=4,
     ),
     NativeProfile(
         gaps={
@@ -94,6 +96,14 @@ ENGINE = Engine(
             "of the input prompt or the number of requested output tokens.",
         ),
         Words(
+            Kind.PROMPT_TOO_LONG,
+            r"context length is (?P<limit>\d+) tokens\b.{0,20}? your prompt contains at least (?P<least>\d+) input "
+            r"tokens",
+            "This model's maximum context length is 4096 tokens. However, your prompt contains at least 4097 input "
+            "tokens, which exceeds this limit even without any output tokens. Please reduce the length of the input "
+            "prompt. (parameter=input_tokens, value=4097)",
+        ),
+        Words(
             Kind.ROOM,
             r"max_(completion_)?tokens=(?P<asked>\d+) cannot be greater than max_model_len=(max_total_tokens=)?"
             r"(?P<limit>\d+)",
@@ -122,6 +132,12 @@ ENGINE = Engine(
             r"\bchat_template is not supported for mistral tokenizers",
             "chat_template is not supported for Mistral tokenizers.",
             parameter="chat_template_kwargs",
+        ),
+        Words(
+            Kind.VALUE_BAD,
+            r"'type': 'too_long', 'loc': \(?'body(\.|', ')(?P<parameter>stop(_sequences)?)'",
+            "1 validation error:\n  {'type': 'too_long', 'loc': 'body.stop_sequences', 'msg': 'List should have at "
+            "most 4 items after validation, not 5', 'input': '<list of 5 items>'}",
         ),
         Words(
             Kind.ENGINE_FAULT,

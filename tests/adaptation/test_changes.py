@@ -357,6 +357,19 @@ def test_a_native_endpoint_that_wants_one_is_left(said: str) -> None:
     assert not helps(said, {"messages": [HI]})
 
 
+TOO_MANY_STOPS = (
+    "2 validation errors:\n  {'type': 'string_type', 'loc': 'body.stop', 'msg': 'Input should be a valid string', "
+    "'input': '<list of 5 items>'}\n  {'type': 'too_long', 'loc': 'body.stop', 'msg': 'List should have at most 4 "
+    "items after validation, not 5', 'input': '<list of 5 items>'}"
+)
+
+
+def test_more_stop_sequences_than_vllm_takes_are_kept_here() -> None:
+    """The text is cut at all of them, whichever are sent."""
+    assert change_for(TOO_MANY_STOPS, params(HI, stop=[*"abcde"])) == DropParameter("stop", lasting=False)
+    assert helps(TOO_MANY_STOPS.replace("body.stop", "body.stop_sequences"), {"messages": [HI]})
+
+
 # --- ids of calls ---
 
 

@@ -19,8 +19,11 @@ from typing import Any
 
 import httpx
 
+from llama_stack_messages_provider.adaptation.adaptations import native_adaptations_for
+from llama_stack_messages_provider.adaptation.changes import Translate
 from llama_stack_messages_provider.adaptation.refusals import read_refusal
 from llama_stack_messages_provider.engines import ENGINES, Engine, Kind
+from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
@@ -83,7 +86,10 @@ SHOWN: Mapping[str, tuple[Json, Json]] = {
         {"messages": [user(text("Hi"), {"type": "container_upload", "file_id": "file_1"})]},
         {"messages": [user(text("Hi"))]},
     ),
-    "tool_change": ({"messages": [user(text("Hi"), ADDED)], "tools": [TOOL]}, {"messages": [HELLO], "tools": [TOOL]}),
+    "tool_change": (
+        {"messages": [HELLO, {"role": "system", "content": [ADDED]}], "tools": [TOOL]},
+        {"messages": [HELLO], "tools": [TOOL]},
+    ),
     "unknown_block": (
         {"messages": [user(text("Hi"), {"type": "hologram", "data": WORDS})]},
         {"messages": [user(text("Hi"))]},
@@ -124,7 +130,12 @@ SHAPES: Mapping[str, Json] = {
     "max_tokens": {"messages": [HELLO], "max_tokens": 3},
     "a forced tool": HONOURED["forced_tool"],
     "a schema": HONOURED["structured_output"],
-    "thinking": {"messages": [HELLO], "thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 1100},
+    "thinking": {
+        "messages": [HELLO],
+        "thinking": {"type": "enabled", "budget_tokens": 1024},
+        "max_tokens": 1100,
+        "stop_sequences": [" "],
+    },
 }
 
 
@@ -217,11 +228,11 @@ def features(on: Running) -> Iterator[Row]:
     takes_tools = _shown(on, {**plain, "tools": [TOOL]}, plain) == "taken"
     yield Row("its template shows tools", "", "yes" if takes_tools else "no: what is about tools cannot be told", None)
     for name, (having, without) in SHOWN.items():
-        if takes_tools or "tool" not in name:
-            yield _feature(on, name, lambda having=having, without=without: _shown(on, having, without))
+        row = _feature(on, name, lambda having=having, without=without: _shown(on, having, without))
+        told = takes_tools or "tools" not in having or row.engine.startswith("refused")
+        yield row if told else replace(row, agrees=None)
     for name, body in HONOURED.items():
-        if takes_tools or "tool" not in name:
-            yield _honoured_row(on, name, body)
+        yield _honoured_row(on, name, body)
     yield _feature(on, "stop_sequences", lambda: _stops(on))
     yield _feature(on, "prefill", lambda: _continues(on))
     for name in NOT_TO_BE_SEEN:
@@ -334,7 +345,7 @@ def wording(on: Running) -> Iterator[Row]:
         "budget": {chat.budget: 1024} if chat.budget else {},
         "max_tokens": {chat.max_tokens: 8},
         "efforts": {"reasoning_effort": chat.efforts[-1]} if chat.effort else {},
-        "stops": {"stop": [f"stop {n}" for n in range(chat.max_stops or 20)]},
+        "max_stops": {"stop": [f"stop {n}" for n in range(chat.max_stops or 20)]},
         "reasoning_field": {"messages": _replayed(chat.reasoning_field)} if chat.reasoning_field else {},
     }
     for name, params in asked.items():
@@ -409,8 +420,20 @@ def refusals(on: Running) -> Iterator[Row]:
 
 def routes(on: Running) -> Iterator[Row]:
     for name, body in SHAPES.items():
-        native, translated = (_said(*send(body)) for send in (on.native, on.translated))
-        yield Row(f"both routes: {name}", f"native: {native}", f"translated: {translated}", native == translated)
+        status, answer = on.native(body)
+        native, translated = _said(status, answer), _said(*on.translated(body))
+        other = [feature for feature in features_of(body) & on.engine.native.gaps.keys() if feature not in SUPPLIED]
+        if status != 200:
+            changes = native_adaptations_for(read_refusal(status, answer), body)
+            other += ["a refusal"] if any(isinstance(change, Translate) for change in changes) else []
+        # Such a request is never answered natively.
+        native += f", and translated for {', '.join(other)}" if other else ""
+        yield Row(
+            f"both routes: {name}",
+            f"native: {native}",
+            f"translated: {translated}",
+            native == translated or bool(other),
+        )
 
 
 def _said(status: int, answer: Any) -> str:
