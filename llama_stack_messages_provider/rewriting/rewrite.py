@@ -14,7 +14,7 @@ from llama_stack_messages_provider.rewriting import passes
 from llama_stack_messages_provider.rewriting.attribution import without_attribution
 from llama_stack_messages_provider.rewriting.call_ids import MARK
 from llama_stack_messages_provider.rewriting.draft import Draft, RewriteOptions
-from llama_stack_messages_provider.rewriting.passes.other_blocks import HOMES
+from llama_stack_messages_provider.rewriting.passes.other_blocks import HOMES, IN_RESULTS, KNOWN
 from llama_stack_messages_provider.rewriting.signatures import is_ours
 
 __all__ = [
@@ -35,6 +35,8 @@ def discover() -> tuple[ModuleType, ...]:
     modules = (importlib.import_module(f"{passes.__name__}.{name}") for name in names)
     return tuple(sorted(modules, key=lambda module: (module.ORDER, module.__name__)))
 
+
+_OF_TURNS = KNOWN - IN_RESULTS
 
 PASSES = discover()
 """The passes, in their order."""
@@ -173,7 +175,7 @@ def _more_features(request: Mapping[str, Any]) -> Iterator[str]:
 
 def _features_of_block(block: Mapping[str, Any], role: str) -> Iterator[str]:
     kind = block["type"]
-    if HOMES.get(kind, role) != role:
+    if HOMES.get(kind, role) != role or (kind == "tool_result" and _holds_turns_blocks(block.get("content"))):
         yield "misplaced_block"
     if kind in ("tool_use", "tool_result"):
         yield "unpaired_call"
@@ -186,6 +188,11 @@ def _features_of_block(block: Mapping[str, Any], role: str) -> Iterator[str]:
     if _has_image(block):
         yield "image"
         yield "image_elsewhere"
+
+
+def _holds_turns_blocks(content: Any) -> bool:
+    """Whether a result holds blocks that only a turn can."""
+    return isinstance(content, list) and any(block["type"] in _OF_TURNS for block in content)
 
 
 def _has_image(block: Any) -> bool:

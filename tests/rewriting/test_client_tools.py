@@ -33,7 +33,7 @@ from pydantic import TypeAdapter
 
 from llama_stack_messages_provider.rewriting import client_tool_schemas, client_tools, toolset_schemas
 from llama_stack_messages_provider.rewriting.client_tools import ClientTools, client_tool_functions
-from llama_stack_messages_provider.wire import tools as wire
+from llama_stack_messages_provider.wire.schemas import schemas
 
 Json = dict[str, Any]
 
@@ -134,16 +134,12 @@ def test_every_client_tool_here_is_known_to_the_sdk() -> None:
     assert here == {tool["type"] for tool in [*SINGLE_TOOLS, *TOOLSETS]}
 
 
-def test_the_wire_types_agree_on_who_executes_a_tool() -> None:
-    def types(*bases: type) -> set[str]:
-        models = [m for m in vars(wire).values() if isinstance(m, type) and issubclass(m, bases)]
-        return {kind for m in models for kind in _literals(m.model_fields["type"].annotation)}  # type: ignore[attr-defined]
-
-    assert types(wire.ClientToolParam, wire.ToolsetParam) == {
-        *client_tool_schemas.TOOLS,
-        *toolset_schemas.TOOLSETS,
-    }
-    assert types(wire.ServerToolParam, wire.MCPToolset) == SERVER_TYPES
+def test_every_tool_that_a_request_may_have_is_one_of_theirs() -> None:
+    tools = schemas()["CreateMessageRequest"]["properties"]["tools"]
+    kinds = [schemas()[part["$ref"]]["properties"]["type"] for part in tools["items"]["anyOf"]]
+    values = [kind for each in kinds for kind in each.get("anyOf", [each])]
+    types = {kind for each in values for kind in each.get("enum", [each.get("const")])} - {None}
+    assert types - {"custom"} == {*client_tool_schemas.TOOLS, *toolset_schemas.TOOLSETS} | SERVER_TYPES
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,16 @@ def test_calls_and_results_are_paired() -> None:
         rewritten(request, "unpaired_call", strict=True)
 
 
+def test_a_result_keeps_only_what_results_hold() -> None:
+    """A result in a result is judged by nobody, so nobody may read it."""
+    inner = [text("so"), {"type": "tool_result", "tool_use_id": "t1", "content": True}, tool_use("t2")]
+    request = request_of(user("Look."), assistant(tool_use("t1")), user(tool_result("t1", inner)), tools=[tool()])
+
+    assert rewritten(request).request["messages"][2] == user(tool_result("t1", [text("so")]))
+    with pytest.raises(InvalidRequestError, match=r"messages\.2\.content\.0\.content\.1"):
+        rewritten(request, strict=True)
+
+
 def test_cache_markers_are_taken_out_everywhere() -> None:
     inner = tool_result("t1", [text("so", **MARK)], **MARK)
     request = request_of(

@@ -10,22 +10,24 @@ FEATURES = frozenset({"unknown_block", "container_upload", "misplaced_block"})
 ORDER = 100
 
 # What the plain dialect has, and what other passes see to.
-_KNOWN = frozenset(
+KNOWN = frozenset(
     {"text", "image", "document", "search_result", "tool_use", "tool_result", "thinking", "redacted_thinking"}
 )
 HOMES = {"tool_use": "assistant", "tool_result": "user", "tool_reference": "result", "browser_state": "result"}
 """Blocks that have one place only."""
+IN_RESULTS = frozenset({"text", "image", "document", "search_result"})
+"""What a result holds in the plain dialect."""
 # Nothing to read in them: meant for the server that wrote them.
 _MARKS = frozenset({"fallback", "mcp_tool_listing"})
 
 
 def rewrite(draft: Draft) -> None:
     """Summaries and the browser's state are read as text; everything else is left out."""
-    turns = {placed.value["type"] for turn in draft.turns for placed in turn.blocks} - (_KNOWN - HOMES.keys())
+    turns = {placed.value["type"] for turn in draft.turns for placed in turn.blocks} - (KNOWN - HOMES.keys())
     draft.change_blocks({kind: _change_of(draft, kind) for kind in turns})
     results = (placed for turn in draft.turns for placed in turn.blocks if placed.value["type"] == "tool_result")
     contents = (placed.value.get("content") for placed in results)
-    inner = {block["type"] for block in chain.from_iterable(c for c in contents if isinstance(c, list))} - _KNOWN
+    inner = {block["type"] for block in chain.from_iterable(c for c in contents if isinstance(c, list))} - IN_RESULTS
     draft.change_results({kind: _change_in_result(draft, kind) for kind in inner})
 
 
