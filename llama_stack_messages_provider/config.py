@@ -9,10 +9,10 @@ from llama_stack_messages_provider.batches.config import BatchesConfig
 
 __all__ = [
     "DocumentsConfig",
-    "LimitsConfig",
     "MessagesConfig",
     "PingConfig",
     "ProbeConfig",
+    "RequestLimits",
     "TranslationConfig",
     "WebSearchConfig",
 ]
@@ -36,7 +36,7 @@ class ProbeConfig(BaseModel):
     )
 
 
-class LimitsConfig(BaseModel):
+class RequestLimits(BaseModel):
     """How long upstreams may take, and how large requests may be."""
 
     model_config = ConfigDict(extra="forbid")
@@ -136,8 +136,8 @@ class DocumentsConfig(BaseModel):
     pdf_processes: int = Field(
         default=2,
         gt=0,
-        description="Processes of a server process that read PDFs, one for each request that has some. One user never "
-        "has all of them, unless there is but one.",
+        description="Processes of a server process that read PDFs, one for each request that has some. One user, or "
+        "one address of users without a name, never has all of them, unless there is but one.",
     )
     pdf_waiting: int = Field(
         default=64, ge=0, description="Requests that wait for such a process; any more get an overloaded_error."
@@ -236,7 +236,7 @@ class MessagesConfig(BaseModel):
         "of a request.",
     )
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="See below.")
-    limits: LimitsConfig = Field(default_factory=LimitsConfig, description="See below.")
+    limits: RequestLimits = Field(default_factory=RequestLimits, description="See below.")
     ping: PingConfig = Field(default_factory=PingConfig, description="See below.")
     translation: TranslationConfig = Field(default_factory=TranslationConfig, description="See below.")
     documents: DocumentsConfig = Field(default_factory=DocumentsConfig, description="See below.")

@@ -198,7 +198,7 @@ class MessageService:
         """The message of a batch's request, run with its creator's access; raises as `complete` does."""
         check_top_level(params)
         validate(CreateMessageRequest, params)
-        exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers)
+        exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers, client="message batches")
         state = await self.plan(exchange)
         message = await self.complete(exchange, state, new_message_id())
         report_dropped(state)
@@ -229,7 +229,7 @@ class MessageService:
     async def _prepared(
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
     ) -> dict[str, Any]:
-        request = await self._preparer.prepare(exchange.request, exchange.body, state, kind)
+        request = await self._preparer.prepare(exchange.request, exchange.body, state, kind, exchange.client)
         return request if _is_first_party(state.plan) else without_safeguards(request)
 
     async def _judge(self, exchange: Exchange, state: RouteState) -> Judge | None:

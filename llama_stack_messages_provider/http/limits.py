@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from llama_stack_messages_provider.config import LimitsConfig
+from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
 from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
@@ -40,7 +40,7 @@ _DIGITS = b"0123456789"
 # --- before the body ---
 
 
-def check_head(url_bytes: int, headers: Headers, limits: LimitsConfig) -> None:
+def check_head(url_bytes: int, headers: Headers, limits: RequestLimits) -> None:
     """Refuse a head that is too large, or that would break what reads it.
 
     Raises:
@@ -102,7 +102,7 @@ def _texts(data: dict[str, Any], path: str) -> Iterator[tuple[str, str]]:
 # --- the body ---
 
 
-async def parse_request(body: bytes, limits: LimitsConfig) -> dict[str, Any]:
+async def parse_request(body: bytes, limits: RequestLimits) -> dict[str, Any]:
     """The JSON object that a body is, within all limits.
 
     Raises:
@@ -141,7 +141,7 @@ def _may_have_long_number(body: bytes, limit: int) -> bool:
     return any(body[start : start + step].isdigit() for start in starts if len(body) >= start + step)
 
 
-async def _check_tokens(body: bytes, limits: LimitsConfig) -> None:
+async def _check_tokens(body: bytes, limits: RequestLimits) -> None:
     """Look at everything that is in no string, a quarter of a megabyte at a time."""
     number = re.compile(rb"[0-9]{%d}" % (limits.max_number_length + 1))
     values, before = 0, b""
@@ -181,7 +181,7 @@ def _check_depth(request: dict[str, Any], limit: int) -> None:
 # --- what it says ---
 
 
-def check_request(request: Mapping[str, Any], limits: LimitsConfig) -> None:
+def check_request(request: Mapping[str, Any], limits: RequestLimits) -> None:
     """Refuse a request with too much of something; shapes are judged elsewhere.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama_stack_messages_provider.config import LimitsConfig
+from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import (
     AuthenticationError,
     InvalidRequestError,
@@ -84,7 +84,7 @@ _REPLACED = frozenset({b"content-length", b"content-type", b"content-encoding", 
 
 def install_middleware(
     app: Any,
-    limits: LimitsConfig,
+    limits: RequestLimits,
     *,
     max_batch_bytes: int = MAX_BATCH_BYTES,
     on_shutdown: Callable[[], None] = lambda: None,
@@ -119,7 +119,7 @@ def install_middleware(
     return False
 
 
-def _bound_server(limits: LimitsConfig) -> Shutdown:
+def _bound_server(limits: RequestLimits) -> Shutdown:
     """The shutdown of the server that runs this, its heads bounded; one that never begins, where there is none."""
     server = find_server()
     if server is None:
@@ -160,7 +160,7 @@ class AnthropicMiddleware:
         shutdown: What ends requests when the server exits.
     """
 
-    def __init__(self, app: ASGIApp, limits: LimitsConfig, *, max_batch_bytes: int, shutdown: Shutdown) -> None:
+    def __init__(self, app: ASGIApp, limits: RequestLimits, *, max_batch_bytes: int, shutdown: Shutdown) -> None:
         self.app = app
         self._limits = limits
         self._max_batch_bytes = max_batch_bytes

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
-from llama_stack_messages_provider.config import LimitsConfig
+from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
 from llama_stack_messages_provider.host.app import put_first
 from llama_stack_messages_provider.host.log import get_logger
@@ -315,5 +315,6 @@ def _request_id(request: Request) -> str:
 
 async def _exchange(request: Request, request_id: str) -> Exchange:
     body = await request.body()
-    limits = (request.scope.get("state") or {}).get(LIMITS_KEY) or LimitsConfig()
-    return Exchange(request_id, body, await parse_request(body, limits), request.headers)
+    limits = (request.scope.get("state") or {}).get(LIMITS_KEY) or RequestLimits()
+    client = request.client.host if request.client else None
+    return Exchange(request_id, body, await parse_request(body, limits), request.headers, client)

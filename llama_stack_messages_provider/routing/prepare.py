@@ -30,7 +30,12 @@ class Preparer:
         self._offload = offload
 
     async def prepare(
-        self, request: dict[str, Any], raw: bytes, state: RouteState, kind: type[WireModel] = CreateMessageRequest
+        self,
+        request: dict[str, Any],
+        raw: bytes,
+        state: RouteState,
+        kind: type[WireModel] = CreateMessageRequest,
+        client: str | None = None,
     ) -> dict[str, Any]:
         """The request for the planned route; the client's own object where nothing is to be changed.
 
@@ -42,6 +47,7 @@ class Preparer:
             raw: Its bytes.
             state: How it goes; takes what is dropped.
             kind: What it is.
+            client: Where it came from: who has no name is one client for each address.
 
         Raises:
             InvalidRequestError: It is not valid, or would lose something in strict mode.
@@ -52,7 +58,7 @@ class Preparer:
             request = await _validated(kind, request, raw)
         if rewrites is None or "document" in rewrites:
             files = plan.dialect.files and rewrites is None
-            request = await self._documents.resolve(request, body=raw, files=files, client=_client())
+            request = await self._documents.resolve(request, body=raw, files=files, client=_user() or client)
         if plan.server_tools:
             request = await self._offload.run(state.size, plain_request, request, plan.server_tools, dropped)
         state.drop(dropped.names)
@@ -75,7 +81,7 @@ async def _validated(kind: type[WireModel], request: dict[str, Any], raw: bytes)
         await asyncio.sleep(0)
 
 
-def _client() -> str | None:
+def _user() -> str | None:
     """Whose request it is, if that is known."""
     identity = current_identity()
     return identity.principal or None if identity else None

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from llama_stack_messages_provider.adaptation.upstream_errors import from_event, from_status, malformed_upstream_errors
-from llama_stack_messages_provider.config import LimitsConfig
+from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.documents import pdf_worker
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES
@@ -40,7 +40,7 @@ logging.getLogger("llama_stack_messages_provider").setLevel(logging.CRITICAL)
 
 type Target = Callable[[bytes], object]
 
-LIMITS = LimitsConfig()
+LIMITS = RequestLimits()
 MAX_PIECES = 5
 MAX_MESSAGE_CHARACTERS = 10_000
 

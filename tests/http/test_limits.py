@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.config import LimitsConfig
+from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, RequestTooLargeError
 from llama_stack_messages_provider.http import limits as module
 from llama_stack_messages_provider.http.limits import check_head, check_names, check_request, parse_request
 from tests.support.wire import Json
 
-DEFAULT = LimitsConfig()
-SMALL = LimitsConfig(
+DEFAULT = RequestLimits()
+SMALL = RequestLimits(
     max_header_bytes=500,
     max_header_value_bytes=100,
     max_url_bytes=50,
@@ -36,7 +36,7 @@ def asking(**more: Any) -> Json:
     return {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "Hi"}], **more}
 
 
-async def refusal(body: bytes | Json, limits: LimitsConfig = SMALL) -> MessagesError:
+async def refusal(body: bytes | Json, limits: RequestLimits = SMALL) -> MessagesError:
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     with pytest.raises(MessagesError) as caught:
         await parse_request(raw, limits)

@@ -23,7 +23,7 @@ from llama_stack.core.server.auth import AuthenticationMiddleware, RouteAuthoriz
 from llama_stack.core.server.server import ClientVersionMiddleware, global_exception_handler
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llama_stack_messages_provider.config import LimitsConfig
+from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import RequestTooLargeError
 from llama_stack_messages_provider.http.middleware import AnthropicMiddleware, install_middleware
 from llama_stack_messages_provider.http.shutdown import Shutdown
@@ -36,7 +36,7 @@ from tests.support.wire import Json
 
 LIMIT = 1000
 BATCH_LIMIT = 5000
-LIMITS = LimitsConfig(body_bytes=LIMIT)
+LIMITS = RequestLimits(body_bytes=LIMIT)
 
 USERS = {"good": ("ann", {"roles": ["user"]}), "admin": ("ida", {"roles": ["admin"]})}
 
@@ -62,7 +62,7 @@ class Refusing:
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """As our router's: the second call changes nothing."""
     assert install_middleware(app, LIMITS, max_batch_bytes=BATCH_LIMIT)
-    assert install_middleware(app, LimitsConfig(body_bytes=1))
+    assert install_middleware(app, RequestLimits(body_bytes=1))
     yield
 
 
