@@ -26,30 +26,9 @@ __all__ = [
     "Support",
     "carried_fields",
     "carried_parameters",
-    "feature_table",
     "native_need",
-    "support_of",
     "unknown_fields",
 ]
-
-_HEADINGS: Mapping[Kind, str] = {
-    "parameter": "Parameters",
-    "batch parameter": "Parameters of batches",
-    "setting": "Fields of parameters and messages",
-    "header": "Headers",
-    "block": "Content blocks of requests",
-    "block field": "Optional fields of blocks",
-    "source": "Sources of images and documents",
-    "tool": "Tools",
-    "tool field": "Optional fields of tools",
-    "tool choice": "Tool choices",
-    "response block": "Content blocks of answers",
-    "delta": "Deltas of streams",
-    "event": "Events of streams",
-    "stop reason": "Stop reasons",
-    "error": "Error types",
-}
-
 
 OBSERVED: Mapping[Kind, Mapping[str, str]] = {
     "parameter": {
@@ -69,11 +48,6 @@ OBSERVED: Mapping[Kind, Mapping[str, str]] = {
 
 _MAX_UNKNOWN = 20
 _MAX_NAME = 64
-
-
-def support_of(kind: Kind, name: str) -> Support | None:
-    """What becomes of a thing, or None where it is not known."""
-    return SUPPORT[kind].get(name)
 
 
 def native_need(kind: Kind, name: str, unknown: str) -> str | None:
@@ -113,16 +87,3 @@ def unknown_fields(request: Mapping[str, object]) -> list[str]:
             if len(names) == _MAX_UNKNOWN:
                 break
     return names
-
-
-def feature_table() -> str:
-    """The table in Markdown, a section a kind, equal rows joined: what README shows."""
-    return "\n\n".join(_section(kind) for kind in SUPPORT)
-
-
-def _section(kind: Kind) -> str:
-    rows: dict[Support, list[str]] = {}
-    for name, support in SUPPORT[kind].items():
-        rows.setdefault(support, []).append(f"`{name}`")
-    lines = [f"| {', '.join(names)} | {support.translated} | {support.reason} |" for support, names in rows.items()]
-    return "\n".join([f"### {_HEADINGS[kind]}", "", "| what | under translation | how |", "|---|---|---|", *lines])

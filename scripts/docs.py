@@ -6,7 +6,7 @@ Each part stands between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from llama_stack_messages_provider.api_support import feature_table
+from llama_stack_messages_provider.api_support import SUPPORT, Kind, Support
 from llama_stack_messages_provider.config import MessagesConfig
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -116,6 +116,38 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+_HEADINGS: Mapping[Kind, str] = {
+    "parameter": "Parameters",
+    "batch parameter": "Parameters of batches",
+    "setting": "Fields of parameters and messages",
+    "header": "Headers",
+    "block": "Content blocks of requests",
+    "block field": "Optional fields of blocks",
+    "source": "Sources of images and documents",
+    "tool": "Tools",
+    "tool field": "Optional fields of tools",
+    "tool choice": "Tool choices",
+    "response block": "Content blocks of answers",
+    "delta": "Deltas of streams",
+    "event": "Events of streams",
+    "stop reason": "Stop reasons",
+    "error": "Error types",
+}
+
+
+def feature_table() -> str:
+    """The table in Markdown, a section a kind, equal rows joined: what README shows."""
+    return "\n\n".join(_section(kind) for kind in SUPPORT)
+
+
+def _section(kind: Kind) -> str:
+    rows: dict[Support, list[str]] = {}
+    for name, support in SUPPORT[kind].items():
+        rows.setdefault(support, []).append(f"`{name}`")
+    lines = [f"| {', '.join(names)} | {support.translated} | {support.reason} |" for support, names in rows.items()]
+    return "\n".join([f"### {_HEADINGS[kind]}", "", "| what | under translation | how |", "|---|---|---|", *lines])
 
 
 PARTS: dict[str, Callable[[], str]] = {

@@ -42,7 +42,6 @@ __all__ = [
     "WireModel",
     "describe",
     "error_path",
-    "first_error",
     "literal_values",
     "named_type",
     "register",
@@ -290,11 +289,6 @@ def _shown(part: int | str) -> str:
 
 def _is_tag(part: int | str) -> bool:
     return isinstance(part, str) and part.startswith("<") and part.endswith(">")
-
-
-def first_error(error: ValidationError) -> tuple[str, str]:
-    """Path and message of the first thing wrong; the path is empty for the body as a whole."""
-    return _errors(error)[0]
 
 
 def describe(error: ValidationError, within: tuple[int | str, ...] = (), start: int = 0) -> str:

@@ -25,10 +25,11 @@ from anthropic.types.shared import ErrorResponse, ErrorType
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from llama_stack_messages_provider.api_support import OBSERVED, SUPPORT, Kind, feature_table, support_of
+from llama_stack_messages_provider.api_support import OBSERVED, SUPPORT, Kind
 from llama_stack_messages_provider.errors import ErrorType as OurErrorType
 from llama_stack_messages_provider.rewriting.toolset_schemas import TOOLSETS
 from llama_stack_messages_provider.wire.schemas import schemas
+from scripts.docs import feature_table
 from scripts.generate_schemas import ROOTS, generate
 from scripts.sdk_requests import ADDED
 from tests.support.answers import tags as answer_tags
@@ -142,7 +143,7 @@ def said_by_servers(
 
 
 def is_dropped(kind: Kind, name: str) -> bool:
-    row = support_of(kind, name)
+    row = SUPPORT[kind].get(name)
     return row is None or row.translated == "dropped"
 
 

@@ -28,7 +28,6 @@ from llama_stack_messages_provider.wire.base import (
     WireModel,
     describe,
     error_path,
-    first_error,
 )
 from llama_stack_messages_provider.wire.request import (
     CountTokensRequest,
@@ -361,12 +360,6 @@ def test_what_is_wrong_is_named_in_one_line(case: Case) -> None:
     assert describe(raised.value) == case.says
 
 
-def test_the_first_error_has_path_and_message() -> None:
-    with pytest.raises(ValidationError) as raised:
-        CreateMessageRequest.model_validate(said({"type": "text"}))
-    assert first_error(raised.value) == ("messages.0.content.0.text", "Field required")
-
-
 def test_union_tags_are_no_part_of_a_path() -> None:
     assert error_path(("messages", 0, "<user>", "content", "<list>", 1, "<text>", "text")) == (
         "messages.0.content.1.text"
@@ -440,4 +433,4 @@ def test_a_batch_item_takes_params_as_they_are() -> None:
 def test_a_bad_custom_id_is_refused(custom_id: str) -> None:
     with pytest.raises(ValidationError) as raised:
         CreateBatchRequest.model_validate({"requests": [{"custom_id": custom_id, "params": {}}]})
-    assert first_error(raised.value)[0] == "requests.0.custom_id"
+    assert describe(raised.value).startswith("requests.0.custom_id: ")
