@@ -145,7 +145,7 @@ def _post(url: str, body: Json) -> bytes:
     request = urllib.request.Request(
         url, json.dumps(body).encode(), {"x-note": "kept", "content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=5) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         return bytes(response.read())
 
 
@@ -179,7 +179,7 @@ async def test_a_client_that_leaves_is_noticed(kind: str) -> None:
             asking = asyncio.create_task(_read_all(session, upstream.url + CHAT))
             await eventually_async(lambda: upstream.requests)
             asking.cancel()
-        await eventually_async(lambda: upstream.last.disconnected_at, within=2)
+        await eventually_async(lambda: upstream.last.disconnected_at)
         assert upstream.last.finished_at is None
 
 
@@ -275,11 +275,11 @@ ENGINES = {
 def test_every_engine_lists_its_models_and_answers_a_chat(engine: str) -> None:
     with ScriptedUpstream(ENGINES[engine](models=["m"])) as upstream:
         request = urllib.request.Request(f"{upstream.url}/v1/models", headers={"x-api-key": "k"})
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             assert json.load(response)["data"][0]["id"] == "m"
         body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
         request = urllib.request.Request(upstream.url + CHAT, json.dumps(body).encode(), {"x-api-key": "k"})
-        with urllib.request.urlopen(request, timeout=5) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             assert json.load(response)["choices"][0]["message"]["content"] == "Hello from m"
 
 

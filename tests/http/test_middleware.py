@@ -378,7 +378,7 @@ def test_streams_pass_as_they_come(plain: httpx.Client) -> None:
 
 def test_a_body_that_is_too_large_is_refused_by_its_length_alone(plain: httpx.Client) -> None:
     head = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 1001\r\nexpect: 100-continue\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", plain.base_url.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", plain.base_url.port), timeout=60) as connection:
         connection.sendall(head)
         # httptools refuses the pair itself (RFC 9112, section 6.1), h11 lets it pass to the middleware.
         assert connection.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))
@@ -394,7 +394,7 @@ def test_a_chunked_body_that_is_too_large_is_refused_whatever_the_route_makes_of
 
 def test_a_length_does_not_hide_a_chunked_body(plain: httpx.Client) -> None:
     head = b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", plain.base_url.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", plain.base_url.port), timeout=60) as connection:
         connection.sendall(head + b"7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n")
         # httptools refuses the pair itself (RFC 9112, section 6.1), h11 lets it pass to the middleware.
         assert connection.recv(1000).startswith((b"HTTP/1.1 400", b"HTTP/1.1 413"))

@@ -486,7 +486,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Sc
         with Stack(config, folder) as stack:
             # The host makes its table with the first write, and twice if two come together.
             assert post(stack, ROUTED.model).status == 200
-            eventually(lambda: ROUTED.model in stored_models(stack), within=5)
+            eventually(lambda: ROUTED.model in stored_models(stack))
             written = len(stack.log())
             yield stack, upstream
             assert complaints(stack.log()[written:]) == []

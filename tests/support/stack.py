@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 PACKAGE = "llama_stack_messages_provider"
-START_SECONDS = 90.0
+START_SECONDS = 240.0
 STOP_SECONDS = 20.0
 LOG_TAIL_CHARACTERS = 6000
 WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))

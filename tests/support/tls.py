@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 __all__ = ["TlsFront", "TlsProxy", "self_signed"]
 
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 PIECE_BYTES = 65_536
 
 

@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 MAX_BODY_BYTES = 512 * 1024 * 1024
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 
 
 @dataclass(slots=True)

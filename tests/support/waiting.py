@@ -12,7 +12,7 @@ __all__ = ["eventually", "eventually_async"]
 INTERVAL_SECONDS = 0.01
 
 
-def eventually[T](fact: Callable[[], T], *, within: float = 10.0, what: str = "the fact") -> T:
+def eventually[T](fact: Callable[[], T], *, within: float = 60.0, what: str = "the fact") -> T:
     """Return the first truthy value of `fact()`; fail the test after `within` seconds."""
     deadline = time.monotonic() + within
     while not (value := fact()):
@@ -21,7 +21,7 @@ def eventually[T](fact: Callable[[], T], *, within: float = 10.0, what: str = "t
     return value
 
 
-async def eventually_async[T](fact: Callable[[], T], *, within: float = 10.0, what: str = "the fact") -> T:
+async def eventually_async[T](fact: Callable[[], T], *, within: float = 60.0, what: str = "the fact") -> T:
     """As `eventually`, without blocking the test's loop."""
     deadline = time.monotonic() + within
     while not (value := fact()):
