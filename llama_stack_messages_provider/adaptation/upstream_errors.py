@@ -122,7 +122,7 @@ def _error_of(status: int, headers: Mapping[str, str], body: Any, refusal: Refus
         return kind(message, headers=handed)
     if 400 <= status < 500:
         return InvalidRequestError(message, status=status, headers=handed)
-    return UpstreamError(message, status=max(status, 500), headers=handed)
+    return UpstreamError(message, status=status if 500 <= status < 600 else 502, headers=handed)
 
 
 def _of_kind(refusal: Refusal, message: str) -> MessagesError | None:
