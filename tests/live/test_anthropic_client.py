@@ -142,6 +142,7 @@ print("DONE")
 """
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("program", [SYNC, ASYNC], ids=["sync", "async"])
 def test_a_stack_in_the_same_process(program: str, tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if name not in RUN_YAML_VARIABLES}
@@ -153,7 +154,7 @@ def test_a_stack_in_the_same_process(program: str, tmp_path: Path) -> None:
         env=env,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=500,
         check=False,
     )
 

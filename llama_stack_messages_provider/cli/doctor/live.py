@@ -32,7 +32,8 @@ async def try_models(client: "AsyncAnthropic", diagnosis: Diagnosis, only: Seque
     names = [name for name in names if not name.endswith("/*")]
     tried: dict[str, Finding] = {}
     known = {found.model: found for found in diagnosis.models}
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name in progress.track(names, description="A message to each model"):
             tried[name] = await _try(client, known.get(name) or Finding(name, "untried"))
     models = [tried.pop(found.model, found) for found in diagnosis.models]
