@@ -21,7 +21,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from starlette.types import Message, Send
+from starlette.types import Send
 from uvicorn import Server
 
 try:
@@ -72,26 +72,20 @@ def abort_connections(server: Server) -> None:
 class ServerSend:
     """The server's own `send` of one request, and a shorter way for the pieces of a body that has begun.
 
-    Uvicorn makes a message, a coroutine and several bytes objects of each piece: a quarter of what a streamed event
-    costs that comes by itself.
+    Uvicorn makes a message, a coroutine and several bytes objects of each piece: much of what a streamed event costs
+    that comes by itself.
 
     Args:
         send: The server's.
 
     Attributes:
         send: The same.
-        last: The last message that came to it through all that the host has put around it. Where that is the message
-            that was sent, nobody on the way changes anything.
     """
 
-    __slots__ = ("_cycle", "last", "send")
-
-    KEY = "messages_server_send"
-    """Its place in a scope's `state`."""
+    __slots__ = ("_cycle", "send")
 
     def __init__(self, send: Send) -> None:
         self.send = send
-        self.last: Message | None = None
         cycle = getattr(send, "__self__", None)
         self._cycle = cycle if RequestResponseCycle is not None and isinstance(cycle, RequestResponseCycle) else None
 
@@ -99,10 +93,10 @@ class ServerSend:
         """Write a piece as uvicorn would, if it would do so at once.
 
         Returns:
-            Whether it was written; if not, it is to be sent.
+            Whether it was written; if not, it is to be sent. An empty one never is: it would end the body.
         """
         cycle = self._cycle
-        if cycle is None or not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected:
+        if cycle is None or not data or not cycle.chunked_encoding or cycle.flow.write_paused or cycle.disconnected:
             return False
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True

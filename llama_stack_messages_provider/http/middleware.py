@@ -10,7 +10,7 @@ error is the host's, and is put into Anthropic's envelope.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -177,18 +177,16 @@ class AnthropicMiddleware:
         # One path for the route policy, the quota and the metrics: a rule for it cannot be walked around.
         scope["path"] = path
         request_id = new_request_id()
-        server = ServerSend(send)
         scope.setdefault("state", {}).update(
             {
                 "request_id": request_id,
                 LIMITS_KEY: self._limits,
                 Shutdown.KEY: self._shutdown,
-                ServerSend.KEY: server,
             }
         )
         headers = dict(scope["headers"])
         limit = self._max_batch_bytes if path == BATCHES else self._limits.body_bytes
-        answer = _Answer(server, request_id, _version(headers))
+        answer = _Answer(ServerSend(send), request_id, _version(headers))
         try:
             length = self._checked(scope, headers, limit)
         except MessagesError as exc:
@@ -229,6 +227,16 @@ class AnthropicMiddleware:
         await answer.close()
 
 
+class _Written:
+    """What there is to wait for once a piece is written."""
+
+    def __await__(self) -> Generator[None]:
+        yield from ()
+
+
+_WRITTEN = _Written()
+
+
 class _Answer:
     """The `send` that our paths get: it stamps what passes and rewrites what the host refuses."""
 
@@ -249,10 +257,10 @@ class _Answer:
 
     def __call__(self, message: Message) -> Awaitable[None]:
         """No frame of its own once the answer passes: streams come through here event by event."""
-        if self.passing:
-            self._server.last = message
-            return self._send(message)
-        return self._take(message)
+        if not self.passing:
+            return self._take(message)
+        written = message.get("more_body", False) and self._server.write(message["body"])
+        return _WRITTEN if written else self._send(message)
 
     async def _take(self, message: Message) -> None:
         if self._done:

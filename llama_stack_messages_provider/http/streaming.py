@@ -10,7 +10,6 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from llama_stack_messages_provider.host.uvicorn import ServerSend
 from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
 from llama_stack_messages_provider.wire.sse import PING
 
@@ -113,9 +112,8 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream; a client that goes away ends it."""
-        state = scope.get("state", {})
-        writer = _Writer(send, state.get(ServerSend.KEY), self._start, self._late, self._ping_after)
-        shutdown: Shutdown | None = state.get(Shutdown.KEY)
+        writer = _Writer(send, self._start, self._late, self._ping_after)
+        shutdown: Shutdown | None = scope.get("state", {}).get(Shutdown.KEY)
         with suppress(ClientDisconnect, OSError):
             # In a task of its own: each event would otherwise wake all coroutines that the host has put around us.
             work = self._send_all(writer, shutdown)
@@ -155,7 +153,6 @@ class _Writer:
 
     Args:
         send: Sends a message.
-        server: What sends in the end; None in a server that does not say.
         start: Makes the message that begins the answer.
         late: Makes the events that begin a stream by a ping.
         ping_after: Seconds of silence until a ping.
@@ -170,24 +167,13 @@ class _Writer:
         "_ping",
         "_ping_after",
         "_send",
-        "_server",
         "_start",
-        "_unchanged",
         "_writing",
         "begun",
     )
 
-    def __init__(
-        self,
-        send: Send,
-        server: ServerSend | None,
-        start: Callable[[], Message],
-        late: Callable[[], bytes],
-        ping_after: float,
-    ) -> None:
+    def __init__(self, send: Send, start: Callable[[], Message], late: Callable[[], bytes], ping_after: float) -> None:
         self._send = send
-        self._server = server
-        self._unchanged = False
         self._start = start
         self._late = late
         self._ping_after = ping_after
@@ -211,13 +197,7 @@ class _Writer:
         if not self.begun:
             self.begun = True
             await self._send(self._start())
-        if self._server is None or not self._unchanged:
-            message = {"type": "http.response.body", "body": data, "more_body": True}
-            await self._send(message)
-            # Where nobody on the way changes what is sent, all but the end may go by them.
-            self._unchanged = self._server is not None and self._server.last is message
-        elif not self._server.write(data):
-            await self._server.send({"type": "http.response.body", "body": data, "more_body": True})
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
         self._writing = False
 
     async def fail(self, refusal: Response) -> None:

@@ -3,10 +3,8 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-import pytest
 from starlette.types import Message
 
-from llama_stack_messages_provider.host.uvicorn import ServerSend
 from llama_stack_messages_provider.http.streaming import EventStream
 
 PING_AFTER = 0.01
@@ -75,41 +73,3 @@ async def test_nothing_follows_an_end() -> None:
 
     sent, _, _ = await run(source())
     assert sent == [b"start", b"event: message_stop\ndata: {}\n\n", b""]
-
-
-class Written(ServerSend):
-    """A server's `send`, and what is written past it."""
-
-    def __init__(self) -> None:
-        super().__init__(self.take)
-        self.sent: list[bytes] = []
-        self.written: list[bytes] = []
-
-    async def take(self, message: Message) -> None:
-        self.last = message
-        self.sent.append(message.get("body", b"start"))
-
-    def write(self, data: bytes) -> bool:
-        self.written.append(data)
-        return True
-
-
-@pytest.mark.parametrize("changed", [False, True], ids=["as it is", "changed on the way"])
-async def test_only_what_nobody_changes_goes_past_the_host(changed: bool) -> None:
-    server = Written()
-
-    async def source() -> AsyncGenerator[bytes]:
-        for _ in range(3):
-            yield PIECE
-
-    async def send(message: Message) -> None:
-        await server.take(dict(message) if changed else message)
-
-    async def receive() -> Message:
-        await asyncio.sleep(60)
-        return {"type": "http.disconnect"}
-
-    scope = {"type": "http", "state": {ServerSend.KEY: server}}
-    await EventStream(source(), dict, lambda: LATE, ping_after=60)(scope, receive, send)
-    assert server.sent == [b"start", PIECE, *([PIECE, PIECE] if changed else []), b""]
-    assert server.written == ([] if changed else [PIECE, PIECE])
