@@ -18,10 +18,10 @@ Tried with uvicorn 0.54.
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
-from starlette.types import Send
+from starlette.types import Message, Send
 from uvicorn import Server
 
 try:
@@ -69,6 +69,16 @@ def abort_connections(server: Server) -> None:
         connection.transport.abort()
 
 
+class _Written:
+    """What there is to wait for once a piece is written."""
+
+    def __await__(self) -> Generator[None]:
+        yield from ()
+
+
+_WRITTEN = _Written()
+
+
 class ServerSend:
     """The server's own `send` of one request, and a shorter way for the pieces of a body that has begun.
 
@@ -88,6 +98,11 @@ class ServerSend:
         self.send = send
         cycle = getattr(send, "__self__", None)
         self._cycle = cycle if RequestResponseCycle is not None and isinstance(cycle, RequestResponseCycle) else None
+
+    def pass_on(self, message: Message) -> Awaitable[None]:
+        """Send a message of an answer that has begun."""
+        written = message.get("more_body", False) and self.write(message["body"])
+        return _WRITTEN if written else self.send(message)
 
     def write(self, data: bytes) -> bool:
         """Write a piece as uvicorn would, if it would do so at once.

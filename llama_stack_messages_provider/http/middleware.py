@@ -10,7 +10,7 @@ error is the host's, and is put into Anthropic's envelope.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -227,16 +227,6 @@ class AnthropicMiddleware:
         await answer.close()
 
 
-class _Written:
-    """What there is to wait for once a piece is written."""
-
-    def __await__(self) -> Generator[None]:
-        yield from ()
-
-
-_WRITTEN = _Written()
-
-
 class _Answer:
     """The `send` that our paths get: it stamps what passes and rewrites what the host refuses."""
 
@@ -257,10 +247,7 @@ class _Answer:
 
     def __call__(self, message: Message) -> Awaitable[None]:
         """No frame of its own once the answer passes: streams come through here event by event."""
-        if not self.passing:
-            return self._take(message)
-        written = message.get("more_body", False) and self._server.write(message["body"])
-        return _WRITTEN if written else self._send(message)
+        return self._server.pass_on(message) if self.passing else self._take(message)
 
     async def _take(self, message: Message) -> None:
         if self._done:
