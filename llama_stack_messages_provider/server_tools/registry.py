@@ -32,7 +32,8 @@ class ServerTools:
         """
         definitions = [*server_tool_definitions(request)]
         types = {path: found for path, each in definitions if (found := self._type_of(each)) is not None}
-        names = {each.get("name") for path, each in definitions if path not in types}
+        others = (each.get("name") for path, each in definitions if path not in types)
+        names = {name for name in others if isinstance(name, str)}
         opened: dict[str, ServerTool | None] = {}
         for path, definition in definitions:
             if path not in types or not await types[path].available():

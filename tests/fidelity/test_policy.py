@@ -34,6 +34,7 @@ CHAT = "/v1/chat/completions"
 
 ELSEWHERE = {
     ("parameter", "stream"): "tests/fidelity/test_policy.py::test_a_stream_is_asked_for_with_its_usage",
+    ("parameter", "safeguards"): "tests/fidelity/test_safeguards.py::test_each_call_has_a_verdict",
     ("batch parameter", "requests"): "tests/fidelity/test_policy.py::test_a_batch_s_requests_are_requests_of_their_own",
     **dict.fromkeys(
         [("batch parameter", name) for name in ("limit", "after_id", "before_id")],

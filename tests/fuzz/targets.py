@@ -23,6 +23,7 @@ from llama_stack_messages_provider.native.repair import StreamRepair
 from llama_stack_messages_provider.native.request import with_model
 from llama_stack_messages_provider.rewriting import RewriteOptions, rewrite
 from llama_stack_messages_provider.rewriting.rewrite import SUPPLIED
+from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.translation.answer import unsigned
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.stream import StreamTranslator
@@ -200,6 +201,7 @@ def _prepare(body: bytes, engine: str, kind: type[CreateMessageRequest] | type[C
     check_names(request)
     orjson.dumps(sorted(features_of(request)))
     with_model(body, request, "model")
+    _done(ServerTools([]).open(request, DroppedFields()))
     request = _done(validate_in_steps(kind, request, size=len(body), has_null=b"null" in body))
     if kind is CountTokensRequest:
         request = {name: request[name] for name in kind.model_fields if name in request}
