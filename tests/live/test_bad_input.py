@@ -488,6 +488,7 @@ ODD: dict[str, Json] = {
     "a choice without tools": {"tool_choice": {"type": "any"}},
     "a schema that is none": {"tools": [{"name": "a", "input_schema": {"type": 7, "$ref": "#/nowhere"}}]},
     "a tool's name of a thousand characters": {"tools": [{"name": "a" * 1000, "input_schema": {"type": "object"}}]},
+    "a tool whose name is an array": {"tools": [{"type": "code_execution_20250522", "name": []}]},
     "a thousand tools": {"tools": [{"name": f"t{n}", "input_schema": {"type": "object"}} for n in range(1000)]},
     "empty stop sequences": {"stop_sequences": ["", " "]},
     "unknown roles": {"messages": [{"role": "developer", "content": "Hi"}]},
