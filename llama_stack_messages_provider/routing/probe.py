@@ -8,7 +8,7 @@ everything with 400. A failed connection decides nothing.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
@@ -110,6 +110,17 @@ class _Answers:
     personal: bool = False
     general: bool = False
     listed: Any = None
+    _of_models: dict[str, Capability] = field(default_factory=dict)
+
+    def of_model(self, model: str) -> Capability:
+        """What holds for every model, with this one's window, which is looked for in the list once."""
+        found = self._of_models.get(model)
+        if found is None:
+            if len(self._of_models) >= _MAX_MODELS:
+                self._of_models.clear()
+            window = ENGINES.window(ENGINES[self.capability.engine], self.listed, model)
+            found = self._of_models[model] = replace(self.capability, window=window)
+        return found
 
 
 class Prober:
@@ -174,10 +185,7 @@ class Prober:
         if found is not None:
             return found.capability
         shared = self._endpoints.get(key[:2])
-        if shared is None:
-            return None
-        window = ENGINES.window(ENGINES[shared.capability.engine], shared.listed, key[2])
-        return replace(shared.capability, window=window)
+        return None if shared is None else shared.of_model(key[2])
 
     async def _ask(self, key: _Key, endpoint: Endpoint) -> Capability:
         answers = await self._probe(endpoint, key[2])

@@ -61,7 +61,11 @@ def check_top_level(request: Mapping[str, Any], *, count: bool = False) -> None:
         InvalidRequestError: It names the parameters that are wrong.
     """
     kinds = _kinds(CountTokensRequest if count else CreateMessageRequest)
-    wrong = [f"{name}: {said}" for name, kind in kinds.items() if (said := _wrong(request, name, *kind))]
+    wrong = [
+        f"{name}: {said}"
+        for name, (types, is_required) in kinds.items()
+        if (is_required or name in request) and (said := _wrong(request, name, types, is_required))
+    ]
     if not wrong and (thinking := request.get("thinking")) is not None:
         wrong = _wrong_thinking(thinking)
     if wrong:
