@@ -15,7 +15,7 @@ from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
 
-__all__ = ["ModelCalls"]
+__all__ = ["ModelCalls", "json_of"]
 
 
 class ModelCalls:
@@ -50,8 +50,7 @@ class ModelCalls:
             return await self._call(request, raw, state, message_id)
 
         async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
-            message = await self._call(request, None, state, message_id)
-            return message if isinstance(message, dict) else dict(orjson.loads(message))
+            return json_of(await self._call(request, None, state, message_id))
 
         return await complete_message(self._loop(request, state, message_id), call)
 
@@ -95,3 +94,8 @@ class ModelCalls:
         if isinstance(state.plan, NativePlan):
             return await self._native.open(raw, request, state, start)
         return await self._translated.open(request, state, start)
+
+
+def json_of(message: bytes | dict[str, Any]) -> dict[str, Any]:
+    """A whole message as JSON, whichever route it came by."""
+    return message if isinstance(message, dict) else dict(orjson.loads(message))

@@ -19,7 +19,7 @@ from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import check_names
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
-from llama_stack_messages_provider.model_calls import ModelCalls
+from llama_stack_messages_provider.model_calls import ModelCalls, json_of
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
@@ -32,6 +32,7 @@ from llama_stack_messages_provider.upstream.failures import named_failures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.base import WireModel
+from llama_stack_messages_provider.wire.names import API_VERSION
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
 from llama_stack_messages_provider.wire.validation import check_top_level, validate
@@ -50,7 +51,6 @@ logger = get_logger(name=__name__, category="providers")
 STRICT_HEADER = "x-messages-strict"
 
 _FORWARDED = ("anthropic-version", "anthropic-beta")
-_VERSION = "2023-06-01"
 _DROPPED_LOGGED = 40
 
 
@@ -113,7 +113,7 @@ class MessageService:
         async def send(request: dict[str, Any], raw: bytes | None) -> bytes | dict[str, Any]:
             judge = await self._judge(exchange, state)
             message = await self._calls.complete(request, raw, state, message_id)
-            return await judge.message(_json(message)) if judge else message
+            return await judge.message(json_of(message)) if judge else message
 
         with named_failures(state.plan.target.provider_id):
             return await self._routed(exchange, state, send)
@@ -202,7 +202,7 @@ class MessageService:
         state = await self.plan(exchange)
         message = await self.complete(exchange, state, new_message_id())
         report_dropped(state)
-        return _json(message)
+        return json_of(message)
 
     async def _routed[T](
         self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
@@ -247,7 +247,7 @@ class MessageService:
         async def ask(request: dict[str, Any]) -> dict[str, Any]:
             exchange = Exchange(new_request_id(), orjson.dumps({**request, **fields}), {**request, **fields})
             state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
-            return _json(await self.complete(exchange, state, new_message_id()))
+            return json_of(await self.complete(exchange, state, new_message_id()))
 
         return Classifier(plan.target.identifier, ask, plan.capability.window)
 
@@ -266,10 +266,6 @@ def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:
     return exchange.body if request is exchange.request else None
 
 
-def _json(message: bytes | dict[str, Any]) -> dict[str, Any]:
-    return message if isinstance(message, dict) else dict(orjson.loads(message))
-
-
 def new_message_id() -> str:
     """An id of a message."""
     return f"msg_{secrets.token_hex(12)}"
@@ -285,7 +281,7 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     # A list header may be repeated, which Starlette's headers know and a plain dict does not.
     values = headers.getlist if isinstance(headers, Headers) else lambda name: list(filter(None, [headers.get(name)]))
     sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
-    sent.setdefault("anthropic-version", _VERSION)
+    sent.setdefault("anthropic-version", API_VERSION)
     return sent
 
 

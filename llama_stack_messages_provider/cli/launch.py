@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 
 from llama_stack_messages_provider.cli.clients import CLIENTS, Client, Settings, Target
 from llama_stack_messages_provider.cli.running_server import (
-    CLAUDE_PREFIX,
     Model,
     RunningServer,
     ServerError,
     add_options,
 )
+from llama_stack_messages_provider.wire.names import CLAUDE_PREFIX
 
 __all__ = ["register"]
 

@@ -9,14 +9,12 @@ from typing import Any
 
 import httpx
 
-__all__ = ["CLAUDE_PREFIX", "DEFAULT_URL", "Model", "RunningServer", "ServerError", "add_options"]
+from llama_stack_messages_provider.wire.names import API_VERSION, CLAUDE_PREFIX
+
+__all__ = ["DEFAULT_URL", "Model", "RunningServer", "ServerError", "add_options"]
 
 DEFAULT_URL = "http://127.0.0.1:8321"
 
-CLAUDE_PREFIX = "claude/"
-"""Before a name it is the same name: Claude Code shows no others, and lets its user set the window of those only."""
-
-_VERSION = "2023-06-01"
 _TIMEOUT_SECONDS = 20.0
 # Anthropic's own bound of a page of models.
 _MODELS = 1000
@@ -130,7 +128,7 @@ class RunningServer:
             raise ServerError(f"{self.url}{path} did not answer with JSON: is it a Llama Stack server?") from exc
 
     def _response(self, method: str, path: str, **more: Any) -> httpx.Response:
-        headers = {"authorization": f"Bearer {self.token}", "anthropic-version": _VERSION}
+        headers = {"authorization": f"Bearer {self.token}", "anthropic-version": API_VERSION}
         try:
             return httpx.request(method, f"{self.url}{path}", headers=headers, timeout=_TIMEOUT_SECONDS, **more)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:

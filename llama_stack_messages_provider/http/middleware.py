@@ -44,6 +44,7 @@ from llama_stack_messages_provider.http.limits import LIMITS_KEY, check_head
 from llama_stack_messages_provider.http.paths import BATCHES, MAY_BE_OURS, path_of
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
+from llama_stack_messages_provider.wire.names import API_VERSION
 
 __all__ = ["AnthropicMiddleware", "install_middleware"]
 
@@ -52,7 +53,6 @@ logger = get_logger(name=__name__, category="core::server")
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """Anthropic's limit of a batch."""
 
-VERSION = "2023-06-01"
 """Of the API, where a client names none."""
 
 EXIT_SECONDS = 5.0
@@ -143,7 +143,7 @@ def _refuse_head(start: bytes, status: int, message: str) -> bytes | None:
         "content-type": "application/json",
         "content-length": str(len(body)),
         "request-id": request_id,
-        "anthropic-version": VERSION,
+        "anthropic-version": API_VERSION,
         "connection": "close",
     }
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in head.items())]
@@ -363,7 +363,7 @@ def _as_utf8(text: bytes) -> bytes:
 def _version(headers: dict[bytes, bytes]) -> str:
     """The version that an answer is of: the one that was asked for, since any is accepted."""
     asked = headers.get(b"anthropic-version", b"")
-    return asked.decode() if _DATE.fullmatch(asked) else VERSION
+    return asked.decode() if _DATE.fullmatch(asked) else API_VERSION
 
 
 def _error_of(status: int, headers: Headers, body: bytes) -> MessagesError:

@@ -11,9 +11,10 @@ from fastapi import Request, Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.http.paging import page_asked
 from llama_stack_messages_provider.http.paths import MODELS, speaks_anthropic
 from llama_stack_messages_provider.http.streaming import JSONBody
+from llama_stack_messages_provider.wire.model_info import model_page
 
 if TYPE_CHECKING:
     from llama_stack_messages_provider.api import Messages
@@ -38,14 +39,11 @@ def list_models(impl: "Messages") -> Serve:
 
     async def serve(request: Request, request_id: str) -> Response:
         query = request.query_params
-        try:
-            limit = int(query.get("limit", "20"))
-        except ValueError:
-            raise InvalidRequestError("limit: Input should be a valid integer") from None
+        page = page_asked(query)
         stages = [*query.getlist("lifecycle"), *query.getlist("lifecycle[]")]
         if stages and not any(ACTIVE in stage.split(",") for stage in stages):
-            return JSONBody({"data": [], "has_more": False, "first_id": None, "last_id": None})
-        return JSONBody(await impl.list_models(limit, query.get("after_id"), query.get("before_id")))
+            return JSONBody(model_page([], has_more=False))
+        return JSONBody(await impl.list_models(*page))
 
     return serve
 

@@ -22,6 +22,7 @@ from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
 from llama_stack_messages_provider.http.models import list_models, only_for_anthropic, retrieve_model
 from llama_stack_messages_provider.http.openapi import Cursor, documented
+from llama_stack_messages_provider.http.paging import page_asked
 from llama_stack_messages_provider.http.paths import MODELS
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody, while_connected
@@ -211,13 +212,7 @@ def _with_progress(impl: "Messages") -> Handler:
 
 def _listed(impl: "Messages") -> Handler:
     async def serve(request: Request, request_id: str) -> Response:
-        query = request.query_params
-        try:
-            limit = int(query.get("limit", "20"))
-        except ValueError:
-            raise InvalidRequestError("limit: Input should be a valid integer") from None
-        page = await impl.list_message_batches(limit, query.get("after_id"), query.get("before_id"))
-        return _answered(page)
+        return _answered(await impl.list_message_batches(*page_asked(request.query_params)))
 
     return serve
 

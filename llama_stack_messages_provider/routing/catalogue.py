@@ -5,12 +5,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
-from llama_stack_messages_provider.routing.models import CLAUDE, ModelResolver
+from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.probe import Capability
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.base import JsonObject
 from llama_stack_messages_provider.wire.model_info import capabilities, model_info, model_page
+from llama_stack_messages_provider.wire.names import CLAUDE_PREFIX
 
 __all__ = ["MAX_LIMIT", "ModelCatalogue"]
 
@@ -81,13 +82,13 @@ class ModelCatalogue:
         """
         target = await self._resolver.resolve(name)
         await self._planner.capability_of(target)
-        listed = name in self._aliases or name == CLAUDE + target.identifier
+        listed = name in self._aliases or name == CLAUDE_PREFIX + target.identifier
         (info,) = await self._infos([(name if listed else target.identifier, target)])
         return info
 
     async def _named(self) -> dict[str, Target]:
         targets = [await self._resolver.target_of(model) for model in await self._resolver.all_llms()]
-        named = {CLAUDE + target.identifier: target for target in targets}
+        named = {CLAUDE_PREFIX + target.identifier: target for target in targets}
         for alias in self._aliases:
             try:
                 named[alias] = await self._resolver.resolve(alias)
@@ -113,7 +114,7 @@ class ModelCatalogue:
     def _info(self, name: str, target: Target, capability: Capability, searches: bool) -> JsonObject:
         engine = self._planner.engine_of(target, capability)
         chat, first_party = engine.chat, capability.native and engine.native.first_party
-        is_alias = name not in (target.identifier, CLAUDE + target.identifier)
+        is_alias = name not in (target.identifier, CLAUDE_PREFIX + target.identifier)
         return model_info(
             name,
             f"{name} ({target.identifier})" if is_alias else target.identifier,

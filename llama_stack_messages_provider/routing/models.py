@@ -18,13 +18,11 @@ from llama_stack_messages_provider.host.access import current_user
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.models import is_readable, provider_of, registered_model, unregistered_model
 from llama_stack_messages_provider.upstream.target import Target
+from llama_stack_messages_provider.wire.names import CLAUDE_PREFIX
 
-__all__ = ["CLAUDE", "ModelResolver"]
+__all__ = ["ModelResolver"]
 
 logger = get_logger(name=__name__, category="providers")
-
-CLAUDE = "claude/"
-"""Before a name it is the same name: Claude Code lists no others, and lets nobody set the window of those it knows."""
 
 _MATCHES = 3
 # Characters of a client's name that are told and compared: the time that comparing takes grows with its square.
@@ -65,7 +63,7 @@ class ModelResolver:
             return target
         if target := await self._bare(wanted) or await self._fallback(wanted):
             return target
-        if wanted.startswith(CLAUDE) and (target := await self._bare(wanted.removeprefix(CLAUDE))):
+        if wanted.startswith(CLAUDE_PREFIX) and (target := await self._bare(wanted.removeprefix(CLAUDE_PREFIX))):
             return target
         if alias:  # for the log only: what it stands for may be nothing that this user may know of
             logger.warning("An alias stands for no model that its user may use", name=name, alias=alias)
@@ -90,13 +88,13 @@ class ModelResolver:
 
     async def _after_claude(self, name: str) -> Target | None:
         """The model that `claude/` stands before."""
-        rest = name.removeprefix(CLAUDE)
+        rest = name.removeprefix(CLAUDE_PREFIX)
         if rest == name:
             return None
         if target := await self._registered(rest):
             return target
         # A provider of that name may have models that nobody registered.
-        is_provider = provider_of(self._table, CLAUDE.rstrip("/")) is not None
+        is_provider = provider_of(self._table, CLAUDE_PREFIX.rstrip("/")) is not None
         return None if is_provider else await self._fallback(rest)
 
     def _is_served(self, model: Any) -> bool:

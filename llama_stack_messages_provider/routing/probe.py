@@ -20,6 +20,7 @@ from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.sessions import Sessions, UpstreamResponse
+from llama_stack_messages_provider.wire.names import API_VERSION
 
 __all__ = ["Capability", "Prober", "speaks_messages"]
 
@@ -217,7 +218,7 @@ class Prober:
         return _Answers(capability, personal, not personal and (known or _is_missing(refused)), listed)
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> UpstreamResponse:
-        url, headers = f"{endpoint.root}{path}", {"anthropic-version": "2023-06-01"}
+        url, headers = f"{endpoint.root}{path}", {"anthropic-version": API_VERSION}
         data = orjson.dumps(body)
         return await self._sessions.fetch("POST", url, endpoint, self._timeouts, headers=headers, data=data)
 
