@@ -206,7 +206,7 @@ async def complete_message(
     """
     while True:
         loop.add_message(await call(loop.request, loop.call_id))
-        if loop.end_call(await _results(loop.pending_calls())):
+        if loop.end_call(await _results(loop.pending_calls(), loop.request)):
             return loop.message()
 
 
@@ -227,7 +227,7 @@ async def stream_message(
                     yield seen
         if loop.failed:
             return
-        results = await _results(loop.pending_calls())
+        results = await _results(loop.pending_calls(), loop.request)
         if results:
             yield loop.result_events(results)
         if loop.end_call(results):
@@ -235,14 +235,14 @@ async def stream_message(
             return
 
 
-async def _results(calls: Sequence[PendingCall]) -> list[dict[str, Any]]:
-    """The result blocks of calls, some of which are run at the same time."""
+async def _results(calls: Sequence[PendingCall], request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The result blocks of calls that answered a request, some of which are run at the same time."""
     turn = asyncio.Semaphore(_TOOLS_AT_ONCE)
 
     async def run(tool: ServerTool, call: Block, refusal: dict[str, Any] | None) -> dict[str, Any]:
         if refusal is not None:
             return refusal
         async with turn:
-            return await tool.run(call)
+            return await tool.run(call, request)
 
     return list(await asyncio.gather(*(run(*call) for call in calls)))

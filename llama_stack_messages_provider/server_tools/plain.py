@@ -52,6 +52,8 @@ def _in_place_of(definition: Any, path: str, tools: OpenTools) -> Sequence[Any]:
         return [definition]
     tool = tools[path]
     definitions, mark = tool.definitions if tool is not None else (), definition.get("cache_control")
+    if definition.get("defer_loading") is True:
+        definitions = [{**each, "defer_loading": True} for each in definitions]
     if mark is None or not definitions:
         return definitions
     return [*definitions[:-1], {**definitions[-1], "cache_control": mark}]
@@ -179,7 +181,7 @@ def _tool_use(block: Block, name: str) -> dict[str, Any]:
 
 
 def _tool_result(block: Block, result: PlainResult) -> dict[str, Any]:
-    plain: dict[str, Any] = {"type": "tool_result", "tool_use_id": block["tool_use_id"], "content": result.text}
+    plain: dict[str, Any] = {"type": "tool_result", "tool_use_id": block["tool_use_id"], "content": result.content}
     if result.is_error:
         plain["is_error"] = True
     if (mark := block.get("cache_control")) is not None:

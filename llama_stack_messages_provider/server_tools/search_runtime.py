@@ -83,7 +83,7 @@ class _Searches:
             code = "max_uses_exceeded"
         return error_block(call["id"], code) if code else None
 
-    async def run(self, call: Block) -> dict[str, Any]:
+    async def run(self, call: Block, request: Mapping[str, Any]) -> dict[str, Any]:
         """What a search found; a failure is a result with an error code."""
         query = self._search.build_query(call["input"]["query"])
         try:

@@ -17,9 +17,9 @@ type Block = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class PlainResult:
-    """What the model reads for a result block: the content of a `tool_result`."""
+    """What the model reads for a result block: the content of a `tool_result`, a string or blocks."""
 
-    text: str
+    content: str | list[dict[str, Any]]
     is_error: bool = False
 
 
@@ -44,8 +44,13 @@ class ServerTool(Protocol):
         """The result block of a call that is not to be made, after so many that were; None if it is to be made."""
         ...
 
-    async def run(self, call: Block) -> dict[str, Any]:
-        """The result block of a call. It never raises: a failure is a result with an error code."""
+    async def run(self, call: Block, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The result block of a call. It never raises: a failure is a result with an error code.
+
+        Args:
+            call: The block.
+            request: The plain request that the model answered with it: the tools, and all that was said before.
+        """
         ...
 
     def custom_name(self, block: Block) -> str | None:
