@@ -8,10 +8,12 @@ blocks of Anthropic's server tools.
 | --- | --- |
 | calls of server tools only | they are run, and the model is called again; after too many calls `pause_turn` |
 | calls of the client's tools as well | the server tools are run, and the message ends with `tool_use` |
-| anything else | the message ends as the call did; a call of a tool that was cut off is not run |
+| anything else | the message ends as the call did; a last call, which may be cut off, is not run |
+
+A tool is started as soon as its call is known to be complete: by the block after it, or by the end of the model's call.
+Results stand behind all that the model said, in the order of their calls, and go out one by one.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -23,17 +25,15 @@ from llama_stack_messages_provider.adaptation.upstream_errors import malformed_u
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.server_tools.model_call import ModelCall
 from llama_stack_messages_provider.server_tools.plain import plain_turns
+from llama_stack_messages_provider.server_tools.runs import PendingCall, ToolRuns
 from llama_stack_messages_provider.server_tools.tool import Block, ServerTool
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode, encode_all
 
 __all__ = ["Loop", "complete_message", "stream_message"]
 
-type Call[T] = Callable[[dict[str, Any], str], T]
-type PendingCall = tuple[ServerTool, Block, dict[str, Any] | None]
-
-_TOOLS_AT_ONCE = 8
 _ID_PREFIXES = {"server_tool_use": "srvtoolu_", "mcp_tool_use": "mcptoolu_"}
 _COUNTED = ("web_search_requests", "web_fetch_requests")
+_ITERATED = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 class Loop:
@@ -44,6 +44,7 @@ class Loop:
         tools: The server tools.
         message_id: Id of the message.
         max_calls: Calls of the model after which the message is paused.
+        opening: Blocks that the message begins with.
 
     Attributes:
         request: The request for the next call of the model.
@@ -53,7 +54,13 @@ class Loop:
     """
 
     def __init__(
-        self, request: dict[str, Any], tools: Sequence[ServerTool], message_id: str, *, max_calls: int
+        self,
+        request: dict[str, Any],
+        tools: Sequence[ServerTool],
+        message_id: str,
+        *,
+        max_calls: int,
+        opening: Sequence[Block] = (),
     ) -> None:
         self.request: dict[str, Any] = request
         self._first_request = request
@@ -64,10 +71,14 @@ class Loop:
         self._uses: Counter[str] = Counter()
         self._tool_calls = 0
         self._usage: dict[str, Any] = {}
+        self._iterations: list[dict[str, Any]] = []
         self._first_id: str | None = None
-        self._call = ModelCall(0, self._seen_by_client)
-        self.content: list[dict[str, Any]] = []
+        self.content: list[dict[str, Any]] = [dict(block) for block in opening]
+        self._opening = self.content[:]
         self.calls = 0
+        self._looked_at = 0
+        self._results: list[dict[str, Any]] = []
+        self._call = self._next_call()
         self.failed = False
 
     @property
@@ -89,16 +100,24 @@ class Loop:
             event = orjson.loads(received.data)
             self.failed = self.failed or event.get("type") == "error"
             seen = self._call.add_event(event)
-        if seen is event:
-            return received.frame()
-        return b"" if seen is None else encode(seen)
+        if seen is None:
+            return b""
+        shown = received.frame() if seen is event else encode(seen)
+        if self._opening and seen["type"] == "content_block_start":
+            return self._opening_events() + shown
+        return shown
 
-    def pending_calls(self) -> list[PendingCall]:
-        """The calls of server tools to be answered, each with its result if it is not to be run: the others count."""
-        if self._call.delta.get("stop_reason") != "tool_use":
-            return []
-        found = ((self._tool_of(block), block) for block in self._call.content)
-        return [(tool, block, self._refusal(tool, block)) for tool, block in found if tool is not None]
+    def _opening_events(self) -> bytes:
+        opening, self._opening = self._opening, []
+        return encode_all(_events_of(opening, 0))
+
+    def ready_calls(self) -> list[PendingCall]:
+        """The calls of server tools that are known to be complete since this was asked last; they count as made."""
+        call = self._call
+        complete = len(call.content) if call.delta.get("stop_reason") == "tool_use" else len(call.content) - 1
+        blocks, self._looked_at = call.content[self._looked_at : complete], max(complete, self._looked_at)
+        found = ((self._tool_of(block), block) for block in blocks)
+        return [PendingCall(tool, block, self._refusal(tool, block)) for tool, block in found if tool is not None]
 
     def _refusal(self, tool: ServerTool, call: Block) -> dict[str, Any] | None:
         refusal = tool.refusal(call, self._uses[tool.usage_field])
@@ -106,20 +125,26 @@ class Loop:
             self._uses[tool.usage_field] += 1
         return refusal
 
-    def end_call(self, results: Sequence[dict[str, Any]]) -> bool:
-        """End a call with the results of its tools; whether the message has ended with it."""
+    def end_call(self) -> bool:
+        """End a call whose tools have all been answered; whether the message has ended with it."""
         call = self._call
-        self.content += [*call.content, *results]
+        self.content += [*call.content, *self._results]
         self._usage = _added(self._usage, call.usage)
+        self._iterations.append(_iteration(call.usage))
         self.calls += 1
-        if not results or any(block["type"] == "tool_use" for block in call.content):
+        of_client = any(block["type"] == "tool_use" for block in call.content)
+        if of_client or not self._results or call.delta.get("stop_reason") != "tool_use":
             return True
         if self.calls >= self._max_calls:
             call.delta |= {"stop_reason": "pause_turn", "stop_sequence": None, "stop_details": None}
             return True
         self.request = self.next_request()
-        self._call = ModelCall(len(self.content), self._seen_by_client)
+        self._call = self._next_call()
         return False
+
+    def _next_call(self) -> ModelCall:
+        self._looked_at, self._results = 0, []
+        return ModelCall(len(self.content), self._seen_by_client, is_first=not self.calls)
 
     def next_request(self) -> dict[str, Any]:
         """The request with the message so far behind it, as its client would send it after a `pause_turn`."""
@@ -144,24 +169,25 @@ class Loop:
         call = self._call
         return {**call.message, "id": self._first_id, **call.delta, "content": self.content, "usage": self.usage}
 
-    def result_events(self, results: Iterable[Mapping[str, Any]]) -> bytes:
-        """The events of the results of a call's tools, before its end."""
-        events: list[Mapping[str, Any]] = []
-        for index, block in enumerate(results, len(self.content) + len(self._call.content)):
-            events.append({"type": "content_block_start", "index": index, "content_block": block})
-            events.append({"type": "content_block_stop", "index": index})
-        return encode_all(events)
+    def add_result(self, result: dict[str, Any]) -> bytes:
+        """Take the result of the next call that was ready, once the model has said all; its events."""
+        first = len(self.content) + len(self._call.content) + len(self._results)
+        self._results.append(result)
+        return encode_all(_events_of([result], first))
 
     def end_events(self) -> bytes:
         """The events of the message's end."""
         delta = {"type": "message_delta", "delta": self._call.delta, "usage": self.usage}
-        return encode_all([delta, {"type": "message_stop"}])
+        return (self._opening_events() if self._opening else b"") + encode_all([delta, {"type": "message_stop"}])
 
     @property
     def usage(self) -> dict[str, Any]:
-        """What all calls cost, with the uses of tools."""
+        """What all calls cost, each by itself where there were several, and the uses of tools."""
+        usage = dict(self._usage)
+        if len(self._iterations) > 1:
+            usage["iterations"] = self._iterations
         uses = {name: self._uses[name] for name in _COUNTED}
-        return {**self._usage, "server_tool_use": uses} if any(uses.values()) else self._usage
+        return {**usage, "server_tool_use": uses} if any(uses.values()) else usage
 
     def _tool_of(self, call: Block) -> ServerTool | None:
         is_ours = call["type"] in _ID_PREFIXES
@@ -175,7 +201,8 @@ class Loop:
         fields = tool.call_fields(block["name"])
         ident = f"{_ID_PREFIXES[fields['type']]}{self._message_id.removeprefix('msg_')}_{self._tool_calls}"
         self._tool_calls += 1
-        return {"id": ident, "input": block["input"], "caller": {"type": "direct"}, **fields}
+        caller = {} if fields["type"] == "mcp_tool_use" else {"caller": {"type": "direct"}}
+        return {"id": ident, "input": block["input"], **caller, **fields}
 
 
 def _added(first: Any, second: Any) -> Any:
@@ -186,6 +213,20 @@ def _added(first: Any, second: Any) -> Any:
     if type(first) is int and type(second) is int:
         return first + second
     return first if second is None else second
+
+
+def _iteration(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """What one call of the model cost, as `BetaMessageIterationUsage` has it."""
+    return {"type": "message", **{name: usage.get(name) or 0 for name in _ITERATED}}
+
+
+def _events_of(blocks: Iterable[Block], first_index: int) -> list[dict[str, Any]]:
+    """The events of blocks that come whole."""
+    events: list[dict[str, Any]] = []
+    for index, block in enumerate(blocks, first_index):
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events.append({"type": "content_block_stop", "index": index})
+    return events
 
 
 def _without_null(block: Block) -> dict[str, Any]:
@@ -204,10 +245,14 @@ async def complete_message(
         loop: Its state.
         call: Asks a route for the message that answers a request, under an id.
     """
-    while True:
-        loop.add_message(await call(loop.request, loop.call_id))
-        if loop.end_call(await _results(loop.pending_calls(), loop.request)):
-            return loop.message()
+    async with aclosing(ToolRuns()) as runs:
+        while True:
+            loop.add_message(await call(loop.request, loop.call_id))
+            runs.start(loop.ready_calls(), loop.request)
+            async for result in runs.results():
+                loop.add_result(result)
+            if loop.end_call():
+                return loop.message()
 
 
 async def stream_message(
@@ -219,30 +264,19 @@ async def stream_message(
         loop: Its state.
         call: Asks a route for the events that answer a request, under an id.
     """
-    while True:
-        decoder = SSEDecoder()
-        async with aclosing(call(loop.request, loop.call_id)) as pieces:
-            async for piece in pieces:
-                if seen := loop.add_events(decoder.decode(piece)):
-                    yield seen
-        if loop.failed:
-            return
-        results = await _results(loop.pending_calls(), loop.request)
-        if results:
-            yield loop.result_events(results)
-        if loop.end_call(results):
-            yield loop.end_events()
-            return
-
-
-async def _results(calls: Sequence[PendingCall], request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The result blocks of calls that answered a request, some of which are run at the same time."""
-    turn = asyncio.Semaphore(_TOOLS_AT_ONCE)
-
-    async def run(tool: ServerTool, call: Block, refusal: dict[str, Any] | None) -> dict[str, Any]:
-        if refusal is not None:
-            return refusal
-        async with turn:
-            return await tool.run(call, request)
-
-    return list(await asyncio.gather(*(run(*call) for call in calls)))
+    async with aclosing(ToolRuns()) as runs:
+        while True:
+            decoder = SSEDecoder()
+            async with aclosing(call(loop.request, loop.call_id)) as pieces:
+                async for piece in pieces:
+                    seen = loop.add_events(decoder.decode(piece))
+                    runs.start(loop.ready_calls(), loop.request)
+                    if seen:
+                        yield seen
+            if loop.failed:
+                return
+            async for result in runs.results():
+                yield loop.add_result(result)
+            if loop.end_call():
+                yield loop.end_events()
+                return

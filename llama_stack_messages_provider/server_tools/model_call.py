@@ -19,6 +19,7 @@ class ModelCall:
     Args:
         first_index: The index of its first block in the whole message.
         seen_by_client: Makes the client's block of the model's.
+        is_first: Whether the message starts with it.
 
     Attributes:
         content: The blocks.
@@ -27,8 +28,11 @@ class ModelCall:
         message: The message without those, if it came whole.
     """
 
-    def __init__(self, first_index: int, seen_by_client: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    def __init__(
+        self, first_index: int, seen_by_client: Callable[[Mapping[str, Any]], dict[str, Any]], *, is_first: bool
+    ) -> None:
         self._first_index = first_index
+        self._is_first = is_first
         self._seen_by_client = seen_by_client
         self._arguments: list[str] = []
         self.content: list[dict[str, Any]] = []
@@ -49,7 +53,7 @@ class ModelCall:
             case "message_start":
                 usage = (event.get("message") or {}).get("usage") or {}
                 self.usage = {name: count for name, count in usage.items() if type(count) is int}
-                return None if self._first_index else event
+                return event if self._is_first else None
             case "content_block_start":
                 return self._start(event)
             case "content_block_delta":

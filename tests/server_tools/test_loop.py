@@ -1,10 +1,12 @@
 """A message of several calls of the model, whole and streamed, against a route that is scripted."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
+from anthropic.types.beta import BetaUsage
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,14 @@ from tests.translation.helpers import assistant, text, tool, tool_use, user
 
 REQUEST: Json = {"model": "m", "max_tokens": 100, "messages": [user("Otters?")], "tools": [TOOL, tool("look")]}
 USAGE: Json = {"input_tokens": 10, "output_tokens": 30, "cache_read_input_tokens": None}
+
+ITERATION: Json = {
+    "type": "message",
+    "input_tokens": 10,
+    "output_tokens": 30,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+}
 
 
 def called(name: str = "web_search", ident: str = "call_1", **arguments: Any) -> Json:
@@ -131,8 +141,10 @@ async def test_a_search_is_followed_by_a_call_that_knows_what_it_found() -> None
         "input_tokens": 20,
         "output_tokens": 60,
         "cache_read_input_tokens": None,
+        "iterations": [ITERATION, ITERATION],
         "server_tool_use": {"web_search_requests": 1, "web_fetch_requests": 0},
     }
+    BetaUsage.model_validate(message["usage"])
 
 
 async def test_a_message_without_a_search_counts_none() -> None:
@@ -213,6 +225,97 @@ async def test_an_error_in_the_stream_is_its_end() -> None:
     events, _ = await streamed(answer(called()), error)
     assert_well_formed(events)
     assert events[-1] == error
+
+
+# --- tools at work ---
+
+
+class Gated(Runtime):
+    """Searches that wait until they are let go; remembers which were begun, and which were cancelled."""
+
+    def __init__(self, *queries: str) -> None:
+        super().__init__()
+        self.begun = {query: asyncio.Event() for query in queries}
+        self.gates = {query: asyncio.Event() for query in queries}
+        self.cancelled: list[str] = []
+
+    async def invoke_tool(self, name: str, arguments: Json) -> Any:
+        query = arguments["query"]
+        self.begun[query].set()
+        try:
+            await self.gates[query].wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(query)
+            raise
+        return await super().invoke_tool(name, arguments)
+
+
+async def test_a_tool_works_while_the_model_goes_on() -> None:
+    runtime = Gated("a", "b")
+    first = answer(called(ident="1", query="a"), called(ident="2", query="b"))
+
+    async def call(request: Json, message_id: str) -> AsyncGenerator[bytes]:
+        if message_id != "msg_1":
+            for event in events_of(answer(text("So."))):
+                yield encode(event)
+            return
+        for event in events_of(first):
+            yield encode(event)
+            if event["type"] == "content_block_start" and event["index"] == 1:
+                await runtime.begun["a"].wait()
+                runtime.gates["a"].set()
+                assert not runtime.begun["b"].is_set()  # it is not known yet what it asks for
+            if event["type"] == "message_delta":
+                runtime.gates["b"].set()
+
+    pieces = [piece async for piece in stream_message(await loop_of(runtime=runtime), call)]
+    events = [event for _, event in sse.parse(b"".join(pieces))]
+    assert_well_formed(events)
+    assert runtime.queries == ["a", "b"]
+
+
+async def test_a_result_goes_out_while_others_are_awaited() -> None:
+    runtime = Gated("a", "b")
+    route = Route(answer(called(ident="1", query="a"), called(ident="2", query="b")), answer(text("So.")))
+    runtime.gates["a"].set()
+    seen: list[str] = []
+    async for piece in stream_message(await loop_of(runtime=runtime), route.stream):
+        seen += [each["content_block"]["type"] for _, each in sse.parse(piece) if each["type"] == "content_block_start"]
+        if seen[-1:] == ["web_search_tool_result"]:
+            runtime.gates["b"].set()
+    assert seen == ["server_tool_use"] * 2 + ["web_search_tool_result"] * 2 + ["text"]
+
+
+async def test_a_client_that_leaves_ends_the_tools() -> None:
+    runtime = Gated("a", "b")
+    route = Route(answer(called(ident="1", query="a"), called(ident="2", query="b")))
+    stream = stream_message(await loop_of(runtime=runtime), route.stream)
+    async for _ in stream:
+        if runtime.begun["a"].is_set():
+            break
+    await stream.aclose()
+    assert "a" in runtime.cancelled
+    assert runtime.queries == []
+
+    runtime = Gated("a")
+    route = Route(answer(called(query="a")))
+    message = asyncio.create_task(complete_message(await loop_of(runtime=runtime), route.complete))
+    await runtime.begun["a"].wait()
+    message.cancel()
+    await asyncio.wait([message])
+    assert runtime.cancelled == ["a"]
+
+
+async def test_a_call_before_one_that_was_cut_off_is_made() -> None:
+    """Streamed, it is at work before anybody knows how the model's call ends: so whole, too."""
+    first = answer(called(ident="1", query="a"), called(ident="2", query="b"), stop_reason="max_tokens")
+    for run in (whole, streamed):
+        runtime = Runtime()
+        said, _ = await run(first, runtime=runtime)
+        message = said if isinstance(said, dict) else fold(said)
+        kinds = [each["type"] for each in message["content"]]
+        assert (runtime.queries, message["stop_reason"]) == (["a"], "max_tokens")
+        assert kinds == ["server_tool_use", "server_tool_use", "web_search_tool_result"]
 
 
 # --- the laws of streams, and of prefixes ---
