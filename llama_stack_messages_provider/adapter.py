@@ -170,7 +170,7 @@ class MessagesAdapter:
         """`POST /v1/messages/count_tokens`."""
         state, count = await self._count(exchange)
         headers = {**_answer_headers(exchange, state), "x-messages-count-source": count.source}
-        return JSONBody({"input_tokens": count.tokens}, headers=headers)
+        return JSONBody(_counted(count), headers=headers)
 
     async def _count(self, exchange: Exchange) -> tuple[RouteState, Count]:
         check_top_level(exchange.request, count=True)
@@ -198,7 +198,7 @@ class MessagesAdapter:
     async def count_message_tokens(self, params: CountTokensRequest) -> MessageTokensCount:
         """The number of input tokens."""
         _, count = await self._count(_exchange(params))
-        return MessageTokensCount(input_tokens=count.tokens)
+        return MessageTokensCount(**_counted(count))
 
     async def create_message_batch(self, params: CreateBatchRequest) -> MessageBatch:
         """Accept many requests."""
@@ -248,6 +248,13 @@ class MessagesAdapter:
 def _exchange(params: Any) -> Exchange:
     request = params.wire()
     return Exchange(new_request_id(), orjson.dumps(request), request)
+
+
+def _counted(count: Count) -> dict[str, Any]:
+    """The body of an answer to a count."""
+    if count.original is None:
+        return {"input_tokens": count.tokens}
+    return {"input_tokens": count.tokens, "context_management": {"original_input_tokens": count.original}}
 
 
 def _answer_headers(exchange: Exchange, state: RouteState) -> dict[str, str]:

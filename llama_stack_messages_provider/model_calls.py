@@ -8,6 +8,7 @@ import orjson
 
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.routing.applied_edits import edited_events, edited_message
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan
@@ -47,12 +48,14 @@ class ModelCalls:
             MessagesError: The upstream's refusal or failure.
         """
         if not state.plan.server_tools:
-            return await self._call(request, raw, state, message_id)
+            message = await self._call(request, raw, state, message_id)
+            return edited_message(message, state.applied_edits)
 
         async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
             return json_of(await self._call(request, None, state, message_id))
 
-        return await complete_message(self._loop(request, state, message_id), call)
+        message = await complete_message(self._loop(request, state, message_id), call)
+        return edited_message(message, state.applied_edits)
 
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
@@ -75,6 +78,14 @@ class ModelCalls:
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
     ) -> OpenedStream:
         """The events, in a loop where tools are run here; otherwise as `complete`."""
+        stream = await self._opened(request, raw, state, start)
+        if state.applied_edits is None:
+            return stream
+        return await opened(edited_events(pieces_of(stream), state))
+
+    async def _opened(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
         if not state.plan.server_tools:
             return await self._call_opened(request, raw, state, start)
 

@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, aclosing
+from dataclasses import replace
 from traceback import format_exception
 from typing import Any
 
@@ -174,14 +175,18 @@ class MessageService:
             MessagesError: The upstream's refusal or failure.
         """
         with named_failures(state.plan.target.provider_id):
-            return await self._count(exchange, state)
+            count, edits = await self._count(exchange, state)
+        if edits is None:
+            return count
+        return replace(count, original=count.tokens + sum(edit["cleared_input_tokens"] for edit in edits))
 
-    async def _count(self, exchange: Exchange, state: RouteState) -> Count:
+    async def _count(self, exchange: Exchange, state: RouteState) -> tuple[Count, list[dict[str, Any]] | None]:
+        """The count, and the edits of the context that were made before."""
         plan, request = state.plan, exchange.request
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:
                 prompt = await self._prepared(exchange, state, CountTokensRequest)
-                return await self._native.count(_raw(exchange, prompt), prompt, state)
+                return await self._native.count(_raw(exchange, prompt), prompt, state), state.applied_edits
             except (NativeMissingError, TranslateInsteadError) as exc:
                 logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
         if isinstance(plan, NativePlan):
@@ -190,7 +195,7 @@ class MessageService:
             state = RouteState(plan, state.headers, strict=False, size=state.size)
         request = await self._prepared(exchange, state, CountTokensRequest)
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
-        return await self._translated.count(prompt, state)
+        return await self._translated.count(prompt, state), state.applied_edits
 
     async def run_for_batch(
         self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
@@ -249,7 +254,7 @@ class MessageService:
             state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
             return json_of(await self.complete(exchange, state, new_message_id()))
 
-        return Classifier(plan.target.identifier, ask, plan.capability.window)
+        return Classifier(plan.target.identifier, ask, plan.window)
 
     def close(self) -> None:
         """End the reading of documents."""

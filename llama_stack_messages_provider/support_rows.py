@@ -96,7 +96,7 @@ _PARAMETERS: Mapping[str, Support] = {
     "cache_control": _CACHING,
     "service_tier": _harmless("there are no tiers"),
     "container": _dropped("nothing here runs code"),
-    "context_management": _dropped("prompts are sent whole, so that keeping all of it loses nothing"),
+    "context_management": _emulated("`clear_tool_uses` and `clear_thinking`; natively too, unless by Anthropic itself"),
     "compaction": _dropped("the client is to compact its conversation itself"),
     "diagnostics": _dropped("caches are the upstream's own business"),
     "fallbacks": _dropped("the stack's routing decides"),

@@ -28,6 +28,7 @@ from llama_stack_messages_provider.adaptation.changes import (
     has_images,
 )
 from llama_stack_messages_provider.adaptation.refusals import Refusal
+from llama_stack_messages_provider.adaptation.room import FitWindow
 from llama_stack_messages_provider.adaptation.schemas import (
     AddProperties,
     DropKeywords,
@@ -166,10 +167,10 @@ def _too_much_output(refusal: Refusal, params: Params) -> Iterator[Change]:
 
 
 def _too_little_room(refusal: Refusal, params: Params) -> Iterator[Change]:
-    if refusal.used is None or refusal.limit is None or refusal.at_least:
+    """The room that is left, exactly or by an estimate of the prompt; at last no limit, which is all that is left."""
+    yield from _native_room(refusal, params)
+    if not _is_exact(refusal):
         yield CapMaxTokens(0)
-    else:
-        yield CapMaxTokens(refusal.limit - refusal.used)
 
 
 def _strict_schema(refusal: Refusal, params: Params) -> Iterator[Change]:
@@ -248,8 +249,16 @@ _BY_KIND: Mapping[Kind, Callable[[Refusal, Params], Iterator[Change]]] = {
 
 
 def _native_room(refusal: Refusal, request: Params) -> Iterator[Change]:
-    if refusal.used is not None and refusal.limit is not None and not refusal.at_least:
-        yield CapMaxTokens(refusal.limit - refusal.used)
+    if refusal.limit is None:
+        return
+    if _is_exact(refusal):
+        yield CapMaxTokens(refusal.limit - (refusal.used or 0))
+    else:
+        yield FitWindow(refusal.limit)
+
+
+def _is_exact(refusal: Refusal) -> bool:
+    return refusal.used is not None and refusal.limit is not None and not refusal.at_least
 
 
 def _native_parameter(refusal: Refusal, request: Params) -> Iterator[Change]:

@@ -9,6 +9,7 @@ from cachetools import TTLCache
 from llama_stack_messages_provider.adaptation.adaptations import contradicts
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.refusals import Refusal
+from llama_stack_messages_provider.adaptation.room import FitWindow, learned_window
 
 __all__ = ["AdaptationMemory", "Learned", "Scope"]
 
@@ -59,9 +60,13 @@ class AdaptationMemory:
 
     def confirm(self, scope: Scope, change: Change, refusal: Refusal) -> None:
         """The changed request was taken."""
-        if not change.lasting:
+        window = learned_window(change, refusal)
+        if window is None and not change.lasting:
             return
         known = dict(self._known.get(scope) or {})
+        if window is not None:
+            change = window
+            known = {each: learned for each, learned in known.items() if not isinstance(each, FitWindow)}
         known[change] = Learned(change, refusal.words[:_WORDS_KEPT], self._clock())
         while len(known) > _MOST_CHANGES:
             del known[next(iter(known))]

@@ -8,8 +8,8 @@ from llama_stack_messages_provider.engines.refusals import Words
 
 __all__ = ["FOR_OTHERS", "ChatWording", "Engine", "NativeProfile", "Recognition", "Tokenizer"]
 
-FOR_OTHERS = frozenset({"attribution", "carried_id", "carried_thinking"})
-"""What is meant for Anthropic alone, and what earlier answers carry that were translated."""
+FOR_OTHERS = frozenset({"attribution", "carried_id", "carried_thinking", "context_edits"})
+"""What is meant for Anthropic alone, what only Anthropic edits, and what earlier translated answers carry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,7 @@ class Engine:
         native: What its Messages endpoint is like, where it has one.
         tokenizer: How it counts tokens.
         window: Where an entry of its list of models says the context window, as dotted paths.
+        ends_at_window: It takes any output limit, and an answer ends where the window does.
         refusals: Its words.
     """
 
@@ -142,6 +143,7 @@ class Engine:
     native: NativeProfile = NativeProfile()
     tokenizer: Tokenizer | None = None
     window: tuple[str, ...] = ()
+    ends_at_window: bool = False
     refusals: tuple[Words, ...] = ()
 
     def __post_init__(self) -> None:

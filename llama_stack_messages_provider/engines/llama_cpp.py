@@ -75,6 +75,7 @@ ENGINE = Engine(
         count=lambda answer: len(answer["tokens"]),
     ),
     window=("meta.n_ctx",),
+    ends_at_window=True,
     refusals=(
         Words(
             Kind.PROMPT_TOO_LONG,

@@ -33,6 +33,7 @@ ENGINE = Engine(
         repaired="thinking has no signature, errors come without an event",
         rewritten=FOR_OTHERS | {"is_error"},
     ),
+    ends_at_window=True,
     refusals=(
         Words(
             Kind.PROMPT_TOO_LONG,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.signatures import Signer
+from llama_stack_messages_provider.wire.token_estimate import BYTES_PER_TOKEN
 
 __all__ = [
     "Block",
@@ -45,6 +46,7 @@ class RewriteOptions:
         files: Whether PDFs of users stay as they are.
         signer: The model's: reads what signatures and ids of calls carry; None where nobody may have it.
         reasoning_details: Whether what the signatures carry beside text has a place in the plainer request.
+        bytes_per_token: What a token of the model has, in bytes, where tokens are estimated.
     """
 
     tool_error_marker: str = "[tool error] "
@@ -53,6 +55,7 @@ class RewriteOptions:
     files: bool = False
     signer: Signer | None = None
     reasoning_details: bool = False
+    bytes_per_token: float = BYTES_PER_TOKEN
 
 
 @dataclass(slots=True)
@@ -149,6 +152,7 @@ class Draft:
         self.dropped = dropped
         self.fields: dict[str, Any] = dict(request)
         self.restored: dict[str, dict[str, str]] = {}
+        self.applied_edits: list[dict[str, Any]] | None = None
 
     @cached_property
     def turns(self) -> list[Turn]:
@@ -177,6 +181,10 @@ class Draft:
         """Change the blocks of some types, in turns and in tool results."""
         self.change_blocks(changes)
         self.change_results(changes)
+
+    def note_edit(self, applied: dict[str, Any]) -> None:
+        """Note an edit of the context, as the client is told it."""
+        self.applied_edits = [*(self.applied_edits or ()), applied]
 
     def choose_from_nothing(self) -> None:
         """Take a choice among tools away, of which none are left.

@@ -13,6 +13,7 @@ from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.rewriting import passes
 from llama_stack_messages_provider.rewriting.attribution import without_attribution
 from llama_stack_messages_provider.rewriting.call_ids import MARK
+from llama_stack_messages_provider.rewriting.context_edits import FIELD
 from llama_stack_messages_provider.rewriting.draft import Draft, RewriteOptions
 from llama_stack_messages_provider.rewriting.passes.other_blocks import HOMES, IN_RESULTS, KNOWN
 from llama_stack_messages_provider.rewriting.signatures import is_ours
@@ -54,10 +55,12 @@ class Rewritten:
     Args:
         request: The request; the client's own object where nothing was changed.
         restored: For the name of a function, the fields of the `tool_use` block that the client knows.
+        applied_edits: What context editing cleared, as the client is told it; None where it asked for nothing.
     """
 
     request: Mapping[str, Any]
     restored: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    applied_edits: list[dict[str, Any]] | None = None
 
     def restore(self, function_name: str) -> dict[str, Any]:
         """The `name` of a call's block, and the `toolset_name` of a toolset's member."""
@@ -141,7 +144,7 @@ def _run(
     draft = Draft(request, lacks, options, dropped)
     for each in chosen:
         each.rewrite(draft)
-    return Rewritten(draft.finished(), draft.restored)
+    return Rewritten(draft.finished(), draft.restored, draft.applied_edits)
 
 
 def wanted_features(request: Mapping[str, Any]) -> frozenset[str]:
@@ -152,11 +155,7 @@ def wanted_features(request: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _more_features(request: Mapping[str, Any]) -> Iterator[str]:
-    system = request.get("system")
-    if system and without_attribution(system) is not system:
-        yield "attribution"
-    if isinstance(system, list) and any(block["type"] != "text" for block in system):
-        yield "unknown_system_block"
+    yield from _features_of_head(request)
     if len(tools := request.get("tools") or ()) > 1:
         yield "tools_of_one_name"
     if any(tool.get("type") not in (None, "custom") for tool in tools):
@@ -169,8 +168,21 @@ def _more_features(request: Mapping[str, Any]) -> Iterator[str]:
             marked = marked or any("cache_control" in block for block in content)
             for block in content:
                 yield from _features_of_block(block, message["role"])
-    if marked or (isinstance(system, list) and any("cache_control" in block for block in system)):
+    if marked:
         yield "cache_control"
+
+
+def _features_of_head(request: Mapping[str, Any]) -> Iterator[str]:
+    if request.get(FIELD):
+        yield "context_edits"
+    system = request.get("system")
+    if system and without_attribution(system) is not system:
+        yield "attribution"
+    if isinstance(system, list):
+        if any(block["type"] != "text" for block in system):
+            yield "unknown_system_block"
+        if any("cache_control" in block for block in system):
+            yield "cache_control"
 
 
 def _features_of_block(block: Mapping[str, Any], role: str) -> Iterator[str]:

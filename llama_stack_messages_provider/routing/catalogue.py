@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.probe import Capability
+from llama_stack_messages_provider.routing.window import registered_output, window_of
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.base import JsonObject
 from llama_stack_messages_provider.wire.model_info import capabilities, model_info, model_page
@@ -20,8 +20,6 @@ MAX_LIMIT = 1000
 
 _WILD = frozenset("*?[")
 _PROBE_SECONDS = 2.0
-_WINDOW = ("max_input_tokens", "context_window", "context_length", "max_model_len")
-_OUTPUT = ("max_output_tokens", "max_tokens")
 _UNKNOWN = Capability("unknown", False, "generic", "not asked")
 
 
@@ -118,8 +116,8 @@ class ModelCatalogue:
         return model_info(
             name,
             f"{name} ({target.identifier})" if is_alias else target.identifier,
-            max_input_tokens=_number(target.metadata, _WINDOW) or capability.window,
-            max_tokens=_number(target.metadata, _OUTPUT),
+            max_input_tokens=window_of(target, capability),
+            max_tokens=registered_output(target),
             capabilities=capabilities(
                 batch=self._batch,
                 efforts=(*chat.efforts, "max") if first_party else chat.efforts if chat.effort else (),
@@ -129,8 +127,3 @@ class ModelCatalogue:
                 searches=searches or first_party,
             ),
         )
-
-
-def _number(metadata: Mapping[str, Any], names: Sequence[str]) -> int | None:
-    found = (metadata.get(name) for name in names)
-    return next((number for number in found if type(number) is int and number > 0), None)

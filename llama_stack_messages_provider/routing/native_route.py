@@ -12,10 +12,12 @@ from llama_stack_messages_provider.adaptation.changes import Translate
 from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adaptation.refusals import Refusal
+from llama_stack_messages_provider.adaptation.room import FitWindow, may_exceed
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.native.request import dumped_with_model, with_model
 from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, marked_features, rewrite_native
+from llama_stack_messages_provider.rewriting.context_edits import changes_nothing
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
@@ -115,11 +117,20 @@ class NativeRoute:
             if not (state.strict and change.dropped(draft.params)):
                 apply_change(change, draft)
         state.drop(draft.dropped)
+        if (window := plan.window) is not None and may_exceed(window, draft.params, len(raw or b"") or state.size):
+            await self._fit(draft, window, state)
         return draft
+
+    async def _fit(self, draft: "_Draft", window: int, state: RouteState) -> None:
+        """Ask for no more output than the window has room for, where that would be refused."""
+        if state.plan.refuses_output:
+            await self._offload.run(state.size, apply_change, FitWindow(window), draft)
 
     async def _rewritten(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Rewritten:
         plan, dropped = _native(state), DroppedFields(strict=state.strict)
         marked = marked_features(raw, plan.profile)
+        if "context_edits" in marked and changes_nothing(request):
+            marked.remove("context_edits")
         if not (marked or plan.rewrites):
             return Rewritten(request)
         # In its place, a system turn leaves the prompt before it as it was.
@@ -129,7 +140,7 @@ class NativeRoute:
             signer=None if plan.profile.first_party else self._signer(plan),
         )
         rewritten = await self._offload.run(
-            state.size if plan.rewrites else 0,
+            state.size if plan.rewrites or "context_edits" in marked else 0,
             rewrite_native,
             request,
             marked=marked,
@@ -138,6 +149,7 @@ class NativeRoute:
             dropped=dropped,
         )
         state.drop(dropped.names)
+        state.applied_edits = rewritten.applied_edits
         return rewritten
 
     def _signer(self, plan: NativePlan) -> Signer:

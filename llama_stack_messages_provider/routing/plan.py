@@ -14,6 +14,7 @@ from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.rewriting.server_threads import reject_server_thread
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
+from llama_stack_messages_provider.routing.window import window_of
 from llama_stack_messages_provider.server_tools.plain import OpenTools, plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
@@ -54,6 +55,17 @@ class _Plan:
         """The upstream's engine: the one that answered, or the one of its address."""
         base = self.endpoint.api_base if self.endpoint else None
         return ENGINES.chosen(self.capability.engine, self.target.provider_type, base)
+
+    @property
+    def window(self) -> int | None:
+        """The context window of the model in tokens, where its registration or its upstream tells it."""
+        return window_of(self.target, self.capability)
+
+    @property
+    def refuses_output(self) -> bool:
+        """Whether more output than the window has room for is refused, for all that is known."""
+        engine = self.engine
+        return not (engine.ends_at_window or engine.native.first_party)
 
     @property
     def scope(self) -> Scope:

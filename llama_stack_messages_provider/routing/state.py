@@ -1,6 +1,7 @@
 """What is decided, and found out, about one request on its way down a route."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from llama_stack_messages_provider.routing.plan import Plan
 
@@ -18,9 +19,10 @@ class RouteState:
 
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
+        applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
     """
 
-    __slots__ = ("_reported", "dropped", "headers", "plan", "size", "strict")
+    __slots__ = ("_reported", "applied_edits", "dropped", "headers", "plan", "size", "strict")
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool, size: int) -> None:
         self.plan = plan
@@ -28,6 +30,7 @@ class RouteState:
         self.strict = strict
         self.size = size
         self.dropped: list[str] = []
+        self.applied_edits: list[dict[str, Any]] | None = None
         self._reported = 0
 
     def drop(self, paths: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import DropImages, MergeSystem
 from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
+from llama_stack_messages_provider.adaptation.room import FitWindow
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -139,7 +140,7 @@ class TranslatedRoute:
         plan = state.plan
         learned = dict.fromkeys((*self._memory.changes(plan.scope), *changes))
         merge = self._merge_system == "merge" or MergeSystem() in learned
-        window = plan.capability.window
+        window = plan.window
         options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, window=window)
         dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
         signer = Signer(self._key, plan.target.identifier)
@@ -159,7 +160,10 @@ class TranslatedRoute:
                 text = f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on"
                 raise InvalidRequestError(text)
             apply_change(change, translation)
+        if window is not None and plan.refuses_output:
+            await self._offload.run(state.size, apply_change, FitWindow(window), translation)
         state.drop(translation.dropped)
+        state.applied_edits = translation.rewritten.applied_edits
         return translation
 
     def _back(self, state: RouteState, translation: Translation) -> dict[str, Any]:

@@ -29,8 +29,6 @@ __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
 _CARRIED = carried_parameters()
 _CARRIED_FIELDS = carried_fields()
 _NOTHING: tuple[Any, ...] = (None, [], {})
-# What Claude Code's `context_management` asks for, and what happens anyway.
-_KEEP_ALL = {"type": "clear_thinking_20251015", "keep": "all"}
 _MAX_USER = 64
 # What is translated here, or makes no difference: the rest of what passes supply is supplied by them.
 _PLAIN = frozenset({"redacted_thinking", "cache_control", "carried_id"})
@@ -231,14 +229,9 @@ def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
 
 def _drop_the_rest(request: Mapping[str, Any], dropped: DroppedFields) -> None:
     for name, value in request.items():
-        if name not in _CARRIED and value not in _NOTHING and not _keeps_all(value):
+        if name not in _CARRIED and value not in _NOTHING:
             dropped.drop(name, "the inference API has nothing like it")
     for holder, carried in _CARRIED_FIELDS.items():
         for name, value in (request.get(holder) or {}).items():
             if name not in carried and value not in _NOTHING:
                 dropped.drop(f"{holder}.{name}", "the inference API has nothing like it")
-
-
-def _keeps_all(context_management: Any) -> bool:
-    edits = context_management.get("edits") if isinstance(context_management, Mapping) else None
-    return isinstance(edits, list) and all(edit == _KEEP_ALL for edit in edits)

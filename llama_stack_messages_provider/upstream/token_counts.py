@@ -26,10 +26,17 @@ _IMAGE_TOKENS = 1600
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """A number of input tokens, and how it was found."""
+    """A number of input tokens, and how it was found.
+
+    Args:
+        tokens: Of what would be sent.
+        source: How they were counted.
+        original: The same before the context was edited; None where no edit was asked for.
+    """
 
     tokens: int
     source: Source
+    original: int | None = None
 
 
 class TokenCounter:

@@ -89,7 +89,7 @@ class Bench:
     Args:
         http: To the stack.
         upstreams: `chat`, of an engine that nobody knows; `messages`, the same with a Messages endpoint; `vllm`,
-            `llamacpp`.
+            `llamacpp`; `windows`, a vLLM whose models have windows of several sizes.
         model: A model that no other test names.
         stream: Whether answers are streamed.
     """

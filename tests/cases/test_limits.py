@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.cases.bench import FINE, MESSAGES, Bench, refusing
+from tests.cases.bench import CHAT, FINE, MESSAGES, Bench, refusing
+from tests.fidelity.claude_code import SHAPES
 from tests.support.upstream import Json
 
 BY = pytest.mark.parametrize("by", ["chat", "messages"], ids=["translated", "native"])
@@ -182,8 +183,54 @@ def test_vllm_room(said: str, by: str, bench: Bench) -> None:
     assert [limit_of(body) for body in bench.sent(by="vllm", path=path)] == [32000, 15309]
 
 
+@BY
+@pytest.mark.parametrize("said", ROOM.values(), ids=ROOM)
+def test_room_in_a_window_that_nobody_told(said: str, by: str, bench: Bench) -> None:
+    refuse(bench, by, said, 15309)
+    assert bench.ask(by=by, max_tokens=32000).error is None
+    assert limits(bench, by) == [32000, 15309]
+
+
+CODING = SHAPES["330 first, unknown name"][1]
+WINDOWS = {32_768: 32_000, 40_960: 32_000, 141_000: 128_000}
+
+
+@pytest.mark.parametrize("by", ["windows", "windows-translated"], ids=["native", "translated"])
+@pytest.mark.parametrize("window", WINDOWS)
+def test_claude_codes_first_request_is_taken_at_the_first_try(window: int, by: str, bench: Bench) -> None:
+    request = {**CODING, "max_tokens": WINDOWS[window], "model": f"{by}/w{window}", "stream": bench.stream}
+    answer = bench.ask(by=by, **request)
+    assert answer.error is None, answer.error
+    assert answer.dropped is None or "max_tokens" not in answer.dropped
+    path = CHAT if by == "windows-translated" else MESSAGES
+    assert answer.route == ("native" if path == MESSAGES else "translation")
+    (sent,) = bench.sent(by="windows", path=path)
+    assert window // 3 < sent["max_tokens"] < WINDOWS[window]
+
+
+@pytest.mark.parametrize("by", ["windows", "windows-translated"], ids=["native", "translated"])
+def test_a_window_that_only_a_refusal_tells_is_known_from_then_on(by: str, bench: Bench) -> None:
+    how = "streamed" if bench.stream else "whole"
+    request = {**CODING, "max_tokens": 128_000, "model": f"{by}/untold-{by}-{how}-32768", "stream": bench.stream}
+    for _ in range(2):
+        assert bench.ask(by=by, **request).error is None
+    path = CHAT if by == "windows-translated" else MESSAGES
+    first, second, third = (body["max_tokens"] for body in bench.sent(by="windows", path=path))
+    assert (first, second) == (128_000, third)
+    assert 10_000 < third < 32_768
+
+
+@pytest.mark.parametrize("by", ["windows", "windows-translated"], ids=["native", "translated"])
+def test_a_prompt_that_no_window_has_room_for_is_told_in_the_words_that_agents_know(by: str, bench: Bench) -> None:
+    answer = bench.ask({"role": "user", "content": "word " * 50_000}, by=by, model=f"{by}/w32768", max_tokens=32_000)
+    assert (answer.status, answer.error and answer.error["type"]) == (400, "invalid_request_error")
+    assert answer.error is not None
+    assert answer.error["message"].startswith("prompt is too long: ")
+    assert answer.error["message"].endswith(" tokens > 32768 maximum")
+
+
 def test_vllm_that_names_its_window_only(bench: Bench) -> None:
-    """vLLM 0.32 does not say how long the prompt is: `max_tokens`, which is required natively, is left out."""
+    """vLLM 0.32 does not say how long the prompt is: it is estimated."""
     said = (
         "max_completion_tokens=32000 cannot be greater than max_model_len=4096. Please request fewer output tokens. "
         "(parameter=max_completion_tokens, value=32000)"
@@ -191,8 +238,8 @@ def test_vllm_that_names_its_window_only(bench: Bench) -> None:
     bench.says(refusing(said, over(4096)), by="vllm")
     bench.says(refusing(said, over(4096), then=FINE), by="vllm", path=MESSAGES)
     answer = bench.ask(by="vllm", max_tokens=32000)
-    assert (answer.error, answer.route) == (None, "translation")
-    assert "max_tokens" not in bench.sent(by="vllm")[-1]
+    assert (answer.error, answer.route) == (None, "native")
+    assert 3900 < bench.sent(by="vllm", path=MESSAGES)[-1]["max_tokens"] < 4096
 
 
 @BY

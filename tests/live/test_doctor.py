@@ -212,7 +212,7 @@ def test_a_healthy_stack_is_told_in_words(tmp_path: Path) -> None:
 WORDS = """\
 MODEL              STATE  ENGINE   ROUTE        WINDOW  COUNT
 openai/test-model  ok     unknown  translation  -       inference
-vllm/m             ok     vllm     native       8192    native
+vllm/m             ok     vllm     native       262144  native
 
 openai/test-model
   upstream       {openai}/v1

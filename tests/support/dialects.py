@@ -37,7 +37,7 @@ DEFAULT_MODELS = ("test-model",)
 MESSAGES = "POST /v1/messages"
 COUNT = "POST /v1/messages/count_tokens"
 CHAT = "POST /v1/chat/completions"
-MAX_MODEL_LEN = 8192
+MAX_MODEL_LEN = 262_144
 
 type Check = Callable[[RecordedRequest], Reply | None]
 """What is wrong with a request, as the engine would put it; None if nothing is."""

@@ -249,6 +249,8 @@ def _fold_end(message: Json, event: Json) -> None:
     for name in ("stop_details", "container"):
         if delta.get(name) is not None:
             message[name] = delta[name]
+    if "context_management" in event:
+        message["context_management"] = event["context_management"]
     message["usage"].update({name: value for name, value in event["usage"].items() if value is not None})
 
 
