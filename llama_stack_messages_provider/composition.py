@@ -28,6 +28,7 @@ from llama_stack_messages_provider.routing.translated_route import TranslatedRou
 from llama_stack_messages_provider.safeguards.judge import Safeguards
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
+from llama_stack_messages_provider.server_tools.tool_search import ToolSearch
 from llama_stack_messages_provider.service import MessageService
 from llama_stack_messages_provider.translation.request import TranslationOptions
 from llama_stack_messages_provider.upstream.body import Timeouts
@@ -58,7 +59,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
     tools = deps.get(Api.tool_runtime)
     search = WebSearch(tools, config.web_search)
-    server_tools = ServerTools([search])
+    server_tools = ServerTools([search, ToolSearch()])
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()

@@ -173,7 +173,9 @@ _BLOCKS: Mapping[str, Support] = {
     "code_execution_tool_result": _RESULT_OF_A_SERVER,
     "bash_code_execution_tool_result": _RESULT_OF_A_SERVER,
     "text_editor_code_execution_tool_result": _RESULT_OF_A_SERVER,
-    "tool_search_tool_result": _RESULT_OF_A_SERVER,
+    "tool_search_tool_result": _emulated(
+        "a call and its result, or text; the tools that were found are offered", "server_tool_history"
+    ),
     "advisor_tool_result": _RESULT_OF_A_SERVER,
     "mcp_tool_use": _RESULT_OF_A_SERVER,
     "mcp_tool_result": _RESULT_OF_A_SERVER,
@@ -244,14 +246,19 @@ _TOOLS: Mapping[str, Support] = {
             "web_fetch_20260209",
             "web_fetch_20260309",
             "web_fetch_20260318",
-            "tool_search_tool_bm25",
-            "tool_search_tool_bm25_20251119",
-            "tool_search_tool_regex",
-            "tool_search_tool_regex_20251119",
             "advisor_20260301",
             "mcp_toolset",
         ),
         _NOBODY_RUNS_IT,
+    ),
+    **dict.fromkeys(
+        (
+            "tool_search_tool_bm25",
+            "tool_search_tool_bm25_20251119",
+            "tool_search_tool_regex",
+            "tool_search_tool_regex_20251119",
+        ),
+        _emulated("run here: what it finds of the deferred tools is offered from then on", "server_tool"),
     ),
     **dict.fromkeys(("web_search_20250305", "web_search_20260209", "web_search_20260318"), _SEARCH),
 }
@@ -261,7 +268,7 @@ _TOOL_FIELDS: Mapping[str, Support] = {
     "description": _mapped("the function's description"),
     "cache_control": _CACHING,
     "strict": _mapped("`strict`; named as dropped for the documented tools, whose schemas are not strict ones"),
-    "defer_loading": _harmless("every tool is offered from the start"),
+    "defer_loading": _emulated("the tool is offered once a reference, a call or a forced choice names it"),
     "allowed_callers": _harmless("only the model itself calls tools here"),
     "eager_input_streaming": _harmless("inputs are streamed as they come"),
     "input_examples": _emulated("part of the function's description"),
@@ -287,7 +294,9 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
     "text": _mapped("`content`"),
     "thinking": _mapped("`reasoning` or `reasoning_content`, signed here"),
     "tool_use": _mapped("`tool_calls`"),
-    **dict.fromkeys(("server_tool_use", "web_search_tool_result"), _emulated("made where the stack searches the web")),
+    "server_tool_use": _emulated("made where a tool is run here"),
+    "web_search_tool_result": _emulated("made where the stack searches the web"),
+    "tool_search_tool_result": _emulated("made where a tool search is run here"),
     **dict.fromkeys(
         (
             "redacted_thinking",
@@ -295,7 +304,6 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
             "code_execution_tool_result",
             "bash_code_execution_tool_result",
             "text_editor_code_execution_tool_result",
-            "tool_search_tool_result",
             "advisor_tool_result",
             "mcp_tool_use",
             "mcp_tool_result",

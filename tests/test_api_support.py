@@ -258,7 +258,7 @@ TOOL_FIELDS: Mapping[str, Json] = {
 
 @pytest.mark.parametrize("name", SUPPORT["tool field"])
 def test_fields_of_tools_fare_as_declared(name: str) -> None:
-    check(SUPPORT["tool field"][name], {**HELLO, "tools": [TOOL_FIELDS[name]]})
+    check(SUPPORT["tool field"][name], {**HELLO, "tools": [TOOL_FIELDS[name], {**LOOK, "name": "see"}]})
 
 
 @pytest.mark.parametrize("name", SUPPORT["tool choice"])

@@ -8,8 +8,8 @@ from llama_stack_messages_provider.engines.refusals import Words
 
 __all__ = ["FOR_OTHERS", "ChatWording", "Engine", "NativeProfile", "Recognition", "Tokenizer"]
 
-FOR_OTHERS = frozenset({"attribution", "carried_id", "carried_thinking", "context_edits"})
-"""What is meant for Anthropic alone, what only Anthropic edits, and what earlier translated answers carry."""
+FOR_OTHERS = frozenset({"attribution", "carried_id", "carried_thinking", "context_edits", "deferred_tool"})
+"""What is meant for Anthropic alone, what only Anthropic does, and what earlier translated answers carry."""
 
 
 @dataclass(frozen=True, slots=True)

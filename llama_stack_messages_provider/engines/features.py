@@ -50,6 +50,8 @@ def _tool_features(request: Mapping[str, Any]) -> Iterator[str]:
     tools = request.get("tools")
     tools = tools if isinstance(tools, list) else []
     yield from filter(None, map(_kind_of_tool, tools))
+    if any(isinstance(tool, dict) and tool.get("defer_loading") is True for tool in tools):
+        yield "deferred_tool"
     choice = request.get("tool_choice")
     if not isinstance(choice, dict) or _forces_search(choice, tools):
         return

@@ -151,7 +151,8 @@ def wanted_features(request: Mapping[str, Any]) -> frozenset[str]:
     """What a validated request uses: the features of the engines' profiles, and what only passes ask for."""
     features = features_of(request) | frozenset(_more_features(request))
     # What is added on the way may be any tool.
-    return features | {"client_tool", "server_tool", "tools_of_one_name"} if "tool_change" in features else features
+    more = {"client_tool", "deferred_tool", "server_tool", "tools_of_one_name"}
+    return features | more if "tool_change" in features else features
 
 
 def _more_features(request: Mapping[str, Any]) -> Iterator[str]:

@@ -170,8 +170,9 @@ class Planner:
         native, reason = _decide(mode, capability, gaps)
         files = target.provider_id in self._config.translation.file_parts
         if native and endpoint is not None:
-            if rewrites := _rewrites(lacks):
-                reason = f"{reason}; rewritten: {', '.join(sorted(lacks & SUPPLIED))}"
+            if supplied := lacks & SUPPLIED:
+                reason = f"{reason}; rewritten: {', '.join(sorted(supplied))}"
+            rewrites = _rewrites(lacks) | _of_later_rounds(features, tools)
             return NativePlan(target, reason, capability, endpoint, files, tools, rewrites, mode != "native")
         return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
 
@@ -221,6 +222,11 @@ def _rewrites(lacks: Set[str]) -> frozenset[str]:
     rewrites = frozenset(lacks) & SUPPLIED
     # The calls of a toolset in the history follow its definition.
     return rewrites | {"toolset_call"} if "client_tool" in rewrites else rewrites
+
+
+def _of_later_rounds(features: Set[str], tools: OpenTools) -> frozenset[str]:
+    """What is not in a request yet, and may be in those that go on with it: references to tools that were found."""
+    return frozenset({"tool_reference"}) if tools and "deferred_tool" in features else frozenset()
 
 
 def _is_native(capability: Capability, mode: str) -> bool:

@@ -118,6 +118,12 @@ TOOL_FIELDS = [
     ),
     Case(
         "tool field",
+        "defer_loading",
+        {"tools": [LOOK, {**LOOK, "name": "hear", "defer_loading": True}]},
+        {"tools": [{"function": {"name": "look"}}]},
+    ),
+    Case(
+        "tool field",
         "enable_zoom",
         {"tools": [{**tool("computer_20251124"), "enable_zoom": True}]},
         {"tools": [{"function": {"parameters": {"properties": {"region": ANY}}}}]},

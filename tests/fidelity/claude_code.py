@@ -465,7 +465,7 @@ SHAPES: Mapping[str, tuple[str, Json]] = {
     ),
     "197 PDF read": ("197", cc197(READ_PDF_197)),
     "197 image read": ("197", cc197(READ_IMAGE)),
-    "197 tools found": ("197", cc197(TOOLS_FOUND)),
+    "197 tools found": ("197", cc197(TOOLS_FOUND, tools=[*TOOLS_197, _without(MCP, "defer_loading")])),
     "197 empty answer": ("197", cc197(EMPTY_ANSWER)),
     "197 count": (
         "197",

@@ -47,6 +47,13 @@ ELSEWHERE = {
         ],
         "tests/live/test_web_search.py::test_the_model_searches_and_answers",
     ),
+    **dict.fromkeys(
+        [
+            *(("tool", name) for name in SUPPORT["tool"] if name.startswith("tool_search_")),
+            ("response block", "tool_search_tool_result"),
+        ],
+        "tests/live/test_tool_search.py::test_of_many_deferred_tools_one_is_searched_for_and_called",
+    ),
     ("tool field", "max_uses"): "tests/live/test_web_search.py::test_no_more_searches_than_the_client_allows",
     **dict.fromkeys(
         [("tool field", name) for name in ("allowed_domains", "blocked_domains", "user_location")],

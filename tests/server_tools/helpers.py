@@ -9,6 +9,7 @@ from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.server_tools.tool import ServerTool
+from llama_stack_messages_provider.server_tools.tool_search import ToolSearch
 from llama_stack_messages_provider.server_tools.web_search import SearchResult, result_block
 from tests.support.wire import Json
 
@@ -35,7 +36,7 @@ class Runtime:
 
 
 def server_tools(runtime: Runtime | None = None) -> ServerTools:
-    return ServerTools([WebSearch(runtime or Runtime(), WebSearchConfig())])
+    return ServerTools([WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch()])
 
 
 async def opened(

@@ -73,7 +73,7 @@ DEFINITIONS = [
     Case("the type null", [tool(type=None)], [function()]),
     Case(
         "options of Anthropic's alone",
-        [tool(defer_loading=True, eager_input_streaming=True, allowed_callers=["direct"])],
+        [tool(defer_loading=False, eager_input_streaming=True, allowed_callers=["direct"])],
         [function()],
     ),
     Case(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from llama_stack_messages_provider.rewriting.client_tools import can_be_called
+from llama_stack_messages_provider.rewriting.deferred_tools import is_deferred
 from llama_stack_messages_provider.rewriting.draft import Block, Change, Draft, Place, Placed, text_block
 
 FEATURES = frozenset({"tool_change", "tool_reference"})
@@ -37,6 +38,7 @@ def _as_text(draft: Draft, block: Block, path: str) -> list[tuple[str, Block]]:
     if tool["type"].startswith("mcp_"):
         draft.dropped.drop(path, "nothing here calls MCP servers")
         return []
-    if definition and not can_be_called(definition):  # named where tools are looked at
+    # What cannot be called is named where tools are looked at.
+    if definition and (is_deferred(definition) or not can_be_called(definition)):
         return []
     return [(path, text_block(available(draft, name)))]
