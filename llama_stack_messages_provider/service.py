@@ -17,7 +17,6 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
-from llama_stack_messages_provider.http.limits import check_names
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
 from llama_stack_messages_provider.model_calls import ModelCalls, json_of
@@ -29,7 +28,7 @@ from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
-from llama_stack_messages_provider.upstream.failures import named_failures
+from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.base import WireModel
@@ -48,6 +47,7 @@ __all__ = [
 ]
 
 logger = get_logger(name=__name__, category="providers")
+_level = logging.getLogger(__name__)
 
 STRICT_HEADER = "x-messages-strict"
 
@@ -93,11 +93,10 @@ class MessageService:
         Raises:
             InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
         """
-        check_names(exchange.request)
         strict = self._strict or wants_strict(exchange.headers)
         dropped = DroppedFields(strict=strict)
         plan = await self._planner.plan(exchange.request, dropped)
-        if logging.getLogger(__name__).isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
+        if _level.isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
         size = len(exchange.body)
         state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=size)
@@ -116,7 +115,7 @@ class MessageService:
             message = await self._calls.complete(request, raw, state, message_id)
             return await judge.message(json_of(message)) if judge else message
 
-        with named_failures(state.plan.target.provider_id):
+        with NamedFailures(state.plan.target.provider_id):
             return await self._routed(exchange, state, send)
 
     async def stream(
@@ -140,7 +139,7 @@ class MessageService:
         begun = False
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
-            with during, metrics, named_failures(state.plan.target.provider_id):
+            with during, metrics, NamedFailures(state.plan.target.provider_id):
                 stream = await self._judged(exchange, state, start)
                 async with aclosing(stream.rest):
                     begun = True
@@ -174,7 +173,7 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        with named_failures(state.plan.target.provider_id):
+        with NamedFailures(state.plan.target.provider_id):
             count, edits = await self._count(exchange, state)
         if edits is None:
             return count

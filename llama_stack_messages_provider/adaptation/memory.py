@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cachetools import TTLCache
-
 from llama_stack_messages_provider.adaptation.adaptations import contradicts
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.refusals import Refusal
@@ -48,7 +46,7 @@ class AdaptationMemory:
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds
         self._clock = clock
-        self._known: TTLCache[Scope, dict[Change, Learned]] = TTLCache(_MOST_SCOPES, seconds, timer=clock)
+        self._known: dict[Scope, dict[Change, Learned]] = {}  # the one that was changed last is the last
 
     def changes(self, scope: Scope) -> tuple[Change, ...]:
         """The changes that a model is known to need, in the order in which they were learned."""
@@ -63,7 +61,7 @@ class AdaptationMemory:
         window = learned_window(change, refusal)
         if window is None and not change.lasting:
             return
-        known = dict(self._known.get(scope) or {})
+        known = dict(self._known.pop(scope, {}))
         if window is not None:
             change = window
             known = {each: learned for each, learned in known.items() if not isinstance(each, FitWindow)}
@@ -71,6 +69,8 @@ class AdaptationMemory:
         while len(known) > _MOST_CHANGES:
             del known[next(iter(known))]
         self._known[scope] = known
+        if len(self._known) > _MOST_SCOPES:
+            del self._known[next(iter(self._known))]
 
     def take_back(self, scope: Scope, refusal: Refusal) -> bool:
         """Forget what a refusal contradicts; whether there was anything."""
@@ -82,7 +82,9 @@ class AdaptationMemory:
         return True
 
     def __iter__(self) -> Iterator[tuple[Scope, Learned]]:
-        return ((scope, learned) for scope, known in list(self._known.items()) for learned in known.values())
+        since = self._clock() - self._seconds
+        each = ((scope, learned) for scope, known in list(self._known.items()) for learned in known.values())
+        return ((scope, learned) for scope, learned in each if learned.at > since)
 
     def report(self) -> list[dict[str, Any]]:
         """All that is remembered, for people: upstream, model, change, words and age in seconds."""

@@ -12,9 +12,9 @@
 Tried with aiohttp 3.14.
 """
 
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -23,24 +23,28 @@ from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 __all__ = ["Connector", "ContentEncodingError", "HttpProcessingError", "fail_body", "take_read_timeout"]
 
 
-class _Silence:
-    """Whether a connection that was used before has given nothing since it was taken from the pool."""
-
-    __slots__ = ("lasts",)
-
-    def __init__(self, protocol: ResponseHandler) -> None:
-        self.lasts = True
-
-        def first_byte(data: bytes) -> None:
-            self.lasts = False
-            del protocol.data_received
-            protocol.data_received(data)
-
-        protocol.data_received = first_byte  # type: ignore[method-assign]
-
-
 class _Handler(ResponseHandler):
-    """A protocol that fails the body too where it breaks off as HTTP: aiohttp's own leaves its reader waiting."""
+    """A protocol that fails the body too where it breaks off as HTTP: aiohttp's own leaves its reader waiting.
+
+    Attributes:
+        used: Whether it has had a request.
+        silent: Whether it gave nothing since it was taken from the pool for another.
+    """
+
+    used = False
+    silent = False
+
+    def take(self) -> None:
+        """It gets a request."""
+        if self.used:
+            self.silent = True
+            self.data_received = self._first_byte  # type: ignore[method-assign]
+        self.used = True
+
+    def _first_byte(self, data: bytes) -> None:
+        self.silent = False
+        del self.data_received
+        self.data_received(data)
 
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
         super().set_exception(exc, *cause)
@@ -49,30 +53,31 @@ class _Handler(ResponseHandler):
             payload.set_exception(exc)
 
 
+_taken: ContextVar[_Handler | None] = ContextVar("taken", default=None)
+
+
 class Connector(aiohttp.TCPConnector):
-    """A pool that knows of each request whether its connection was a used one that has given nothing."""
+    """A pool that knows whether the connection that a task took last was a used one that has given nothing."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._factory = partial(_Handler, loop=self._loop)  # type: ignore[assignment]
-        self._used: WeakSet[ResponseHandler] = WeakSet()
-        self._silences: WeakKeyDictionary[aiohttp.ClientRequest, _Silence] = WeakKeyDictionary()
 
     async def connect(self, req: aiohttp.ClientRequest, traces: Any, timeout: Any) -> Any:
         """A connection for a request."""
+        _taken.set(None)
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
-        self._silences.pop(req, None)
-        if protocol is not None and protocol in self._used:
-            self._silences[req] = _Silence(protocol)
-        elif protocol is not None:
-            self._used.add(protocol)
+        if isinstance(protocol, _Handler):
+            protocol.take()
+            _taken.set(protocol)
         return connection
 
-    def was_idle(self, req: aiohttp.ClientRequest) -> bool:
-        """Whether the request met a connection that its upstream was just closing: it was never read."""
-        silence = self._silences.get(req)
-        return silence is not None and silence.lasts
+    @staticmethod
+    def was_idle() -> bool:
+        """Whether this task's request met a connection that its upstream was just closing: it was never read."""
+        protocol = _taken.get()
+        return protocol is not None and protocol.silent
 
 
 def take_read_timeout(response: aiohttp.ClientResponse) -> float | None:

@@ -38,9 +38,9 @@ def put_first(app: Any, router: APIRouter, *others: BaseRoute) -> None:
     Args:
         app: The app.
         router: The router.
-        others: Routes that follow, and are the app's alone: the host finds none of them by path, as it does a router's.
+        others: Routes that come before these, and are the app's alone: the host finds none of them by path, as it does
+            a router's, and FastAPI does not look for them twice, as it does for a router's.
     """
     routes = app.router.routes
     routes.sort(key=lambda route: getattr(route, "original_router", None) is not router)
-    first = next((n for n, route in enumerate(routes) if getattr(route, "original_router", None) is not router), 0)
-    routes[first:first] = others
+    routes[0:0] = others

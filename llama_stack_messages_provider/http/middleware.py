@@ -213,9 +213,9 @@ class AnthropicMiddleware:
         return length
 
     async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        task = self._shutdown.enter()
         try:
-            with self._shutdown.request():
-                await self.app(scope, receive, answer)
+            await self.app(scope, receive, answer)
         except RequestTooLargeError as error:
             if error is not answer.overflow or answer.passing:
                 raise
@@ -224,6 +224,8 @@ class AnthropicMiddleware:
                 raise
             if not answer.passing:
                 await answer.tell(shutting_down())
+        finally:
+            self._shutdown.leave(task)
         await answer.close()
 
 
@@ -271,7 +273,7 @@ class _Answer:
                 return
             headers.append((b"request-id", self._request_id.encode()))
         self.passing = True
-        await self._send({**message, "headers": headers})
+        await self._server.begin({**message, "headers": headers})
 
     async def close(self) -> None:
         """Answer what is not answered yet: a refusal that was held, or a body that was too large."""

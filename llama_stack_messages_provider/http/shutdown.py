@@ -1,8 +1,7 @@
 """A shutdown that ends: nothing new begins, what runs has some seconds, and nobody is waited for after that."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from llama_stack_messages_provider.errors import OverloadedError
 
@@ -49,16 +48,16 @@ class Shutdown:
         """Call back when the shutdown begins, in the loop that serves."""
         self._calls.append(call)
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Within it a request is in flight: when its time is over, it is cancelled."""
+    def enter(self) -> asyncio.Task[None]:
+        """The current task answers a request: when its time is over, it is cancelled."""
         task = asyncio.current_task()
         assert task is not None
         self._requests.add(task)
-        try:
-            yield
-        finally:
-            self._requests.discard(task)
+        return task
+
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """It has answered."""
+        self._requests.discard(task)
 
     def _end(self) -> None:
         self.over = True

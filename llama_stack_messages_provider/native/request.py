@@ -19,8 +19,6 @@ def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
         request: The object.
         model: The model's name.
     """
-    if _has_another_case(request):
-        return dumped_with_model(request, model)
     # One occurrence can only be the top-level one: inside a string the quotes would be escaped. A second one may be
     # another top-level key, its letters escaped or not, and upstreams differ on which of two they take.
     alone = raw.count(b'"model"') == 1 and b"\\u006" not in raw
@@ -34,15 +32,5 @@ def with_model(raw: bytes, request: Mapping[str, Any], model: str) -> bytes:
 
 
 def dumped_with_model(request: Mapping[str, Any], model: str) -> bytes:
-    """A request as JSON, under a model's name.
-
-    A key that is `model` but for its letters' case is left out: Go's decoder takes it for the same, so that another
-    model would be asked for than the one that the client may use.
-    """
-    if _has_another_case(request):
-        request = {name: value for name, value in request.items() if name == "model" or name.lower() != "model"}
+    """A request as JSON, under a model's name."""
     return orjson.dumps({**request, "model": model})
-
-
-def _has_another_case(request: Mapping[str, Any]) -> bool:
-    return any(name != "model" and name.lower() == "model" for name in request)

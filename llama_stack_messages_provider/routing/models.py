@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cachetools import LRUCache
 from llama_stack_api import ModelType
 
 from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
@@ -44,7 +43,7 @@ class ModelResolver:
     def __init__(self, routing_table: Any, aliases: Mapping[str, str]) -> None:
         self._table = routing_table
         self._aliases = aliases
-        self._decisions: LRUCache[tuple[str, str | None], tuple[Any, bool]] = LRUCache(_DECISIONS)
+        self._decisions: dict[tuple[str, str | None], tuple[Any, bool]] = {}
 
     async def resolve(self, name: str) -> Target:
         """The target for a name.
@@ -128,6 +127,8 @@ class ModelResolver:
         key = (model.identifier, user.model_dump_json() if user else None)
         known = self._decisions.get(key)
         if known is None or known[0] is not model:
+            if len(self._decisions) >= _DECISIONS:
+                self._decisions.clear()
             known = self._decisions[key] = (model, self._readable(model))
         return known[1]
 

@@ -85,19 +85,16 @@ class NativePlan(_Plan):
     """The request goes to the upstream's own Messages endpoint.
 
     Args:
+        profile: What the endpoint is like: that of the engine that answered.
         rewrites: Features of the request that the endpoint lacks, and passes supply.
         may_translate: Whether the configuration leaves the other route open.
     """
 
     route = "native"
     endpoint: Endpoint
+    profile: NativeProfile = field(default_factory=NativeProfile)
     rewrites: frozenset[str] = frozenset()
     may_translate: bool = True
-
-    @property
-    def profile(self) -> NativeProfile:
-        """What the endpoint is like: that of the engine that answered."""
-        return ENGINES[self.capability.engine].native
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +170,8 @@ class Planner:
             if supplied := lacks & SUPPLIED:
                 reason = f"{reason}; rewritten: {', '.join(sorted(supplied))}"
             rewrites = _rewrites(lacks) | _of_later_rounds(features, tools)
-            return NativePlan(target, reason, capability, endpoint, files, tools, rewrites, mode != "native")
+            may_translate = mode != "native"
+            return NativePlan(target, reason, capability, endpoint, files, tools, profile, rewrites, may_translate)
         return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
 
     async def capability_of(self, target: Target) -> Capability:

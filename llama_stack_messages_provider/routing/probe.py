@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import orjson
-from cachetools import TLRUCache
 
 from llama_stack_messages_provider.adaptation.upstream_errors import is_envelope
 from llama_stack_messages_provider.engines import ENGINES
@@ -124,6 +123,35 @@ class _Answers:
         return found
 
 
+class _Kept:
+    """Answers for a time, and not too many; every request looks here, so that a look is not much more than a dict's.
+
+    Args:
+        most: How many.
+        seconds: How long those with a verdict are kept.
+        clock: Seconds.
+    """
+
+    def __init__(self, most: int, seconds: Mapping[str, float], clock: Callable[[], float]) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._clock = clock
+        self._known: dict[_Key, tuple[float, _Answers]] = {}
+
+    def get(self, key: _Key) -> _Answers | None:
+        found = self._known.get(key)
+        return found[1] if found is not None and self._clock() < found[0] else None
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __setitem__(self, key: _Key, answers: _Answers) -> None:
+        self._known.pop(key, None)
+        self._known[key] = self._clock() + self._seconds[answers.capability.messages], answers
+        if len(self._known) > self._most:
+            del self._known[next(iter(self._known))]
+
+
 class Prober:
     """Capabilities, asked for once and kept for a time, in caches that are bounded.
 
@@ -148,13 +176,10 @@ class Prober:
         self._timeouts = Timeouts(timeout, timeout, timeout)
         keep = {"yes": yes_seconds, "no": no_seconds, "unknown": min(_UNKNOWN_SECONDS, no_seconds)}
 
-        def until(_: _Key, answers: _Answers, now: float) -> float:
-            return now + keep[answers.capability.messages]
-
         # By provider, base URL, model and, where it holds for a key only, the key.
-        self._models: TLRUCache[_Key, _Answers] = TLRUCache(_MAX_MODELS, ttu=until, timer=clock)
+        self._models = _Kept(_MAX_MODELS, keep, clock)
         # By provider and base URL: what all models of an upstream have in common.
-        self._endpoints: TLRUCache[_Key, _Answers] = TLRUCache(_MAX_ENDPOINTS, ttu=until, timer=clock)
+        self._endpoints = _Kept(_MAX_ENDPOINTS, keep, clock)
         self._asking: dict[tuple[Any, ...], asyncio.Task[Capability]] = {}
 
     async def capability(self, provider_id: str, endpoint: Endpoint, model: str) -> Capability:

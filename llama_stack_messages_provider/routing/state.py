@@ -1,6 +1,6 @@
 """What is decided, and found out, about one request on its way down a route."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.routing.plan import Plan
@@ -33,8 +33,10 @@ class RouteState:
         self.applied_edits: list[dict[str, Any]] | None = None
         self._reported = 0
 
-    def drop(self, paths: Iterable[str]) -> None:
+    def drop(self, paths: Collection[str]) -> None:
         """Name what does not reach the model."""
+        if not paths:
+            return
         known = set(self.dropped)
         self.dropped += [path for path in dict.fromkeys(paths) if path not in known]
 

@@ -11,32 +11,28 @@ from yarl import URL
 
 from llama_stack_messages_provider.host.aiohttp import Connector
 
-__all__ = ["environment_proxy", "new_session", "proxy_options"]
+__all__ = ["environment_proxy", "may_try_again", "new_session", "proxy_options"]
 
 _KEEPALIVE_SECONDS = 60.0
 
 
 def new_session() -> aiohttp.ClientSession:
     """A session of the running loop. It knows nothing of the environment's proxies and `.netrc`."""
-    connector = Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ttl_dns_cache=60)
-
-    async def again_if_idle(request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
-        while True:  # each try takes one used connection out of the pool
-            try:
-                response: aiohttp.ClientResponse = await handler(request)
-                return response
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
-                if isinstance(exc, aiohttp.ClientConnectorError) or not connector.was_idle(request):
-                    raise
-
     return aiohttp.ClientSession(
-        connector=connector,
+        connector=Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ttl_dns_cache=60),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"user-agent": _user_agent(), "accept": "application/json"},
         skip_auto_headers=("Accept-Encoding",),
-        middlewares=(again_if_idle,),
         read_bufsize=2**18,
     )
+
+
+def may_try_again(failed: Exception) -> bool:
+    """Whether a request that failed was never read: its used connection was just being closed. Each such try takes one
+    out of the pool.
+    """
+    met = isinstance(failed, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
+    return met and not isinstance(failed, aiohttp.ClientConnectorError) and Connector.was_idle()
 
 
 @cache

@@ -2,9 +2,8 @@
 
 import ssl
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
-
-from cachetools import LRUCache
 
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.host import providers
@@ -66,7 +65,7 @@ class Endpoints:
     def __init__(self) -> None:
         # A provider is kept with its endpoint, so that its id is not given to another.
         self._known: dict[int, tuple[Any, Endpoint]] = {}
-        self._keyed: LRUCache[tuple[int, str, str | None], Endpoint] = LRUCache(_KEYS)
+        self._keyed = lru_cache(_KEYS)(self._of_key)
 
     def of(self, provider: Any) -> Endpoint | None:
         """The endpoint behind a provider; None where it has no OpenAI-style upstream, or one that needs its own client.
@@ -82,17 +81,14 @@ class Endpoints:
             base, key = providers.address_of(provider)
         except (RuntimeError, ValueError) as exc:  # an embedded model whose process is gone, an address to be given
             raise UpstreamError(f"The provider has no upstream now: {exc}") from exc
-        endpoint = self._keyed.get((id(provider), base, key))
-        if endpoint is None:
-            endpoint = self._keyed[id(provider), base, key] = replace(self._of_base(provider, base), api_key=key)
-        return endpoint
+        ident = id(provider)
+        known = self._known.get(ident)
+        if known is None or known[1].configured != base:
+            self._known[ident] = provider, endpoint_of(provider, base, None)
+        return self._keyed(ident, base, key)
 
-    def _of_base(self, provider: Any, base: str) -> Endpoint:
-        _, known = self._known.get(id(provider), (None, None))
-        if known is None or known.configured != base:
-            known = endpoint_of(provider, base, None)
-            self._known[id(provider)] = provider, known
-        return known
+    def _of_key(self, ident: int, base: str, key: str | None) -> Endpoint:
+        return replace(self._known[ident][1], api_key=key)
 
 
 def endpoint_of(provider: Any, configured: str, api_key: str | None) -> Endpoint:

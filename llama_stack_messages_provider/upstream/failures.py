@@ -3,8 +3,6 @@
 import os
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import aiohttp
 from yarl import URL
@@ -21,10 +19,10 @@ from llama_stack_messages_provider.upstream.endpoint import Endpoint
 __all__ = [
     "AnswerTooLargeError",
     "ConnectionFailedError",
+    "NamedFailures",
     "connect_timeout",
     "did_not_begin",
     "log_failure",
-    "named_failures",
     "no_answer",
     "stopped",
     "unreachable",
@@ -84,15 +82,21 @@ def log_failure(endpoint: Endpoint, url: str, error: MessagesError) -> None:
     logger.warning("Upstream failed", provider=endpoint.provider_id, url=address, reason=error.message, cause=cause)
 
 
-@contextmanager
-def named_failures(provider_id: str) -> Iterator[None]:
+class NamedFailures:
     """Within it an upstream's failure names its provider."""
-    try:
-        yield
-    except (AuthenticationError, UpstreamError, UpstreamTimeoutError) as exc:
-        exc.message = _named(exc.message, provider_id)
-        exc.args = (exc.message,)
-        raise
+
+    __slots__ = ("_provider_id",)
+
+    def __init__(self, provider_id: str) -> None:
+        self._provider_id = provider_id
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, (AuthenticationError, UpstreamError, UpstreamTimeoutError)):
+            exc.message = _named(exc.message, self._provider_id)
+            exc.args = (exc.message,)
 
 
 _UPSTREAM = "The upstream "

@@ -15,7 +15,12 @@ import aiohttp
 from llama_stack_messages_provider.adaptation.upstream_errors import from_status
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.upstream.body import Timeouts, iter_body
-from llama_stack_messages_provider.upstream.connections import environment_proxy, new_session, proxy_options
+from llama_stack_messages_provider.upstream.connections import (
+    environment_proxy,
+    may_try_again,
+    new_session,
+    proxy_options,
+)
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import (
     AnswerTooLargeError,
@@ -196,13 +201,25 @@ class Sessions:
             # aiohttp's limits begin anew with each byte, and not before the body is sent: an upstream may read none.
             async with asyncio.timeout(connect + first_byte):
                 options |= _options(endpoint, timeouts)
-                return await self.session().request(method, url, allow_redirects=False, **options)
+                return await _sent(self.session(), method, url, options)
         except aiohttp.ConnectionTimeoutError as exc:
             raise connect_timeout(endpoint, connect) from exc
         except TimeoutError as exc:
             raise did_not_begin(first_byte) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise unreachable(endpoint, exc) from exc
+
+
+async def _sent(
+    session: aiohttp.ClientSession, method: str, url: str, options: Mapping[str, Any]
+) -> aiohttp.ClientResponse:
+    """The response to a request, which is sent again as long as it meets connections that are just being closed."""
+    while True:
+        try:
+            return await session.request(method, url, allow_redirects=False, **options)
+        except (aiohttp.ClientError, OSError) as exc:
+            if not may_try_again(exc):
+                raise
 
 
 async def _error_body(response: aiohttp.ClientResponse, timeouts: Timeouts) -> bytes:

@@ -21,7 +21,7 @@ from llama_stack_messages_provider.wire.request import (
 )
 from llama_stack_messages_provider.wire.schemas import schemas
 
-__all__ = ["STEP", "WHOLE_BYTES", "check_top_level", "validate", "validate_in_steps", "without_nulls"]
+__all__ = ["STEP", "WHOLE_BYTES", "check_names", "check_top_level", "validate", "validate_in_steps", "without_nulls"]
 
 STEP: int = 4000
 """How many fields and items of arrays are looked at in one step: a few milliseconds."""
@@ -29,6 +29,8 @@ WHOLE_BYTES: int = 64 * 1024
 """A body up to this size is one step."""
 _FREE_JSON = frozenset({"input", "input_schema", "input_examples", "schema"})
 """Fields that hold JSON of the client's own, in which null is a value."""
+
+_FIELDS = CreateMessageRequest.model_fields.keys()
 
 Location = tuple[int | str, ...]
 
@@ -49,7 +51,7 @@ _EXPECTED_ALONE: Mapping[type, str] = {
 
 
 def check_top_level(request: Mapping[str, Any], *, count: bool = False) -> None:
-    """Required parameters, the types of all that are known, and whether the kind of thinking is known.
+    """Required parameters, the types of all that are known, whether the kind of thinking is known; and `check_names`.
 
     Null in a parameter that is not required is as if it were absent.
 
@@ -60,6 +62,7 @@ def check_top_level(request: Mapping[str, Any], *, count: bool = False) -> None:
     Raises:
         InvalidRequestError: It names the parameters that are wrong.
     """
+    check_names(request)
     kinds = _kinds(CountTokensRequest if count else CreateMessageRequest)
     wrong = [
         f"{name}: {said}"
@@ -83,6 +86,20 @@ def _wrong(request: Mapping[str, Any], name: str, types: tuple[type, ...], is_re
     if name == "messages" and not 0 < len(value) <= MAX_MESSAGES:
         return f"List should have between 1 and {MAX_MESSAGES} items, not {len(value)}"
     return "String should have at least 1 character" if name == "model" and not value else None
+
+
+def check_names(request: Mapping[str, Any]) -> None:
+    """Refuse names that a decoder which ignores case takes for others: Go's does, and lets the last one count, so that
+    a model could be asked for that was never checked.
+
+    Raises:
+        InvalidRequestError: There is one.
+    """
+    for name in request.keys() - _FIELDS:
+        # All that Go folds to an ASCII letter: its capital, and two others (long s, and the Kelvin sign by `lower`).
+        known = name.replace("\u017f", "s").lower()
+        if known in _FIELDS:
+            raise InvalidRequestError(f"{name}: Extra inputs are not permitted beside {known}")
 
 
 def _expected(types: tuple[type, ...]) -> str:

@@ -17,7 +17,7 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import MessagesError
-from llama_stack_messages_provider.http.limits import check_names, parse_request
+from llama_stack_messages_provider.http.limits import parse_request
 from llama_stack_messages_provider.native.relay import Relay
 from llama_stack_messages_provider.native.repair import StreamRepair
 from llama_stack_messages_provider.native.request import with_model
@@ -198,7 +198,6 @@ def _done[T](work: Coroutine[Any, Any, T] | Generator[None, None, T]) -> T:
 def _prepare(body: bytes, engine: str, kind: type[CreateMessageRequest] | type[CountTokensRequest]) -> None:
     request = _done(parse_request(body, LIMITS))
     check_top_level(request, count=kind is CountTokensRequest)
-    check_names(request)
     orjson.dumps(sorted(features_of(request)))
     with_model(body, request, "model")
     _done(ServerTools([]).open(request, DroppedFields()))

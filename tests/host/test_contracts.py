@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 import httpx
+import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -76,6 +77,51 @@ async def test_a_piece_that_is_written_past_uvicorn_arrives_as_one_that_is_sent(
         await serving
     assert answer.content == b"sent written"
     assert written == [True], "uvicorn's cycle is not what it was: each streamed event costs a quarter more"
+
+
+async def _raw_answer(app: Any, request: bytes) -> bytes:
+    """All that a server of an app writes for a request, until it closes the connection."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        serving = asyncio.create_task(server.serve([listening]))
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(request)
+        answer = await reader.read()
+        writer.close()
+        server.should_exit = True
+        await serving
+    return answer
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("length", [[], [(b"content-length", b"4")]], ids=["chunks", "a length"])
+async def test_an_answer_that_is_begun_with_its_body_is_the_one_that_is_sent(
+    method: str, length: list[tuple[bytes, bytes]]
+) -> None:
+    async def answer(begin: Any, send: Any) -> None:
+        await begin({"type": "http.response.start", "status": 200, "headers": length})
+        await send({"type": "http.response.body", "body": b"body"})
+
+    async def held(scope: Any, receive: Any, send: Any) -> None:
+        await answer(ServerSend(send).begin, send)
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        await answer(send, send)
+
+    request = b"%b / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % method.encode()
+    got, expected = await _raw_answer(held, request), await _raw_answer(plain, request)
+    lines = [[line for line in each.split(b"\r\n") if not line.startswith(b"date:")] for each in (got, expected)]
+    assert lines[0] == lines[1]
+
+
+async def test_an_answer_that_is_begun_and_breaks_off_has_its_head() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await ServerSend(send).begin({"type": "http.response.start", "status": 200, "headers": []})
+
+    answer = await _raw_answer(app, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 def test_connections_are_listed_and_can_be_dropped() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, RequestTooLargeError
 from llama_stack_messages_provider.http import limits as module
-from llama_stack_messages_provider.http.limits import check_head, check_names, check_request, parse_request
+from llama_stack_messages_provider.http.limits import check_head, check_request, parse_request
 from tests.support.wire import Json
 
 DEFAULT = RequestLimits()
@@ -175,27 +175,6 @@ async def test_long_numbers_are_found_wherever_they_are(length: int, before: int
 async def test_long_numbers_in_texts_are_texts() -> None:
     body = asking(system="9" * 10_000)
     assert await parse_request(orjson.dumps(body), DEFAULT) == body
-
-
-# --- names that differ by case ---
-
-FOLDED = ("Model", "MODEL", "mODEL", "Messages", "\u017ftream", "\u017fy\u017ftem", "top_\u212a", "Max_Tokens")
-OTHERS = ("modell", "model ", "mödel", "model_", "İnput", "meßages", "x")
-
-
-@pytest.mark.parametrize("name", FOLDED)
-async def test_a_name_that_ignores_case_is_another_s_is_refused(name: str) -> None:
-    """A Go decoder takes `"Model"` for `model`, and the last of both."""
-    assert (await refusal(asking(**{name: "x"}), DEFAULT)).message.startswith(f"{name}: ")
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_other_unknown_names_pass(name: str) -> None:
-    check_names(asking(**{name: 1}))
-
-
-def test_names_within_the_request_are_nobody_s_business() -> None:
-    check_names(asking(metadata={"Model": 1, "model": 2}))
 
 
 # --- heads ---

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.native.request import dumped_with_model, with_model
+from llama_stack_messages_provider.native.request import with_model
 from tests.strategies import create_requests
 
 type Json = dict[str, Any]
@@ -67,15 +67,6 @@ def test_nothing_but_the_name_changes_in_any_request(given: Json, spaced: bool) 
     given = orjson.loads(raw)
 
     assert orjson.loads(with_model(raw, given, "upstream")) == {**given, "model": "upstream"}
-
-
-@pytest.mark.parametrize("key", ["Model", "MODEL", "mOdEl"])
-def test_another_model_is_not_asked_for_under_a_key_of_other_case(key: str) -> None:
-    """Go's decoder takes the last of either."""
-    for raw in (b'{"model":"claude-x","%s":"secret"}', b'{"%s":"secret","model":"claude-x"}'):
-        body = raw % key.encode()
-        assert orjson.loads(with_model(body, orjson.loads(body), "upstream")) == {"model": "upstream"}
-        assert dumped_with_model(orjson.loads(body), "upstream") == b'{"model":"upstream"}'
 
 
 def test_a_long_name_takes_memory_in_proportion() -> None:

@@ -11,7 +11,7 @@ from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.connections import environment_proxy
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
-from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, ConnectionFailedError, named_failures
+from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, ConnectionFailedError, NamedFailures
 from llama_stack_messages_provider.upstream.sessions import ResponseLimits, Sessions, UpstreamResponse
 
 TIMEOUTS = Timeouts(5, 5, 5)
@@ -167,6 +167,6 @@ async def test_what_cannot_be_reached_is_told_by_provider_and_reason(root: str, 
     ],
 )
 def test_a_failure_names_the_provider_whose_it_is(said: str, told: str) -> None:
-    with pytest.raises(UpstreamError) as caught, named_failures("p"):
+    with pytest.raises(UpstreamError) as caught, NamedFailures("p"):
         raise UpstreamError(said)
     assert caught.value.message == str(caught.value) == told

@@ -15,6 +15,7 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.wire import validation
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.validation import (
+    check_names,
     check_top_level,
     validate,
     validate_in_steps,
@@ -306,3 +307,26 @@ def test_steps_are_bounded_in_calls() -> None:
 def test_a_count_is_validated_in_steps_too() -> None:
     request = changed({"max_tokens": ..., "messages": [{"role": "user", "content": [TEXT] * 9000}]})
     assert list(validate_in_steps(CountTokensRequest, request, size=LARGE))
+
+
+# --- names that differ by case ---
+
+
+@pytest.mark.parametrize(
+    "name", ["Model", "MODEL", "mODEL", "Messages", "\u017ftream", "\u017fy\u017ftem", "top_\u212a", "Max_Tokens"]
+)
+@pytest.mark.parametrize("count", [False, True])
+def test_a_name_that_ignores_case_is_another_s_is_refused(name: str, count: bool) -> None:
+    """A Go decoder takes `"Model"` for `model`, and the last of both: access was checked for one of them."""
+    with pytest.raises(InvalidRequestError) as caught:
+        check_top_level({**HELLO, name: "x"}, count=count)
+    assert caught.value.message.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ["modell", "model ", "mödel", "model_", "İnput", "meßages", "x"])
+def test_other_unknown_names_pass(name: str) -> None:
+    check_top_level({**HELLO, name: 1})
+
+
+def test_names_within_the_request_are_nobody_s_business() -> None:
+    check_names({**HELLO, "metadata": {"Model": 1, "model": 2}})
