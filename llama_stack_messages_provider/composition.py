@@ -67,7 +67,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory, offload)
     translated = TranslatedRoute(
         ChatCompletions(inference, sessions, timeouts, store=config.store_completions),
-        TokenCounter(sessions, timeouts),
+        TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference),
         key,
         TranslationOptions(tool_error_marker=marker),
         config.translation.system_messages,
@@ -88,7 +88,14 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         resolver, planner, config.model_aliases, batch=batches is not None, searches=search.available
     )
     diagnostics = Diagnostics(
-        resolver, planner, sessions, inference.routing_table, config.model_aliases, tools, config.web_search.tool
+        resolver,
+        planner,
+        sessions,
+        inference.routing_table,
+        config.model_aliases,
+        tools,
+        config.web_search.tool,
+        infers=config.translation.count_by_inference,
     )
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)
 

@@ -109,6 +109,11 @@ class TranslationConfig(BaseModel):
         description="System messages in mid-conversation: `keep` their place, `merge` them into the system "
         "prompt, or keep them until the model's template refuses them.",
     )
+    count_by_inference: bool = Field(
+        default=False,
+        description="Count tokens by generating one, where the engine has no tokenizer: exact, but the prompt is read "
+        "for it. Else they are estimated, by what the model's earlier answers cost.",
+    )
     fetch_urls: bool = Field(
         default=False,
         description="Fetch documents that are given by URL. Private addresses never are, but for those of "

@@ -42,6 +42,7 @@ class Diagnostics:
         aliases: Names that clients use, and what they stand for.
         tools: The stack's tool runtime; None if it has none.
         search_tool: The name of its web search.
+        infers: Whether a token may be generated to count others.
     """
 
     def __init__(
@@ -53,10 +54,13 @@ class Diagnostics:
         aliases: Mapping[str, str],
         tools: Any,
         search_tool: str | None,
+        *,
+        infers: bool = False,
     ) -> None:
         self._resolver = resolver
         self._planner = planner
         self._counter = TokenCounter(sessions, Timeouts(_TIMEOUT_SECONDS, _TIMEOUT_SECONDS, _TIMEOUT_SECONDS))
+        self._infers = infers
         self._table = routing_table
         self._aliases = aliases
         self._tools = tools
@@ -146,7 +150,7 @@ class Diagnostics:
             word = {"model": plan.target.upstream_model, "messages": [{"role": "user", "content": "a"}]}
             if await self._counter.by_tokenizer(word, plan.endpoint, plan.engine) is not None:
                 return "tokenizer"
-        return "inference"
+        return "inference" if self._infers else "estimate"
 
     # --- the stack as a whole ---
 

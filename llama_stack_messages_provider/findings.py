@@ -39,7 +39,7 @@ class Finding:
         reason: Why this route, or this state.
         upstream: The address of its upstream, without credentials.
         window: Its context window in tokens, where the upstream tells it.
-        count: How tokens are counted: `native`, `tokenizer` or `inference`; None where they cannot be.
+        count: How tokens are counted: `native`, `tokenizer`, `inference` or `estimate`; None where they cannot be.
         gaps: What a native endpoint lacks and what happens to it there: requests that need it are translated.
         rewritten: What a native endpoint lacks and gets in plainer terms.
         mended: What the engine breaks in its answers, and is put right.

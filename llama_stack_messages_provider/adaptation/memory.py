@@ -8,11 +8,9 @@ from llama_stack_messages_provider.adaptation.adaptations import contradicts
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.refusals import Refusal
 from llama_stack_messages_provider.adaptation.room import FitWindow, learned_window
+from llama_stack_messages_provider.adaptation.token_ratios import Scope, TokenRatios
 
 __all__ = ["AdaptationMemory", "Learned", "Scope"]
-
-type Scope = tuple[str, str]
-"""An upstream and its name of a model."""
 
 # Models that something is known of, and things that are known of each.
 _MOST_SCOPES = 1024
@@ -41,9 +39,13 @@ class AdaptationMemory:
     Args:
         seconds: How long a change is remembered: servers are upgraded.
         clock: Seconds.
+
+    Attributes:
+        ratios: How many bytes a token of each model has.
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.ratios = TokenRatios(seconds, clock)
         self._seconds = seconds
         self._clock = clock
         self._known: dict[Scope, dict[Change, Learned]] = {}  # the one that was changed last is the last

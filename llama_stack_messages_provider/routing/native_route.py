@@ -22,10 +22,11 @@ from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
 from llama_stack_messages_provider.routing.plan import NativePlan
-from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.state import RouteState, client_name
 from llama_stack_messages_provider.upstream.messages import NativeMessages, NativeMissingError, renamed
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.sse import SSEDecoder, encode
+from llama_stack_messages_provider.wire.token_estimate import measured
 
 __all__ = ["NativeRoute"]
 
@@ -101,6 +102,8 @@ class NativeRoute:
         counted = answer.json()
         if not isinstance(counted, dict) or type(counted.get("input_tokens")) is not int:
             raise NativeMissingError("The upstream's count is not understood")
+        prompt = await self._offload.run(state.size, measured, draft.params)
+        self._memory.ratios.observe(plan.scope, client_name(), prompt, counted["input_tokens"])
         return Count(counted["input_tokens"], "native")
 
     async def _draft(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> "_Draft":
@@ -124,7 +127,7 @@ class NativeRoute:
     async def _fit(self, draft: "_Draft", window: int, state: RouteState) -> None:
         """Ask for no more output than the window has room for, where that would be refused."""
         if state.plan.refuses_output:
-            await self._offload.run(state.size, apply_change, FitWindow(window), draft)
+            await self._offload.run(state.size, apply_change, FitWindow(window, self._density(state)), draft)
 
     async def _rewritten(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Rewritten:
         plan, dropped = _native(state), DroppedFields(strict=state.strict)
@@ -138,6 +141,7 @@ class NativeRoute:
             self._error_marker,
             system_turns="user",
             signer=None if plan.profile.first_party else self._signer(plan),
+            bytes_per_token=self._density(state),
         )
         rewritten = await self._offload.run(
             state.size if plan.rewrites or "context_edits" in marked else 0,
@@ -151,6 +155,9 @@ class NativeRoute:
         state.drop(dropped.names)
         state.applied_edits = rewritten.applied_edits
         return rewritten
+
+    def _density(self, state: RouteState) -> float:
+        return self._memory.ratios.bytes_per_token(state.plan.scope)
 
     def _signer(self, plan: NativePlan) -> Signer:
         return Signer(self._key, plan.target.identifier)

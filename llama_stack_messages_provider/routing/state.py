@@ -3,9 +3,16 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.routing.plan import Plan
 
-__all__ = ["RouteState"]
+__all__ = ["RouteState", "client_name"]
+
+
+def client_name() -> str:
+    """The current user, as far as somebody has said who it is."""
+    identity = current_identity()
+    return identity.principal if identity else ""
 
 
 class RouteState:

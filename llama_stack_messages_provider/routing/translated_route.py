@@ -17,13 +17,15 @@ from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
-from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.state import RouteState, client_name
+from llama_stack_messages_provider.translation.reasons import input_tokens
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
 from llama_stack_messages_provider.upstream.token_counts import Count, TokenCounter
 from llama_stack_messages_provider.wire.sse import encode_all
+from llama_stack_messages_provider.wire.token_estimate import measured
 
 __all__ = ["TranslatedRoute"]
 
@@ -79,9 +81,11 @@ class TranslatedRoute:
             lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
         )
         with malformed_upstream_errors(completion, "a chat completion"):
-            return to_message(
+            message = to_message(
                 completion, message_id=message_id, model=request["model"], **self._back(state, translation)
             )
+        await self._observe(translation, state, input_tokens(message["usage"]))
+        return message
 
     async def open(self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart) -> OpenedStream:
         """The events of a streamed message, each piece ending at an event's end.
@@ -92,10 +96,16 @@ class TranslatedRoute:
         translation = await self._translated(request, state)
         chunks, first = await self._begun(request, translation, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
-        return await opened(self._pieces(chunks, first, translator, start))
+        learn = partial(self._observe, translation, state)
+        return await opened(self._pieces(chunks, first, translator, start, learn))
 
     async def _pieces(
-        self, chunks: ChunkStream, first: list[dict[str, Any]], translator: StreamTranslator, start: LateMessageStart
+        self,
+        chunks: ChunkStream,
+        first: list[dict[str, Any]],
+        translator: StreamTranslator,
+        start: LateMessageStart,
+        learn: Callable[[int], Awaitable[None]],
     ) -> AsyncGenerator[bytes]:
         batch: list[dict[str, Any]] | None = first
         said = False
@@ -112,6 +122,7 @@ class TranslatedRoute:
             yield _last(translator)
             if not translator.cut:
                 await chunks.drain()
+            await learn(input_tokens(translator.usage))
         finally:
             await chunks.aclose()
 
@@ -121,15 +132,26 @@ class TranslatedRoute:
         translation = await self._translated({**request, "max_tokens": 1}, state)
         plan = state.plan
         infer = partial(self._completions.complete, plan.target, plan.endpoint)
+        ratios = self._memory.ratios.ratios(plan.scope, client_name())
         try:
-            return await self._attempt(
+            count = await self._attempt(
                 request,
                 translation,
                 state,
-                lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer),
+                lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer, ratios),
             )
         except MessagesError as exc:
-            return self._counter.count_of_refusal(exc, translation.params)
+            return self._counter.count_of_refusal(exc, translation.params, ratios)
+        if count.source != "estimate":
+            await self._observe(translation, state, count.tokens)
+        return count
+
+    async def _observe(self, translation: Translation, state: RouteState, tokens: int) -> None:
+        """Learn from a count of the upstream's what its tokens are."""
+        if not self._memory.ratios.wants(state.plan.scope, client_name()):
+            return
+        prompt = await self._offload.run(state.size, measured, translation.params)
+        self._memory.ratios.observe(state.plan.scope, client_name(), prompt, tokens)
 
     # --- the translation ---
 
@@ -141,7 +163,8 @@ class TranslatedRoute:
         learned = dict.fromkeys((*self._memory.changes(plan.scope), *changes))
         merge = self._merge_system == "merge" or MergeSystem() in learned
         window = plan.window
-        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, window=window)
+        density = self._memory.ratios.bytes_per_token(plan.scope)
+        options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, window, density)
         dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
         signer = Signer(self._key, plan.target.identifier)
         model = plan.target.upstream_model
@@ -161,7 +184,7 @@ class TranslatedRoute:
                 raise InvalidRequestError(text)
             apply_change(change, translation)
         if window is not None and plan.refuses_output:
-            await self._offload.run(state.size, apply_change, FitWindow(window), translation)
+            await self._offload.run(state.size, apply_change, FitWindow(window, density), translation)
         state.drop(translation.dropped)
         state.applied_edits = translation.rewritten.applied_edits
         return translation

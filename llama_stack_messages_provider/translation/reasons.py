@@ -14,7 +14,7 @@ from typing import Any, Literal
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.translation.calls import ToolCallAccumulator
 
-__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "finished_choice", "stop_of", "usage_in", "usage_of"]
+__all__ = ["FINISH_TO_STOP", "Stop", "StopReason", "finished_choice", "input_tokens", "stop_of", "usage_in", "usage_of"]
 _SUMMED = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 StopReason = Literal[
@@ -188,6 +188,11 @@ def usage_of(usage: Mapping[str, Any] | None) -> dict[str, Any]:
     if isinstance(thinking, int):
         answer["output_tokens_details"] = {"thinking_tokens": thinking}
     return answer
+
+
+def input_tokens(usage: Mapping[str, Any]) -> int:
+    """All tokens of the prompt, by usage in Anthropic's terms."""
+    return sum(_count(usage.get(name)) for name in _SUMMED[:3])
 
 
 def _cached(usage: Mapping[str, Any]) -> int:

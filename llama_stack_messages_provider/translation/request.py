@@ -23,6 +23,7 @@ from llama_stack_messages_provider.translation.thinking import (
     thinking_in_answer,
 )
 from llama_stack_messages_provider.translation.tools import ToolNames, ToolPlan, tool_plan
+from llama_stack_messages_provider.wire.token_estimate import BYTES_PER_TOKEN
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
 
@@ -43,12 +44,14 @@ class TranslationOptions:
         tool_error_marker: Put before a tool result whose `is_error` is true.
         merge_system: Move system turns of mid-conversation to the head, for templates that take no others.
         window: The model's context window in tokens, if it is known.
+        bytes_per_token: What a token of the model has, in bytes, where tokens are estimated.
     """
 
     strict: bool = False
     tool_error_marker: str = "[tool error] "
     merge_system: bool = False
     window: int | None = None
+    bytes_per_token: float = BYTES_PER_TOKEN
 
 
 @dataclass(slots=True)
@@ -149,6 +152,7 @@ def _rewritten(
         files=dialect.files,
         signer=signer,
         reasoning_details=True,
+        bytes_per_token=options.bytes_per_token,
     )
     return rewrite(request, lacks=SUPPLIED - has - _PLAIN, options=wanted, dropped=dropped)
 

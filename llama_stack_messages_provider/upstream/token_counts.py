@@ -1,7 +1,7 @@
 """Counts of input tokens: exact and without generation where the upstream can, and honest about how."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,14 +14,11 @@ from llama_stack_messages_provider.translation.reasons import usage_of
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.sessions import Sessions
+from llama_stack_messages_provider.wire.token_estimate import measured
 
 __all__ = ["Count", "TokenCounter"]
 
 Source = Literal["native", "tokenizer", "inference", "estimate"]
-
-_CHARACTERS_PER_TOKEN = 3.5
-# What an image costs where nothing counts it, in tokens: Anthropic's own bound for one of ordinary size.
-_IMAGE_TOKENS = 1600
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +42,12 @@ class TokenCounter:
     Args:
         sessions: Pooled sessions.
         timeouts: How long an upstream may take.
+        infers: Whether a token may be generated where nothing else counts.
     """
 
-    def __init__(self, sessions: Sessions, timeouts: Timeouts) -> None:
+    def __init__(self, sessions: Sessions, timeouts: Timeouts, *, infers: bool = False) -> None:
         self._sessions = sessions
+        self._infers = infers
         self._timeouts = timeouts
 
     async def count(
@@ -57,25 +56,29 @@ class TokenCounter:
         endpoint: Endpoint | None,
         engine: Engine,
         infer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
+        ratios: Sequence[float],
     ) -> Count:
-        """The upstream's tokenizer, else a one-token inference, else an estimate that errs high.
+        """The upstream's tokenizer, else a one-token inference where that may be, else an estimate.
 
         Args:
             params: The chat completion's parameters, with a limit of one token and not streamed.
             endpoint: Where the upstream is, if it can be reached directly.
             engine: What is behind it.
             infer: Runs a chat completion.
+            ratios: Bytes of the model's tokens, by the kind of text.
         """
         if endpoint is not None and not _has_images(params):
             tokens = await self.by_tokenizer(params, endpoint, engine)
             if tokens is not None:
                 return Count(tokens, "tokenizer")
+        if not self._infers:
+            return _estimated(params, ratios)
         completion = await infer(params)
         usage = usage_of(completion.get("usage"))
         tokens = usage["input_tokens"] + usage["cache_read_input_tokens"]
-        return Count(tokens, "inference") if tokens else Count(estimated(params), "estimate")
+        return Count(tokens, "inference") if tokens else _estimated(params, ratios)
 
-    def count_of_refusal(self, exc: MessagesError, params: dict[str, Any]) -> Count:
+    def count_of_refusal(self, exc: MessagesError, params: dict[str, Any], ratios: Sequence[float]) -> Count:
         """What a failed inference says about the tokens, or an estimate.
 
         Raises:
@@ -84,9 +87,9 @@ class TokenCounter:
         refusal = exc.refusal
         if refusal is not None and refusal.kind in (Kind.PROMPT_TOO_LONG, Kind.ROOM):
             exact = refusal.used is not None and not refusal.at_least
-            return Count(refusal.used or 0, "inference") if exact else Count(estimated(params), "estimate")
+            return Count(refusal.used or 0, "inference") if exact else _estimated(params, ratios)
         if exc.status >= 500 or (refusal is not None and _is_about_the_limit(refusal)):
-            return Count(estimated(params), "estimate")
+            return _estimated(params, ratios)
         raise exc
 
     async def by_tokenizer(self, params: dict[str, Any], endpoint: Endpoint, engine: Engine) -> int | None:
@@ -120,19 +123,6 @@ def _has_images(params: dict[str, Any]) -> bool:
     return b'"image_url"' in orjson.dumps(params["messages"])
 
 
-def estimated(params: dict[str, Any]) -> int:
-    """An estimate from the length of the text, rounded up."""
-    characters = sum(_length(params.get(name)) for name in ("messages", "tools", "response_format"))
-    return math.ceil(characters / _CHARACTERS_PER_TOKEN)
-
-
-def _length(value: Any) -> int:
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, list):
-        return sum(map(_length, value))
-    if not isinstance(value, dict):
-        return 1
-    if "image_url" in value:
-        return int(_IMAGE_TOKENS * _CHARACTERS_PER_TOKEN)
-    return sum(len(key) + _length(item) for key, item in value.items())
+def _estimated(params: dict[str, Any], ratios: Sequence[float]) -> Count:
+    """An estimate from the length of the texts, rounded up."""
+    return Count(math.ceil(measured(params).tokens(ratios)), "estimate")

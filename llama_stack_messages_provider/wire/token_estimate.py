@@ -6,10 +6,21 @@ and what it does not read (signatures, encrypted content, marks of caches) has n
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
-__all__ = ["BYTES_PER_TOKEN", "estimated_tokens", "prompt_weight", "weight_of"]
+__all__ = [
+    "BYTES_PER_TOKEN",
+    "DEFAULTS",
+    "Kind",
+    "Measure",
+    "estimated_tokens",
+    "measured",
+    "prompt_weight",
+    "weight_of",
+]
 
 BYTES_PER_TOKEN = 3.5
 """What a token has where nothing is known of the model; most tokenizers have more."""
@@ -22,9 +33,32 @@ _BASE64_PER_BYTE = 25
 # Quotes and commas around a key or an item, as templates write them.
 _PUNCTUATION = 2
 _SCALAR = 3
+# Bytes of a character beyond which a text is in a script of three bytes, or of two; or not in ASCII alone.
+_THREE_BYTES, _TWO_BYTES, _ASCII = 2.2, 1.3, 1.002
+# Letters of prose, in a sample of characters; a text of fewer characters is a name.
+_LETTERS, _SAMPLE, _WORDS = 0.72, 256, 24
 
 _PROMPT = ("system", "messages", "tools", "output_config", "response_format")
 _UNREAD = frozenset({"cache_control", "encrypted_content", "encrypted_index", "signature"})
+
+
+class Kind(IntEnum):
+    """What a text is like, as far as tokenizers care: they have bytes per token of each."""
+
+    CODE = 0
+    """Code, JSON, names: many signs, few words."""
+    PROSE = 1
+    """Words in ASCII."""
+    LATIN = 2
+    """Words with some letters beside ASCII."""
+    TWO_BYTES = 3
+    """Cyrillic, Greek, Arabic, Hebrew."""
+    THREE_BYTES = 4
+    """Chinese, Japanese, Korean, scripts of India."""
+
+
+DEFAULTS: tuple[float, ...] = (3.5, 4.3, 3.2, 3.2, 3.0)
+"""Bytes of a token by `Kind`, where nothing is known of the model."""
 
 
 def prompt_weight(request: Mapping[str, Any], most: float = math.inf) -> int:
@@ -34,7 +68,7 @@ def prompt_weight(request: Mapping[str, Any], most: float = math.inf) -> int:
         request: A Messages request, or the parameters of a chat completion.
         most: Where weighing may end: a heavier prompt has at least this weight.
     """
-    return weight_of((request[name] for name in _PROMPT if name in request), most)
+    return weight_of(_prompt_of(request), most)
 
 
 def estimated_tokens(request: Mapping[str, Any], bytes_per_token: float = BYTES_PER_TOKEN) -> int:
@@ -44,24 +78,83 @@ def estimated_tokens(request: Mapping[str, Any], bytes_per_token: float = BYTES_
 
 def weight_of(values: Iterable[Any], most: float = math.inf) -> int:
     """The weight of JSON values, in bytes; of shapes that nobody documented as well."""
-    weight, waiting = 0, list(values)
-    while waiting and weight < most:
+    weight = 0
+    for text, other in _parts(values):
+        weight += other + (len(text) if text.isascii() else len(text.encode(errors="replace")))
+        if weight >= most:
+            break
+    return weight
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a prompt is made of.
+
+    Args:
+        texts: Bytes by `Kind`.
+        others: Bytes of what is around texts; what images weigh.
+    """
+
+    texts: tuple[int, ...]
+    others: int
+
+    @property
+    def weight(self) -> int:
+        """As `prompt_weight` has it."""
+        return sum(self.texts) + self.others
+
+    def tokens(self, ratios: Sequence[float] = DEFAULTS) -> float:
+        """An estimate of its tokens, by bytes per token of each kind."""
+        texts = sum(weight / ratio for weight, ratio in zip(self.texts, ratios, strict=True))
+        return texts + self.others / BYTES_PER_TOKEN
+
+
+def measured(request: Mapping[str, Any]) -> Measure:
+    """The measure of a Messages request, or of the parameters of a chat completion."""
+    texts, others = [0] * len(Kind), 0
+    for text, other in _parts(_prompt_of(request)):
+        others += other
+        if text:
+            size = len(text) if text.isascii() else len(text.encode(errors="replace"))
+            texts[_kind_of(text, size)] += size
+    return Measure(tuple(texts), others)
+
+
+def _kind_of(text: str, size: int) -> Kind:
+    per_character = size / len(text)
+    if per_character > _THREE_BYTES:
+        return Kind.THREE_BYTES
+    if per_character > _TWO_BYTES:
+        return Kind.TWO_BYTES
+    middle = max(0, len(text) - _SAMPLE) // 2
+    sample = text[middle : middle + _SAMPLE]
+    if len(text) < _WORDS or sum(map(str.isalpha, sample)) < _LETTERS * len(sample):
+        return Kind.CODE
+    return Kind.PROSE if per_character <= _ASCII else Kind.LATIN
+
+
+def _prompt_of(request: Mapping[str, Any]) -> Iterator[Any]:
+    return (request[name] for name in _PROMPT if name in request)
+
+
+def _parts(values: Iterable[Any]) -> Iterator[tuple[str, int]]:
+    """The texts in JSON values, and what stands around them weighs."""
+    waiting = list(values)
+    while waiting:
         value = waiting.pop()
         if isinstance(value, str):
-            weight += len(value) if value.isascii() else len(value.encode(errors="replace"))
+            yield value, 0
         elif isinstance(value, list):
-            weight += _PUNCTUATION * len(value)
+            yield "", _PUNCTUATION * len(value)
             waiting += value
         elif not isinstance(value, Mapping):
-            weight += _SCALAR
+            yield "", _SCALAR
         elif (known := _known_weight(value)) is not None:
-            weight += known
+            yield "", known
         else:
-            for name, item in value.items():
-                if name not in _UNREAD:
-                    weight += len(name) + _PUNCTUATION
-                    waiting.append(item)
-    return weight
+            read = [name for name in value if name not in _UNREAD]
+            yield "", sum(map(len, read)) + _PUNCTUATION * len(read)
+            waiting += (value[name] for name in read)
 
 
 def _known_weight(block: Mapping[str, Any]) -> int | None:

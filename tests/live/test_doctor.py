@@ -120,17 +120,17 @@ EXPECTED: dict[str, tuple[str, str, str | None, str | None, str]] = {
     "real/smollm2": ("ok", "llama.cpp", "native", "native", SPEAKS.format(500)),
     "vllm/m": ("ok", "vllm", "native", "native", SPEAKS.format(400)),
     "sglang/m": ("ok", "sglang", "native", "native", SPEAKS.format(400)),
-    "ollama/m": ("ok", "ollama", "native", "inference", SPEAKS.format(400)),
+    "ollama/m": ("ok", "ollama", "native", "estimate", SPEAKS.format(400)),
     "llamacpp/m": ("ok", "llama.cpp", "native", "native", SPEAKS.format(500)),
     "anthropic/m": ("ok", "anthropic", "native", "native", SPEAKS.format(400)),
-    "untokenized/m": ("ok", "vllm", "native", "inference", SPEAKS.format(400)),
-    "openai/m": ("ok", "unknown", "translation", "inference", DOES_NOT.format(404)),
-    "fastapi/m": ("ok", "unknown", "translation", "inference", DOES_NOT.format(404)),
-    "odd/m": ("ok", "unknown", "translation", "inference", DOES_NOT.format(200)),
+    "untokenized/m": ("ok", "vllm", "native", "estimate", SPEAKS.format(400)),
+    "openai/m": ("ok", "unknown", "translation", "estimate", DOES_NOT.format(404)),
+    "fastapi/m": ("ok", "unknown", "translation", "estimate", DOES_NOT.format(404)),
+    "odd/m": ("ok", "unknown", "translation", "estimate", DOES_NOT.format(200)),
     "forced/m": ("ok", "vllm", "translation", "tokenizer", "configured"),
     "tired/m": ("failing", "unknown", None, None, DOES_NOT_SAY.format(503)),
     "locked/m": ("refused", "unknown", None, None, DOES_NOT_SAY.format(401)),
-    "keyless/*": ("keyless", "unknown", "translation", "inference", DOES_NOT_SAY.format(401)),
+    "keyless/*": ("keyless", "unknown", "translation", "estimate", DOES_NOT_SAY.format(401)),
     "stuck/m": ("dead", "unknown", None, None, "The upstream did not begin to answer within 1.5 s"),
     "dead/*": (
         "dead",
@@ -211,7 +211,7 @@ def test_a_healthy_stack_is_told_in_words(tmp_path: Path) -> None:
 
 WORDS = """\
 MODEL              STATE  ENGINE   ROUTE        WINDOW  COUNT
-openai/test-model  ok     unknown  translation  -       inference
+openai/test-model  ok     unknown  translation  -       estimate
 vllm/m             ok     vllm     native       262144  native
 
 openai/test-model

@@ -75,9 +75,10 @@ def _ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Way]]:
         upstream = opened.enter_context(ScriptedUpstream())
         own: Json = {"provider_id": "provider", "provider_type": "remote::own", "module": "tests.support.own_provider"}
         own["config"] = {"base_url": f"{upstream.url}/v1", "api_key": "sk-test"}
+        infer: Json = {"translation": {"count_by_inference": True}}
         settings: dict[str, tuple[list[Json], Json]] = {
-            "direct": ([openai_provider(upstream.url, "wire"), own], {}),
-            "stored": ([openai_provider(upstream.url, "router")], {"store_completions": True}),
+            "direct": ([openai_provider(upstream.url, "wire"), own], infer),
+            "stored": ([openai_provider(upstream.url, "router")], {"store_completions": True, **infer}),
         }
         stacks = {}
         for name, (inference, messages) in settings.items():
