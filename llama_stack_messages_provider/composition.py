@@ -26,6 +26,7 @@ from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Safeguards
+from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.server_tools.tool_search import ToolSearch
@@ -50,7 +51,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
 
     Args:
         config: The provider's settings.
-        deps: The stack's APIs; `inference` is used, and `tool_runtime` where there is one.
+        deps: The stack's APIs; `inference` is used, and `tool_runtime` and `connectors` where there are.
         policy: The host's access policy.
     """
     inference = deps[Api.inference]
@@ -59,7 +60,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
     tools = deps.get(Api.tool_runtime)
     search = WebSearch(tools, config.web_search)
-    server_tools = ServerTools([search, ToolSearch()])
+    servers = McpConnector(config.mcp, tools, deps.get(Api.connectors))
+    server_tools = ServerTools([search, ToolSearch()], servers)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()
@@ -83,7 +85,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         strict=config.strict,
         max_calls=config.web_search.rounds,
     )
-    batches = _batches(config.batches, service.run_for_batch, policy)
+    batches = _batches(config.batches, service.run_for_batch, policy, servers)
     catalogue = ModelCatalogue(
         resolver, planner, config.model_aliases, batch=batches is not None, searches=search.available
     )
@@ -105,7 +107,7 @@ def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:
     return Prober(sessions, timeout=probe.timeout_seconds, yes_seconds=probe.yes_seconds, no_seconds=probe.no_seconds)
 
 
-def _batches(config: BatchesConfig, run: Runner, policy: list[Any]) -> BatchService | None:
+def _batches(config: BatchesConfig, run: Runner, policy: list[Any], servers: McpConnector) -> BatchService | None:
     if not config.enabled:
         return None
     try:
@@ -115,4 +117,4 @@ def _batches(config: BatchesConfig, run: Runner, policy: list[Any]) -> BatchServ
             raise
         logger.warning("Message Batches are off", reason=str(exc))
         return None
-    return BatchService(config, BatchRuntime(config, backend, run), policy)
+    return BatchService(config, BatchRuntime(config, backend, run), policy, servers.batch_check)

@@ -9,6 +9,7 @@ from llama_stack_messages_provider.batches.config import BatchesConfig
 
 __all__ = [
     "DocumentsConfig",
+    "McpConfig",
     "MessagesConfig",
     "PingConfig",
     "ProbeConfig",
@@ -179,6 +180,39 @@ class WebSearchConfig(BaseModel):
     seconds: float = Field(default=30.0, gt=0, description="How long a search may take.")
 
 
+class McpConfig(BaseModel):
+    """Which MCP servers requests may use, and what those may cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    allow: list[str] = Field(
+        default_factory=list,
+        description="Servers that clients may name by URL, as patterns such as `https://*.example.com/mcp`: a star "
+        "stands for anything within the host or the path. Without one, only the stack's own can be used: tool groups "
+        "of `remote::model-context-protocol`, and connectors.",
+    )
+    networks: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Networks that are not of the public internet and where such servers may be all the same.",
+    )
+    tokens: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Tokens for the stack's own servers, by the id of the tool group or connector; one that a client "
+        "brings goes first.",
+    )
+    servers: int = Field(default=20, gt=0, description="Servers of one request.")
+    tools: int = Field(default=1000, gt=0, description="Tools of one server; one that lists more is refused.")
+    seconds: float = Field(default=60.0, gt=0, description="How long a call of a tool may take.")
+    listing_seconds: float = Field(default=15.0, gt=0, description="How long a server may take to list its tools.")
+    listed_seconds: float = Field(
+        default=60.0, gt=0, description="How long a listing is remembered, for its server and token."
+    )
+    answer_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="The largest answer of a server.")
+    characters: int = Field(
+        default=100_000, gt=0, description="Text of one result that the model is shown; it is told of the rest."
+    )
+
+
 class SafeguardsConfig(BaseModel):
     """How calls are judged for clients that want that before they run them: Claude Code in its auto mode."""
 
@@ -246,6 +280,7 @@ class MessagesConfig(BaseModel):
     translation: TranslationConfig = Field(default_factory=TranslationConfig, description="See below.")
     documents: DocumentsConfig = Field(default_factory=DocumentsConfig, description="See below.")
     web_search: WebSearchConfig = Field(default_factory=WebSearchConfig, description="See below.")
+    mcp: McpConfig = Field(default_factory=McpConfig, description="See below.")
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 

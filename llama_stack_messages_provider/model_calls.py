@@ -15,6 +15,7 @@ from llama_stack_messages_provider.routing.plan import NativePlan
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
+from llama_stack_messages_provider.server_tools.mcp.connector import openings, tells_listings
 
 __all__ = ["ModelCalls", "json_of"]
 
@@ -72,7 +73,8 @@ class ModelCalls:
 
     def _loop(self, request: dict[str, Any], state: RouteState, message_id: str) -> Loop:
         tools = [tool for tool in state.plan.server_tools.values() if tool is not None]
-        return Loop(request, tools, message_id, max_calls=self._max_calls)
+        opening = openings(tools) if tells_listings(state.headers, request) else []
+        return Loop(request, tools, message_id, max_calls=self._max_calls, opening=opening)
 
     async def open(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart

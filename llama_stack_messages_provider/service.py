@@ -234,7 +234,12 @@ class MessageService:
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
     ) -> dict[str, Any]:
         request = await self._preparer.prepare(exchange.request, exchange.body, state, kind, exchange.client)
-        return request if _is_first_party(state.plan) else without_safeguards(request)
+        if _is_first_party(state.plan):
+            return request
+        if isinstance(state.plan, NativePlan) and "mcp_servers" in request:
+            # Of servers that are called here nothing is left by now; tokens of others are no upstream's business.
+            request = _without_servers(request, state)
+        return without_safeguards(request)
 
     async def _judge(self, exchange: Exchange, state: RouteState) -> Judge | None:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
@@ -263,6 +268,14 @@ class MessageService:
 def _is_first_party(plan: Plan) -> bool:
     """Whether a request goes to Anthropic's own endpoint."""
     return isinstance(plan, NativePlan) and plan.profile.first_party
+
+
+def _without_servers(request: dict[str, Any], state: RouteState) -> dict[str, Any]:
+    dropped = DroppedFields(strict=state.strict)
+    if request["mcp_servers"]:
+        dropped.drop("mcp_servers", "none of them is one that may be used here")
+    state.drop(dropped.names)
+    return {name: value for name, value in request.items() if name != "mcp_servers"}
 
 
 def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:

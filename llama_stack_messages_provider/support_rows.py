@@ -70,6 +70,11 @@ _SEARCH = _emulated(
     "run by the stack's own web search; where it has none, named as dropped, or refused as the only or the forced tool",
     "web_search",
 )
+_MCP = _emulated("called by the stack, where it knows them or clients may name them; the others are named as dropped")
+_CALLED = _emulated(
+    "shown to the model as text, or as a call and its result where its server is one of the request's",
+    "server_tool_history",
+)
 _HISTORY = _emulated("its content is shown to the model as text")
 _SEARCHED = _emulated(
     "shown to the model as text, or as a call and its result where the stack searches", "server_tool_history"
@@ -102,7 +107,7 @@ _PARAMETERS: Mapping[str, Support] = {
     "fallbacks": _dropped("the stack's routing decides"),
     "inference_geo": _ANTHROPIC_ONLY,
     "speed": _ANTHROPIC_ONLY,
-    "mcp_servers": _dropped("nothing here calls MCP servers"),
+    "mcp_servers": _MCP,
     "billing_policy": _ANTHROPIC_ONLY,
     "fallback_credit_token": _ANTHROPIC_ONLY,
     "thread": _dropped("conversations are not kept; going on with one is a 404, upon which the SDK sends it whole"),
@@ -177,9 +182,9 @@ _BLOCKS: Mapping[str, Support] = {
         "a call and its result, or text; the tools that were found are offered", "server_tool_history"
     ),
     "advisor_tool_result": _RESULT_OF_A_SERVER,
-    "mcp_tool_use": _RESULT_OF_A_SERVER,
-    "mcp_tool_result": _RESULT_OF_A_SERVER,
-    "mcp_tool_listing": _harmless("nothing here calls MCP servers", needs=_UNKNOWN_TO_ENGINES),
+    "mcp_tool_use": _CALLED,
+    "mcp_tool_result": _CALLED,
+    "mcp_tool_listing": _emulated("its server is not asked for its tools again", needs=_UNKNOWN_TO_ENGINES),
     "container_upload": _dropped("there is no container", needs="container_upload"),
     "tool_addition": _emulated("the tool is offered, and text says from when on", needs="tool_change"),
     "tool_removal": _emulated("text says that the tool is gone", needs="tool_change"),
@@ -247,7 +252,6 @@ _TOOLS: Mapping[str, Support] = {
             "web_fetch_20260309",
             "web_fetch_20260318",
             "advisor_20260301",
-            "mcp_toolset",
         ),
         _NOBODY_RUNS_IT,
     ),
@@ -259,6 +263,11 @@ _TOOLS: Mapping[str, Support] = {
             "tool_search_tool_regex_20251119",
         ),
         _emulated("run here: what it finds of the deferred tools is offered from then on", "server_tool"),
+    ),
+    "mcp_toolset": _emulated(
+        "the tools of its server, as functions; where the server cannot be used, named as dropped, or refused as the "
+        "only tools",
+        "server_tool",
     ),
     **dict.fromkeys(("web_search_20250305", "web_search_20260209", "web_search_20260318"), _SEARCH),
 }
@@ -275,7 +284,9 @@ _TOOL_FIELDS: Mapping[str, Support] = {
     "max_characters": _harmless("for the client that executes the tool"),
     "display_number": _harmless("for the client that executes the tool"),
     "enable_zoom": _emulated("decides whether the function offers to zoom"),
-    "configs": _emulated("decides which members are offered"),
+    "configs": _emulated("decides which members are offered, or which tools of an MCP server"),
+    "default_config": _emulated("decides on the tools of an MCP server that `configs` does not name"),
+    "tools": _emulated("the MCP server is not asked for its tools"),
     "max_uses": _emulated("more searches than these fail"),
     "allowed_domains": _emulated("pages of others are left out; search services are told too"),
     "blocked_domains": _emulated("their pages are left out"),
@@ -298,6 +309,9 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
     "web_search_tool_result": _emulated("made where the stack searches the web"),
     "tool_search_tool_result": _emulated("made where a tool search is run here"),
     **dict.fromkeys(
+        ("mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"), _emulated("made where the stack calls MCP servers")
+    ),
+    **dict.fromkeys(
         (
             "redacted_thinking",
             "web_fetch_tool_result",
@@ -305,9 +319,6 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
             "bash_code_execution_tool_result",
             "text_editor_code_execution_tool_result",
             "advisor_tool_result",
-            "mcp_tool_use",
-            "mcp_tool_result",
-            "mcp_tool_listing",
             "container_upload",
             "compaction",
             "fallback",

@@ -16,7 +16,7 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.translation.reasons import FINISH_TO_STOP
 from llama_stack_messages_provider.translation.request import Translation, TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.wire.request import CreateMessageRequest
-from tests.server_tools.helpers import opened
+from tests.server_tools.helpers import ALLOWED_SERVER, opened
 from tests.support.sdk_types import fields, minimal, variants
 from tests.wire.test_drift import CREATE, objects
 
@@ -41,8 +41,14 @@ def translate(request: Json, *, strict: bool = False, searches: bool = True) -> 
     return translation
 
 
+SERVERS: Json = {"mcp_servers": [{"type": "url", "name": "a", "url": ALLOWED_SERVER}]}
+TOOLSET: Json = {"type": "mcp_toolset", "mcp_server_name": "a", "tools": [LOOK]}
+
+
 def check(support: Support, request: Json) -> None:
     """A request that says one thing fares as the table says of that thing."""
+    if any(tool.get("type") == "mcp_toolset" for tool in request.get("tools") or ()):
+        request = {**request, **SERVERS}
     if support.translated == "refused":
         with pytest.raises(InvalidRequestError):
             translate(request)
@@ -80,7 +86,7 @@ PARAMETERS: Mapping[str, Any] = {
     "fallbacks": "default",
     "inference_geo": "eu",
     "speed": "fast",
-    "mcp_servers": [{"type": "url", "name": "a", "url": "https://example.com"}],
+    **SERVERS,
     "billing_policy": {"type": "billing_policy"},
     "fallback_credit_token": "t",
     "thread": {"type": "create"},
@@ -90,7 +96,8 @@ PARAMETERS: Mapping[str, Any] = {
 
 @pytest.mark.parametrize("name", [name for name in SUPPORT["parameter"] if name in PARAMETERS])
 def test_parameters_fare_as_declared(name: str) -> None:
-    check(SUPPORT["parameter"][name], {**HELLO, name: PARAMETERS[name]})
+    more = {"tools": [TOOLSET]} if name == "mcp_servers" else {}
+    check(SUPPORT["parameter"][name], {**HELLO, name: PARAMETERS[name], **more})
 
 
 def test_all_parameters_of_a_message_are_tried() -> None:
@@ -210,7 +217,7 @@ def test_sources_fare_as_declared(name: str) -> None:
 
 TOOLS: Mapping[str, Json] = {
     tag: minimal(kinds[0], tag) for each in CREATE for tag, kinds in variants(fields(each)["tools"]).items()
-} | {"custom": LOOK}
+} | {"custom": LOOK, "mcp_toolset": TOOLSET}
 
 
 @pytest.mark.parametrize("name", SUPPORT["tool"])
@@ -253,6 +260,8 @@ TOOL_FIELDS: Mapping[str, Json] = {
     "blocked_domains": {**TOOLS["web_search_20260318"], "blocked_domains": ["a.test"]},
     "user_location": {**TOOLS["web_search_20260318"], "user_location": {"type": "approximate", "city": "Bergen"}},
     "response_inclusion": {**TOOLS["web_search_20260318"], "response_inclusion": "excluded"},
+    "default_config": {**TOOLSET, "default_config": {"enabled": False}},
+    "tools": TOOLSET,
 }
 
 

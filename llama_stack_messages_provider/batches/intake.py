@@ -5,7 +5,7 @@ Source: https://platform.claude.com/docs/en/api/creating-message-batches
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -15,7 +15,10 @@ from llama_stack_messages_provider.batches.splitter import RequestSplitter, Spli
 from llama_stack_messages_provider.batches.store import NewRequest
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
 
-__all__ = ["Intake", "read_requests"]
+__all__ = ["Check", "Intake", "read_requests"]
+
+type Check = Callable[[Mapping[str, Any]], None]
+"""Raises an `InvalidRequestError` for the parameters of a request, with the path of the field."""
 
 CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]+")
 """Anthropic's; at most 64 of them, see `batches.max_custom_id_length`."""
@@ -31,14 +34,16 @@ class Intake:
 
     Args:
         config: The limits.
+        check: Refuses the parameters of a request that cannot be kept for later.
 
     Raises:
         InvalidRequestError: The body is not JSON, or a request breaks a rule; names the request.
         RequestTooLargeError: The body, or one request, is larger than allowed.
     """
 
-    def __init__(self, config: BatchesConfig) -> None:
+    def __init__(self, config: BatchesConfig, check: Check | None = None) -> None:
         self._config = config
+        self._check = check
         self._bytes = 0
         self._positions: dict[str, int] = {}
         self._splitter = RequestSplitter(
@@ -77,6 +82,11 @@ class Intake:
             raise InvalidRequestError(f"{path}.custom_id: {custom_id!r} is also that of requests.{first}")
         if "params" not in item:
             raise InvalidRequestError(f"{path}.params: Field required")
+        if self._check is not None and isinstance(item["params"], dict):
+            try:
+                self._check(item["params"])
+            except InvalidRequestError as exc:
+                raise InvalidRequestError(f"{path}.params.{exc.message}") from None
         return NewRequest(position, custom_id, orjson.dumps(item["params"]).decode())
 
     def _parse(self, path: str, text: bytes) -> Any:

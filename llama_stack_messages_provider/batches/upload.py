@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import StorageError
-from llama_stack_messages_provider.batches.intake import Intake, read_requests
+from llama_stack_messages_provider.batches.intake import Check, Intake, read_requests
 from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.store import BatchStore, NewRequest
 from llama_stack_messages_provider.batches.worker import wait_for
@@ -20,7 +20,13 @@ INSERT_CHARACTERS = 4_000_000
 """A batch is written in transactions of about this much."""
 
 
-async def upload(store: BatchStore, batch_id: str, body: AsyncIterator[bytes], config: BatchesConfig) -> Batch:
+async def upload(
+    store: BatchStore,
+    batch_id: str,
+    body: AsyncIterator[bytes],
+    config: BatchesConfig,
+    check: Check | None = None,
+) -> Batch:
     """Write the requests of a body as they arrive, then publish the batch.
 
     Args:
@@ -28,6 +34,7 @@ async def upload(store: BatchStore, batch_id: str, body: AsyncIterator[bytes], c
         batch_id: The batch; nothing of it remains where this fails, or the client leaves.
         body: The bytes of `{"requests": [{"custom_id": ..., "params": {...}}, ...]}`.
         config: The limits, and how long the lease holds.
+        check: Refuses the parameters of a request.
 
     Raises:
         InvalidRequestError: The body breaks a rule.
@@ -36,7 +43,7 @@ async def upload(store: BatchStore, batch_id: str, body: AsyncIterator[bytes], c
     """
     try:
         async with _lease(store, batch_id, config.lease_seconds):
-            return await _receive(store, batch_id, body, config)
+            return await _receive(store, batch_id, body, Intake(config, check))
     except BaseException:
         # Even if it is the client that left: nothing may remain. What cannot be removed now is when its lease ends.
         with suppress(StorageError):
@@ -44,8 +51,7 @@ async def upload(store: BatchStore, batch_id: str, body: AsyncIterator[bytes], c
         raise
 
 
-async def _receive(store: BatchStore, batch_id: str, body: AsyncIterator[bytes], config: BatchesConfig) -> Batch:
-    intake = Intake(config)
+async def _receive(store: BatchStore, batch_id: str, body: AsyncIterator[bytes], intake: Intake) -> Batch:
     rows: list[NewRequest] = []
     characters = 0
     async with aclosing(read_requests(intake, body)) as found:

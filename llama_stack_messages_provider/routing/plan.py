@@ -158,7 +158,7 @@ class Planner:
         if not is_first_party:
             reject_server_thread(request, strict=dropped is not None and dropped.strict)
         tools: OpenTools = {}
-        if features & _SERVER_TOOLS and not is_first_party:
+        if (features & _SERVER_TOOLS or request.get("mcp_servers")) and not is_first_party:
             tools = await self._server_tools.open(request, dropped or DroppedFields())
             if tools:
                 features = features_of(plain_request(request, tools, DroppedFields()))

@@ -48,6 +48,7 @@ class Loop:
 
     Attributes:
         request: The request for the next call of the model.
+        tools: The server tools.
         content: The blocks of the calls that have ended, as the client gets them.
         calls: How many have.
         failed: Whether an upstream ended its stream with an error.
@@ -64,7 +65,7 @@ class Loop:
     ) -> None:
         self.request: dict[str, Any] = request
         self._first_request = request
-        self._tools = tools
+        self.tools = tools
         self._by_name = {definition["name"]: tool for tool in tools for definition in tool.definitions}
         self._message_id = message_id
         self._max_calls = max_calls
@@ -156,7 +157,7 @@ class Loop:
             content = [*([{"type": "text", "text": begun}] if isinstance(begun, str) else begun), *content]
         else:
             before, last = [*before, last], {"role": "assistant"}
-        turns = plain_turns({**last, "content": content}, "messages", self._tools, DroppedFields())
+        turns = plain_turns({**last, "content": content}, "messages", self.tools, DroppedFields())
         request = {**first, "messages": [*before, *turns]}
         if isinstance(limit := first.get("max_tokens"), int):  # which holds for the whole message
             request["max_tokens"] = max(1, limit - self._usage.get("output_tokens", 0))
@@ -191,7 +192,7 @@ class Loop:
 
     def _tool_of(self, call: Block) -> ServerTool | None:
         is_ours = call["type"] in _ID_PREFIXES
-        return next((tool for tool in self._tools if is_ours and tool.custom_name(call) is not None), None)
+        return next((tool for tool in self.tools if is_ours and tool.custom_name(call) is not None), None)
 
     def _seen_by_client(self, block: Block) -> dict[str, Any]:
         """A block of the model's; a call of a custom tool that stands for a server tool is one of that."""
@@ -245,7 +246,7 @@ async def complete_message(
         loop: Its state.
         call: Asks a route for the message that answers a request, under an id.
     """
-    async with aclosing(ToolRuns()) as runs:
+    async with aclosing(ToolRuns(loop.tools)) as runs:
         while True:
             loop.add_message(await call(loop.request, loop.call_id))
             runs.start(loop.ready_calls(), loop.request)
@@ -264,7 +265,7 @@ async def stream_message(
         loop: Its state.
         call: Asks a route for the events that answer a request, under an id.
     """
-    async with aclosing(ToolRuns()) as runs:
+    async with aclosing(ToolRuns(loop.tools)) as runs:
         while True:
             decoder = SSEDecoder()
             async with aclosing(call(loop.request, loop.call_id)) as pieces:

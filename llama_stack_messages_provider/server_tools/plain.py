@@ -16,6 +16,11 @@ __all__ = ["OpenTools", "plain_request", "plain_turns", "server_tool_definitions
 type Message = dict[str, Any]
 type OpenTools = Mapping[str, ServerTool | None]
 
+# Where the tools of a server stand that no toolset names, as in requests of the connector's older version.
+_SERVERS = "mcp_servers."
+# What a server listed: a mark for whoever runs its tools.
+_LISTING = "mcp_tool_listing"
+
 
 def server_tool_definitions(request: Mapping[str, Any]) -> Iterator[tuple[str, Block]]:
     """All definitions of tools with their paths, those that are added in mid-conversation too, in any valid request;
@@ -44,7 +49,21 @@ def plain_request(request: Mapping[str, Any], tools: OpenTools, dropped: Dropped
         plain["tools"] = [
             each for index, tool in enumerate(given) for each in _in_place_of(tool, f"tools.{index}", tools)
         ]
+    if _are_called(request, tools):
+        of_servers = [tools[path] for path in tools if path.startswith(_SERVERS)]
+        offered = [each for tool in of_servers if tool is not None for each in tool.definitions]
+        if offered:
+            plain["tools"] = [*_listed(plain.get("tools")), *offered]
+        del plain["mcp_servers"]
     return plain
+
+
+def _are_called(request: Mapping[str, Any], tools: OpenTools) -> bool:
+    """Whether the MCP servers of a request are called here."""
+    if "mcp_servers" not in request:
+        return False
+    toolsets = (path for path, each in server_tool_definitions(request) if each.get("type") == "mcp_toolset")
+    return any(path in tools for path in toolsets) or any(path.startswith(_SERVERS) for path in tools)
 
 
 def _in_place_of(definition: Any, path: str, tools: OpenTools) -> Sequence[Any]:
@@ -125,10 +144,11 @@ def plain_turns(
     """
     blocks = _listed(turn.get("content"))
     answers = _answers(blocks, path, tools, dropped, taken)
+    kept = [(index, block) for index, block in enumerate(blocks) if not _is_listing(block)]
     if not answers:
-        return [turn]
+        return [turn] if len(kept) == len(blocks) else _turn_of(turn, [block for _, block in kept])
     segments, calls_of_client = [_Segment()], []
-    for index, block in enumerate(blocks):
+    for index, block in kept:
         segment = segments[-1]
         answer = answers.get(index)
         if isinstance(answer, PlainResult):
@@ -146,6 +166,14 @@ def plain_turns(
         segments.append(_Segment())
     segments[-1].said += calls_of_client
     return [message for segment in segments for message in segment.messages(turn)]
+
+
+def _is_listing(block: Any) -> bool:
+    return isinstance(block, Mapping) and block.get("type") == _LISTING
+
+
+def _turn_of(turn: Mapping[str, Any], content: list[Any]) -> list[Any]:
+    return [{**turn, "content": content}] if content else []
 
 
 def _answers(

@@ -1,7 +1,7 @@
 """The server tools that a stack runs."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, Protocol
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.server_tools.plain import server_tool_definitions
@@ -10,15 +10,33 @@ from llama_stack_messages_provider.server_tools.tool import ServerTool, ServerTo
 __all__ = ["ServerTools"]
 
 
+class OpensServers(Protocol):
+    """What a request's MCP servers offer."""
+
+    async def open(
+        self, request: Mapping[str, Any], taken: Set[str], dropped: DroppedFields
+    ) -> Mapping[str, ServerTool | None]:
+        """Their tools, by the paths of their definitions: see `ServerTools.open`.
+
+        Args:
+            request: The request.
+            taken: Names of its other tools.
+            dropped: Takes servers that may not be used.
+        """
+        ...
+
+
 class ServerTools:
     """Finds the tools of a request that are run here.
 
     Args:
         types: Those that the stack can run.
+        servers: Opens the MCP servers of a request; None if none are.
     """
 
-    def __init__(self, types: Sequence[ServerToolType]) -> None:
+    def __init__(self, types: Sequence[ServerToolType], servers: "OpensServers | None" = None) -> None:
         self._types = types
+        self._servers = servers
 
     async def open(self, request: Mapping[str, Any], dropped: DroppedFields) -> dict[str, ServerTool | None]:
         """The tools of a request that are run here, by the paths of their definitions; None is one to be left out.
@@ -44,6 +62,8 @@ class ServerTools:
                 dropped.drop(path, "another tool has the same name")
             opened[path] = None if offered & names else tool
             names |= offered
+        if self._servers is not None:
+            opened |= await self._servers.open(request, names, dropped)
         return opened
 
     def _type_of(self, definition: Mapping[str, Any]) -> ServerToolType | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from llama_stack_messages_provider.server_tools.tool import Block, ServerTool
 
@@ -28,10 +28,24 @@ class PendingCall:
     refusal: dict[str, Any] | None = None
 
 
-class ToolRuns:
-    """The tools of one message, a bounded number of them at once; none outlives `aclose`."""
+@runtime_checkable
+class _Closable(Protocol):
+    """A tool that holds something open for its message, such as a session."""
 
-    def __init__(self) -> None:
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class ToolRuns:
+    """The tools of one message, a bounded number of them at once; none outlives `aclose`.
+
+    Args:
+        tools: The tools; those that hold something open have a method `close`.
+    """
+
+    def __init__(self, tools: Iterable[ServerTool]) -> None:
+        self._tools = tools
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._tasks: deque[asyncio.Task[dict[str, Any]]] = deque()
 
@@ -47,10 +61,13 @@ class ToolRuns:
             yield result
 
     async def aclose(self) -> None:
-        """End what still runs."""
+        """End what still runs, and what is open."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for tool in self._tools:
+            if isinstance(tool, _Closable):
+                await tool.close()
 
     async def _run(self, call: PendingCall, request: Mapping[str, Any]) -> dict[str, Any]:
         if call.refusal is not None:

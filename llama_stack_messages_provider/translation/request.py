@@ -27,7 +27,8 @@ from llama_stack_messages_provider.wire.token_estimate import BYTES_PER_TOKEN
 
 __all__ = ["Translation", "TranslationOptions", "to_chat_completion"]
 
-_CARRIED = carried_parameters()
+# MCP servers that are called here are gone by now.
+_CARRIED = carried_parameters() - {"mcp_servers"}
 _CARRIED_FIELDS = carried_fields()
 _NOTHING: tuple[Any, ...] = (None, [], {})
 _MAX_USER = 64

@@ -36,9 +36,12 @@ _MAY_BE_ABSENT = frozenset(
         "title of CitationSearchResultLocationParam",
         "title of CitationWebSearchResultLocationParam",
         "signature of ThinkingBlockParam",
+        "url of RequestMCPServerURLDefinitionParam",
     }
 )
-"""Documented as required, and left out by clients that send an answer back, or whose thinking another server wrote."""
+"""Documented as required, and left out by clients that send an answer back, whose thinking another server wrote, or
+that name an MCP server which the stack knows.
+"""
 
 _ANY_VALUE = frozenset(
     {

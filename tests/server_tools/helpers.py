@@ -3,8 +3,9 @@
 from types import SimpleNamespace
 from typing import Any
 
-from llama_stack_messages_provider.config import WebSearchConfig
+from llama_stack_messages_provider.config import McpConfig, WebSearchConfig
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
@@ -13,6 +14,8 @@ from llama_stack_messages_provider.server_tools.tool_search import ToolSearch
 from llama_stack_messages_provider.server_tools.web_search import SearchResult, result_block
 from tests.support.wire import Json
 
+ALLOWED_SERVER = "https://mcp.test/mcp"
+"""Of an MCP server that nobody connects to: its tools are pinned."""
 TOOL: Json = {"type": "web_search_20250305", "name": "web_search"}
 OTTERS = SearchResult("https://otters.test/a", "Otters", "They swim.")
 READ = '<search_result source="https://otters.test/a" title="Otters">\nThey swim.\n</search_result>'
@@ -36,7 +39,8 @@ class Runtime:
 
 
 def server_tools(runtime: Runtime | None = None) -> ServerTools:
-    return ServerTools([WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch()])
+    servers = McpConnector(McpConfig(allow=[ALLOWED_SERVER]))
+    return ServerTools([WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch()], servers)
 
 
 async def opened(
