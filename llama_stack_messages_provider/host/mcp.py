@@ -5,13 +5,16 @@
 | `routing_table.get_all_with_type("tool_group")`, which applies the access policy | the tool groups |
 | `routing_table.impls_by_provider_id`, `__provider_spec__.provider_type` | those of the MCP provider |
 | `mcp_endpoint.uri` of a tool group | where its server is |
-| `list_connectors` of the connectors API | connectors, which have no access rules of their own |
+| `list_connectors` of the connectors API | connectors; the host asks no policy for them, this package does |
 
 Tried with llama-stack 0.7.3.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from llama_stack_messages_provider.host.access import AccessRule, Action, current_user, is_allowed
 
 __all__ = ["RegisteredServer", "registered_servers"]
 
@@ -31,14 +34,24 @@ class RegisteredServer:
     url: str
 
 
-async def registered_servers(tools: Any, connectors: Any) -> dict[str, RegisteredServer]:
+@dataclass(frozen=True, slots=True)
+class _Connector:
+    """A connector as an access policy's `resource:` calls it: `connector::<id>`."""
+
+    identifier: str
+    type: str = "connector"
+    owner: None = None
+
+
+async def registered_servers(tools: Any, connectors: Any, policy: Sequence[AccessRule]) -> dict[str, RegisteredServer]:
     """The servers that the current user may use, by their names.
 
     Args:
         tools: The stack's tool runtime API; None if it has none.
         connectors: Its connectors API; None if it has none.
+        policy: The host's access policy.
     """
-    found = [*(await _connectors(connectors)), *(await _tool_groups(tools))]
+    found = [*(await _connectors(connectors, policy)), *(await _tool_groups(tools))]
     return {server.name: server for server in found}
 
 
@@ -59,8 +72,12 @@ def _provider_type(table: Any, provider_id: str) -> str | None:
     return getattr(spec, "provider_type", None)
 
 
-async def _connectors(connectors: Any) -> list[RegisteredServer]:
+async def _connectors(connectors: Any, policy: Sequence[AccessRule]) -> list[RegisteredServer]:
     if connectors is None:
         return []
-    listed = await connectors.list_connectors()
-    return [RegisteredServer(each.connector_id, str(each.url)) for each in listed.data]
+    listed, user = await connectors.list_connectors(), current_user()
+    return [
+        RegisteredServer(each.connector_id, str(each.url))
+        for each in listed.data
+        if is_allowed(policy, Action.READ, _Connector(each.connector_id), user)
+    ]

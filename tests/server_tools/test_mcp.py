@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ async def test_two_servers_with_tools_of_one_name(docs: McpServer, wiki: McpServ
     assert first.definitions[0]["input_schema"]["properties"]["query"]["type"] == "string"
     assert first.call_fields("mcp__docs__search") == {"type": "mcp_tool_use", "name": "search", "server_name": "docs"}
     results = await asyncio.gather(called(first, "search", query="a"), called(second, "search", query="b"))
-    assert [each["content"] for each in results] == [[text("docs on a")], [text("wiki on b")]]
+    assert [each["content"] for each in results] == [[text("docs on a for secret")], [text("wiki on b")]]
     assert docs.calls == [("search", "secret")]
     assert wiki.calls == [("search", None)]
     for each in tools.values():
@@ -106,7 +107,7 @@ async def test_calls_of_one_message_are_of_one_session(wiki: McpServer) -> None:
 
 async def test_the_older_transport(docs: McpServer) -> None:
     tools = (await opened(asks(named("docs", docs.events_url, authorization_token="secret"))))["tools.0"]
-    assert (await called(tools, "search", query="a"))["content"] == [text("docs on a")]
+    assert (await called(tools, "search", query="a"))["content"] == [text("docs on a for secret")]
     await tools.close()
 
 
@@ -206,6 +207,35 @@ async def test_servers_that_may_not_be_named_are_left_out(wiki: McpServer) -> No
     assert "mcp_servers" not in plain
     assert {each["name"] for each in plain["tools"]} == {each["name"] for each in found["tools.0"].definitions}  # type: ignore[union-attr]
     assert await connector(allow=[]).open(request, set(), dropped) == {}
+
+
+async def test_tool_groups_of_the_stack_are_used_by_name_or_address(wiki: McpServer) -> None:
+    """The host's routing table shows a user the groups that its policy lets them read."""
+
+    class Groups:
+        impls_by_provider_id: Json = {  # noqa: RUF012
+            "mcp": SimpleNamespace(__provider_spec__=SimpleNamespace(provider_type="remote::model-context-protocol")),
+            "other": SimpleNamespace(),
+        }
+
+        async def get_all_with_type(self, kind: str) -> list[Any]:
+            assert kind == "tool_group"
+            endpoint = SimpleNamespace(uri=wiki.url)
+            return [
+                SimpleNamespace(identifier="mcp::wiki", provider_id="mcp", mcp_endpoint=endpoint),
+                SimpleNamespace(identifier="mcp::other", provider_id="other", mcp_endpoint=endpoint),
+                SimpleNamespace(identifier="builtin::websearch", provider_id="mcp", mcp_endpoint=None),
+            ]
+
+    runtime = SimpleNamespace(routing_table=Groups())
+    config = McpConfig.model_validate({"tokens": {"mcp::wiki": "operator"}})
+    connecting = McpConnector(config, runtime)
+    for server in ({"type": "url", "name": "mcp::wiki"}, named("mine", wiki.url)):
+        tools = (await opened(asks(server), connecting))["tools.0"]
+        assert (await called(tools, "search", query="a"))["content"] == [text("wiki on a for operator")]
+        await tools.close()
+    for server in ({"type": "url", "name": "mcp::other"}, named("mcp::wiki", "https://else.test/mcp")):
+        assert await connecting.open(asks(server), set(), DroppedFields()) == {}
 
 
 async def test_without_a_toolset_all_tools_are_offered_as_before_there_were_any(wiki: McpServer) -> None:

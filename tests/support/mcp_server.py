@@ -40,6 +40,7 @@ class McpServer:
         self.tokens = tokens
         self.calls: list[tuple[str, str | None]] = []
         self.sessions: list[int] = []
+        self.methods: list[str] = []
         self.listed = 0
         self.released = threading.Event()
         with socket.socket() as probe:
@@ -54,7 +55,9 @@ class McpServer:
         @self._mcp.tool(description=f"Searches the {self.name}.")
         async def search(query: str, context: Context[Any, Any, Any]) -> list[TextContent]:
             self.sessions.append(id(context.session))
-            return [TextContent(type="text", text=f"{self.name} on {query}")]
+            asked = context.request_context.request
+            token = asked.headers.get("authorization", "").removeprefix("Bearer ") if asked is not None else ""
+            return [TextContent(type="text", text=f"{self.name} on {query}" + (f" for {token}" if token else ""))]
 
         @self._mcp.tool()
         async def fail(why: str) -> str:
@@ -93,6 +96,7 @@ class McpServer:
         if scope["type"] != "http":
             await self._streamable(scope, receive, send)
             return
+        self.methods.append(scope["method"])
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         token = headers.get("authorization", "").removeprefix("Bearer ") or None
         if self.tokens and token not in self.tokens:
@@ -124,6 +128,7 @@ class McpServer:
         """What was called, and listed."""
         self.calls.clear()
         self.sessions.clear()
+        self.methods.clear()
         self.listed = 0
 
     def __enter__(self) -> Self:

@@ -142,6 +142,7 @@ def run_config(
     backends: Json | None = None,
     workers: int = 1,
     server: Json | None = None,
+    connectors: Sequence[Json] = (),
 ) -> Json:
     """A run configuration.
 
@@ -155,6 +156,7 @@ def run_config(
         backends: `storage.backends`; SQLite in `folder` by default.
         workers: Server processes.
         server: More keys of `server`, such as `quota`.
+        connectors: Connectors: `{"connector_id", "url"}`.
     """
     providers: Json = {"inference": list(inference)}
     if tool_runtime:
@@ -173,6 +175,7 @@ def run_config(
         "storage": {"backends": backends or _sqlite_backends(folder), "stores": _stores()},
         "registered_resources": {"models": list(models)},
         "server": serving,
+        "connectors": list(connectors),
     }
 
 

@@ -14,6 +14,7 @@ from llama_stack_messages_provider.config import McpConfig
 from llama_stack_messages_provider.documents.fetch import allowing
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.host.access import AccessRule
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.mcp import RegisteredServer, registered_servers
 from llama_stack_messages_provider.server_tools.mcp.addresses import AllowedServers
@@ -50,12 +51,14 @@ class McpConnector:
         config: Which servers clients may name, and what they may cost.
         tools: The stack's tool runtime API, whose tool groups may be MCP servers; None if it has none.
         connectors: The stack's connectors API, if it has one.
+        policy: The host's access policy.
     """
 
-    def __init__(self, config: McpConfig, tools: Any = None, connectors: Any = None) -> None:
+    def __init__(
+        self, config: McpConfig, tools: Any = None, connectors: Any = None, policy: Sequence[AccessRule] = ()
+    ) -> None:
         self._config = config
-        self._tools = tools
-        self._connectors = connectors
+        self._known = partial(registered_servers, tools, connectors, policy)
         self._allowed = AllowedServers(config.allow)
         self._resolve: Resolve = partial(public_addresses, allowing(config.networks))
         self._listings: TTLCache[str, Listing] = TTLCache(
@@ -79,7 +82,7 @@ class McpConnector:
         toolsets = toolsets_of(request, most_servers=self._config.servers)
         if not toolsets:
             return {}
-        known = await registered_servers(self._tools, self._connectors)
+        known = await self._known()
         endpoints = [self._endpoint(toolset.server, known) for toolset in toolsets]
         if not any(endpoints):
             return {}
@@ -95,7 +98,7 @@ class McpConnector:
         """What refuses a request of the current user that is to be kept for later: tokens are not kept, and only the
         stack's own servers are called. It raises an `InvalidRequestError` with the path of the field.
         """
-        return partial(_check_for_batch, await registered_servers(self._tools, self._connectors))
+        return partial(_check_for_batch, await self._known())
 
     def _endpoint(self, server: McpServer, known: Mapping[str, RegisteredServer]) -> Endpoint | None:
         """Where a server is; None if it may not be used."""
