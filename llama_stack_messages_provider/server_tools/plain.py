@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.server_tools.references import plain_changes, plain_choice
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult, ServerTool
 
 __all__ = ["OpenTools", "plain_request", "plain_turns", "server_tool_definitions"]
@@ -45,7 +46,8 @@ def plain_request(request: Mapping[str, Any], tools: OpenTools, dropped: Dropped
         dropped: Takes what cannot be carried.
     """
     plain = {**request, "messages": _plain_messages(request, tools, dropped)}
-    if isinstance(given := request.get("tools"), list):
+    given = request.get("tools")
+    if isinstance(given, list):
         plain["tools"] = [
             each for index, tool in enumerate(given) for each in _in_place_of(tool, f"tools.{index}", tools)
         ]
@@ -55,7 +57,17 @@ def plain_request(request: Mapping[str, Any], tools: OpenTools, dropped: Dropped
         if offered:
             plain["tools"] = [*_listed(plain.get("tools")), *offered]
         del plain["mcp_servers"]
+        if "tool_choice" in request:
+            plain["tool_choice"] = plain_choice(request["tool_choice"], _opened(tools), _names(given))
     return plain
+
+
+def _opened(tools: OpenTools) -> list[ServerTool]:
+    return [tool for tool in tools.values() if tool is not None]
+
+
+def _names(given: Any) -> list[Any]:
+    return [tool.get("name") for tool in _listed(given) if isinstance(tool, Mapping)]
 
 
 def _are_called(request: Mapping[str, Any], tools: OpenTools) -> bool:
@@ -83,7 +95,7 @@ def _plain_messages(request: Mapping[str, Any], tools: OpenTools, dropped: Dropp
     if not isinstance(messages, list):
         return messages
     taken = {block.get("id") for message in messages for block in _blocks(message) if block.get("type") == "tool_use"}
-    opened = [tool for tool in tools.values() if tool is not None]
+    opened = _opened(tools)
     plain: list[Any] = []
     for index, message in enumerate(messages):
         path = f"messages.{index}.content"
@@ -99,13 +111,14 @@ def _with_definitions(message: Any, path: str, tools: OpenTools) -> Any:
     content = message.get("content") if isinstance(message, Mapping) else None
     paths = [f"{path}.{index}.tool.definition" for index in range(len(content))] if isinstance(content, list) else []
     if not tools.keys() & set(paths):
-        return message
+        changed = plain_changes(content, _opened(tools))
+        return message if changed is content else {**message, "content": changed}
     blocks = [
         {**block, "tool": {**block["tool"], "definition": definition}} if at in tools else block
         for block, at in zip(_listed(content), paths, strict=True)
         for definition in _in_place_of(_added(block), at, tools)
     ]
-    return {**message, "content": blocks}
+    return {**message, "content": plain_changes(blocks, _opened(tools))}
 
 
 # --- the history ---

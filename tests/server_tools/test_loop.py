@@ -2,17 +2,28 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from anthropic.types.beta import BetaUsage
+from anthropic.types.beta import (
+    BetaMCPToolListingBlock,
+    BetaMCPToolResultBlock,
+    BetaMCPToolUseBlock,
+    BetaServerToolUseBlock,
+    BetaUsage,
+    BetaWebSearchToolResultBlock,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
-from llama_stack_messages_provider.wire.sse import encode
-from tests.server_tools.helpers import TOOL, Runtime, opened
+from llama_stack_messages_provider.server_tools.mcp.blocks import listing_block
+from llama_stack_messages_provider.server_tools.mcp.connector import McpTools
+from llama_stack_messages_provider.server_tools.mcp.session import ServerFailedError
+from llama_stack_messages_provider.wire.sse import SSEDecoder, encode
+from tests.server_tools.helpers import ALLOWED_SERVER, TOOL, Runtime, opened
 from tests.support import sse
 from tests.support.laws import assert_well_formed, fold
 from tests.support.wire import Json
@@ -21,6 +32,13 @@ from tests.translation.helpers import assistant, text, tool, tool_use, user
 REQUEST: Json = {"model": "m", "max_tokens": 100, "messages": [user("Otters?")], "tools": [TOOL, tool("look")]}
 USAGE: Json = {"input_tokens": 10, "output_tokens": 30, "cache_read_input_tokens": None}
 
+SDK_BLOCKS: dict[str, Any] = {
+    "mcp_tool_listing": BetaMCPToolListingBlock,
+    "mcp_tool_result": BetaMCPToolResultBlock,
+    "mcp_tool_use": BetaMCPToolUseBlock,
+    "server_tool_use": BetaServerToolUseBlock,
+    "web_search_tool_result": BetaWebSearchToolResultBlock,
+}
 ITERATION: Json = {
     "type": "message",
     "input_tokens": 10,
@@ -28,6 +46,34 @@ ITERATION: Json = {
     "cache_creation_input_tokens": 0,
     "cache_read_input_tokens": 0,
 }
+
+LISTED = {"name": "search", "input_schema": {"type": "object"}}
+SERVERS = ("docs", "wiki")
+WITH_MCP: Json = {
+    **REQUEST,
+    "mcp_servers": [{"type": "url", "name": name, "url": ALLOWED_SERVER} for name in SERVERS],
+    "tools": [
+        *REQUEST["tools"],
+        *({"type": "mcp_toolset", "mcp_server_name": name, "tools": [LISTED]} for name in SERVERS),
+    ],
+}
+"""A request with all kinds of tools: a search, the client's own, and one of one name of each of two MCP servers."""
+
+
+class McpAnswers:
+    """A session with an MCP server: text, an image, or a failure, as it is asked for."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+
+    async def call(self, tool: str, arguments: Json) -> Json:
+        if arguments["query"] == "fail":
+            raise ServerFailedError("it is down")
+        image = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
+        return {"content": [{"type": "text", "text": f"{self._server} has them"}, image][: len(arguments["query"]) - 5]}
+
+    async def close(self) -> None:
+        return None
 
 
 def called(name: str = "web_search", ident: str = "call_1", **arguments: Any) -> Json:
@@ -103,10 +149,19 @@ def events_of_block(index: int, block: Json) -> Iterator[Json]:
     yield {"type": "content_block_stop", "index": index}
 
 
-async def loop_of(request: Json = REQUEST, runtime: Runtime | None = None, max_calls: int = 3, **bounds: Any) -> Loop:
+async def loop_of(
+    request: Json = REQUEST,
+    runtime: Runtime | None = None,
+    max_calls: int = 3,
+    opening: Sequence[Json] = (),
+    **bounds: Any,
+) -> Loop:
     tools = [{**each, **bounds} if each.get("type") else each for each in request["tools"]]
     plain, opened_tools = await opened({**request, "tools": tools}, runtime)
-    return Loop(plain, opened_tools, "msg_1", max_calls=max_calls)
+    for each in opened_tools:
+        if isinstance(each, McpTools):
+            each.session = McpAnswers(each.toolset.server.name)  # type: ignore[assignment]
+    return Loop(plain, opened_tools, "msg_1", max_calls=max_calls, opening=opening)
 
 
 async def whole(*answers: Json, request: Json = REQUEST, **more: Any) -> tuple[Json, Route]:
@@ -321,7 +376,9 @@ async def test_a_call_before_one_that_was_cut_off_is_made() -> None:
 # --- the laws of streams, and of prefixes ---
 
 SAID = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
-CALLS = st.lists(st.sampled_from(["web_search", "look"]), max_size=3)
+NAMES = st.sampled_from(["web_search", "look", "mcp__docs__search", "mcp__wiki__search"])
+QUERIES = st.sampled_from(["otters", "beavers", "fail"])
+CALLS = st.lists(st.tuples(NAMES, QUERIES), max_size=3)
 STOPS = st.sampled_from(["tool_use", "end_turn", "max_tokens"])
 
 
@@ -332,28 +389,58 @@ def answers(draw: st.DrawFn) -> Json:
         content.append({"type": "thinking", "thinking": thought, "signature": "s"})
     if said := draw(SAID):
         content.append(text(said))
-    content += [called(name, f"call_{n}") for n, name in enumerate(draw(CALLS))]
+    content += [called(name, f"call_{n}", query=query) for n, (name, query) in enumerate(draw(CALLS))]
     return answer(*content, stop_reason=draw(STOPS))
 
 
-@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4))
-async def test_streams_and_whole_messages_are_the_same_and_keep_the_laws(given: list[Json], most: int) -> None:
-    message, route = await whole(*given, max_calls=most)
-    events, streaming = await streamed(*given, max_calls=most)
+OPENINGS = st.sampled_from([[], [listing_block("docs", [LISTED])], [listing_block(name, []) for name in SERVERS]])
+OURS = ("server_tool_use", "mcp_tool_use")
+
+
+@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4), OPENINGS)
+async def test_streams_and_whole_messages_are_the_same_and_keep_the_laws(
+    given: list[Json], most: int, opening: list[Json]
+) -> None:
+    message, route = await whole(*given, request=WITH_MCP, max_calls=most, opening=opening)
+    events, streaming = await streamed(*given, request=WITH_MCP, max_calls=most, opening=opening)
     assert_well_formed(events)
     folded = fold(events)
     assert {name: folded.get(name) for name in message} == message
     assert streaming.requests == route.requests
-    ids = [block["id"] for block in message["content"] if block["type"] == "server_tool_use"]
+    ids = [block["id"] for block in message["content"] if block["type"] in OURS]
     assert len(ids) == len(set(ids))
+    assert message["content"][: len(opening)] == opening
+    for block in message["content"]:
+        if (kind := SDK_BLOCKS.get(block["type"])) is not None:
+            assert block.keys() <= kind.model_fields.keys()
+            kind.model_validate(block)
+    assert len(message["usage"].get("iterations", [0])) == len(route.requests)
 
 
-@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4))
-async def test_each_prompt_begins_with_the_one_before(given: list[Json], most: int) -> None:
-    message, route = await whole(*given, max_calls=most)
-    cut_off = message["content"] and message["content"][-1]["type"] == "server_tool_use"
+@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4), OPENINGS)
+async def test_each_prompt_begins_with_the_one_before(given: list[Json], most: int, opening: list[Json]) -> None:
+    message, route = await whole(*given, request=WITH_MCP, max_calls=most, opening=opening)
+    cut_off = message["content"] and message["content"][-1]["type"] in OURS
     turns = [*REQUEST["messages"], assistant(*message["content"]), user("Go on.")]
-    following, _ = await opened({**REQUEST, "messages": turns})
-    prompts = [request["messages"] for request in route.requests]
-    for before, after in zip(prompts, [*prompts[1:], *([] if cut_off else [following["messages"]])], strict=False):
-        assert after[: len(before)] == before
+    following, _ = await opened({**WITH_MCP, "messages": turns})
+    asked = [*route.requests, *([] if cut_off else [following])]
+    for before, after in pairwise(asked):
+        assert after["messages"][: len(before["messages"])] == before["messages"]
+        assert after["tools"] == before["tools"]
+    assert "mcp_tool_listing" not in str(asked)
+
+
+async def test_a_stream_that_was_begun_before_the_model_begins_with_listings_too() -> None:
+    """Its `message_start` went out when the upstream was silent, so that none comes from the route."""
+    opening = [listing_block("docs", [])]
+    for content in ([text("Hi")], []):
+        loop = await loop_of(WITH_MCP, opening=opening)
+        whole_stream = [*events_of(answer(*content))][1:]
+        seen = loop.add_events(SSEDecoder().decode(b"".join(map(encode, whole_stream))))
+        assert loop.end_call()
+        events = [event for _, event in sse.parse(seen + loop.end_events()) if event["type"] == "content_block_start"]
+        assert [event["content_block"]["type"] for event in events] == [
+            "mcp_tool_listing",
+            *(["text"] if content else []),
+        ]
+        assert [event["index"] for event in events] == [*range(len(events))]

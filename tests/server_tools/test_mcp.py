@@ -20,6 +20,7 @@ from llama_stack_messages_provider.server_tools.mcp.definitions import toolsets_
 from llama_stack_messages_provider.server_tools.mcp.names import MOST, custom_name
 from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
+from tests.server_tools.helpers import ALLOWED_SERVER, server_tools
 from tests.support.mcp_server import PIXEL, McpServer
 from tests.support.wire import Json
 from tests.translation.helpers import assistant, text, tool, tool_use, user
@@ -411,3 +412,65 @@ async def test_the_history_reads_as_it_was_said(wiki: McpServer) -> None:
         assistant(text("So.")),
         user("!"),
     ]
+
+
+PINNED = [
+    toolset("docs", tools=[{"name": "search", "input_schema": {}}, {"name": "read", "input_schema": {}}]),
+    toolset("wiki", tools=[{"name": "search", "input_schema": {}}]),
+]
+
+
+async def plain_of(**more: Any) -> Json:
+    request = asks(named("docs", ALLOWED_SERVER), named("wiki", ALLOWED_SERVER), tools=PINNED, **more)
+    tools = await server_tools().open(request, DroppedFields(strict=True))
+    return plain_request(request, tools, DroppedFields(strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("read", "mcp__docs__read"),
+        ("docs_search", "mcp__docs__search"),
+        ("wiki_search", "mcp__wiki__search"),
+        ("mcp__wiki__search", "mcp__wiki__search"),
+        ("search", "search"),
+        ("other", "other"),
+    ],
+)
+async def test_a_choice_of_a_tool_of_a_server(name: str, known: str) -> None:
+    plain = await plain_of(tool_choice={"type": "tool", "name": name})
+    assert plain["tool_choice"] == {"type": "tool", "name": known}
+
+
+async def test_tools_of_a_server_come_and_go() -> None:
+    both = {"type": "tool_removal", "tool": {"type": "mcp_toolset_reference", "server_name": "docs"}}
+    one = {"type": "tool_addition", "tool": {"type": "mcp_tool_reference", "server_name": "wiki", "name": "search"}}
+    gone = {"type": "tool_removal", "tool": {"type": "mcp_toolset_reference", "server_name": "gone"}}
+    plain = await plain_of(messages=[user("?"), {"role": "system", "content": [both, one, gone]}])
+    named_ = [block["tool"].get("name") for block in plain["messages"][1]["content"]]
+    assert named_ == ["mcp__docs__search", "mcp__docs__read", "mcp__wiki__search", None]
+
+
+async def test_a_server_that_is_added_on_the_way() -> None:
+    added = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": PINNED[1]}}
+    request = asks(named("wiki", ALLOWED_SERVER), tools=[tool("look")])
+    request["messages"] = [user("?"), {"role": "system", "content": [added]}, user("!")]
+    tools = await server_tools().open(request, DroppedFields(strict=True))
+    plain = plain_request(request, tools, DroppedFields(strict=True))
+    [block] = plain["messages"][1]["content"]
+    assert block["tool"]["definition"]["name"] == "mcp__wiki__search"
+    assert "mcp_servers" not in plain
+
+
+async def test_deferred_tools_of_a_server_are_found_by_a_tool_search() -> None:
+    later = {**PINNED[0], "default_config": {"defer_loading": True}}
+    search = {"type": "tool_search_tool_bm25", "name": "tool_search_tool_bm25"}
+    request = asks(named("docs", ALLOWED_SERVER), tools=[search, later])
+    opened_tools = await server_tools().open(request, DroppedFields(strict=True))
+    plain = plain_request(request, opened_tools, DroppedFields(strict=True))
+    assert [each.get("defer_loading") for each in plain["tools"]] == [None, True, True]
+    searches = opened_tools["tools.0"]
+    assert searches is not None
+    block = {"type": "server_tool_use", "id": "a", "name": search["name"], "input": {"query": "read docs"}}
+    found = await searches.run(block, plain)
+    assert found["content"]["tool_references"][0] == {"type": "tool_reference", "tool_name": "mcp__docs__read"}
