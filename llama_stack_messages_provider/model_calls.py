@@ -8,7 +8,10 @@ import orjson
 
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.rewriting.compaction import has_turns
+from llama_stack_messages_provider.rewriting.context_edits import FIELD, compaction_of
 from llama_stack_messages_provider.routing.applied_edits import edited_events, edited_message
+from llama_stack_messages_provider.routing.compactor import Compacted, compact_conversation, is_due
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan
@@ -48,15 +51,42 @@ class ModelCalls:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
+        compacted = await self._compacted(request, state, message_id)
+        if compacted is None:
+            message = await self._complete(request, raw, state, message_id)
+        elif compacted.pauses:
+            message = compacted.alone(message_id, request["model"])
+        else:
+            message = compacted.joined(json_of(await self._complete(compacted.request, None, state, message_id)))
+        return edited_message(message, state.applied_edits)
+
+    async def _complete(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
         if not state.plan.server_tools:
-            message = await self._call(request, raw, state, message_id)
-            return edited_message(message, state.applied_edits)
+            return await self._call(request, raw, state, message_id)
 
         async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
             return json_of(await self._call(request, None, state, message_id))
 
-        message = await complete_message(self._loop(request, state, message_id), call)
-        return edited_message(message, state.applied_edits)
+        return await complete_message(self._loop(request, state, message_id), call)
+
+    async def _compacted(self, request: dict[str, Any], state: RouteState, message_id: str) -> Compacted | None:
+        """The summary of a conversation, where its client wants one and it is due."""
+        plan = state.plan
+        if FIELD not in request and "compaction" not in request:
+            return None
+        if isinstance(plan, NativePlan) and plan.profile.first_party:
+            return None
+        if (compact := compaction_of(request)) is None or not has_turns(request):
+            return None
+        if not is_due(compact, request, plan.window, self._native.density(state)):
+            return None
+
+        async def call(request: dict[str, Any]) -> dict[str, Any]:
+            return json_of(await self._call(request, None, state, message_id))
+
+        return await compact_conversation(compact, request, state, call)
 
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
@@ -80,7 +110,14 @@ class ModelCalls:
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
     ) -> OpenedStream:
         """The events, in a loop where tools are run here; otherwise as `complete`."""
-        stream = await self._opened(request, raw, state, start)
+        compacted = await self._compacted(request, state, start.message_id)
+        if compacted is None:
+            stream = await self._opened(request, raw, state, start)
+        elif compacted.pauses:
+            stream = await opened(compacted.events_alone(start.message_id, request["model"], lambda: start.sent))
+        else:
+            going_on = await self._opened(compacted.request, None, state, start)
+            stream = await opened(compacted.events(pieces_of(going_on)))
         if state.applied_edits is None:
             return stream
         return await opened(edited_events(pieces_of(stream), state))

@@ -101,8 +101,8 @@ _PARAMETERS: Mapping[str, Support] = {
     "cache_control": _CACHING,
     "service_tier": _harmless("there are no tiers"),
     "container": _dropped("nothing here runs code"),
-    "context_management": _emulated("`clear_tool_uses` and `clear_thinking`; natively too, unless by Anthropic itself"),
-    "compaction": _dropped("the client is to compact its conversation itself"),
+    "context_management": _emulated("all three edits; natively too, unless Anthropic itself makes them"),
+    "compaction": _emulated("the model summarises the conversation; natively too, unless Anthropic itself does"),
     "diagnostics": _dropped("caches are the upstream's own business"),
     "fallbacks": _dropped("the stack's routing decides"),
     "inference_geo": _ANTHROPIC_ONLY,
@@ -188,7 +188,9 @@ _BLOCKS: Mapping[str, Support] = {
     "container_upload": _dropped("there is no container", needs="container_upload"),
     "tool_addition": _emulated("the tool is offered, and text says from when on", needs="tool_change"),
     "tool_removal": _emulated("text says that the tool is gone", needs="tool_change"),
-    "compaction": _emulated("its summary as text; an encrypted one is named as dropped", needs=_UNKNOWN_TO_ENGINES),
+    "compaction": _emulated(
+        "its summary, in place of all before it; an encrypted one is named as dropped", needs=_UNKNOWN_TO_ENGINES
+    ),
     "fallback": _harmless("only marks where another model took over", needs=_UNKNOWN_TO_ENGINES),
 }
 
@@ -308,6 +310,7 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
     "server_tool_use": _emulated("made where a tool is run here"),
     "web_search_tool_result": _emulated("made where the stack searches the web"),
     "tool_search_tool_result": _emulated("made where a tool search is run here"),
+    "compaction": _emulated("made where the model summarised the conversation"),
     **dict.fromkeys(
         ("mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"), _emulated("made where the stack calls MCP servers")
     ),
@@ -320,7 +323,6 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
             "text_editor_code_execution_tool_result",
             "advisor_tool_result",
             "container_upload",
-            "compaction",
             "fallback",
         ),
         _NEVER,
@@ -333,7 +335,7 @@ _DELTAS: Mapping[str, Support] = {
     "thinking_delta": _mapped("`delta.reasoning` or `delta.reasoning_content`"),
     "signature_delta": _emulated("signed here, once, before the block stops"),
     "citations_delta": _NEVER,
-    "compaction_delta": _NEVER,
+    "compaction_delta": _emulated("the whole summary at once"),
 }
 
 _EVENTS: Mapping[str, Support] = {
@@ -362,7 +364,7 @@ _STOP_REASONS: Mapping[str, Support] = {
         "`length` before `max_tokens` was reached, or an engine's own word for it"
     ),
     "pause_turn": _emulated("after many searches, where the stack searches the web"),
-    "compaction": _NEVER,
+    "compaction": _emulated("where the summary is all that was asked for, or the message is to pause after it"),
 }
 
 _ERRORS: Mapping[str, Support] = {

@@ -6,11 +6,20 @@ https://platform.claude.com/docs/en/build-with-claude/context-editing, which has
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from llama_stack_messages_provider.errors import InvalidRequestError
 
-__all__ = ["FIELD", "ClearThinking", "ClearToolUses", "ContextEdits", "changes_nothing", "edits_of"]
+__all__ = [
+    "FIELD",
+    "ClearThinking",
+    "ClearToolUses",
+    "Compact",
+    "ContextEdits",
+    "changes_nothing",
+    "compaction_of",
+    "edits_of",
+]
 
 FIELD = "context_management"
 
@@ -58,16 +67,38 @@ class ClearToolUses:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """The conversation is summarised.
+
+    Args:
+        trigger: Tokens of the prompt from which on it is; None if nothing is said.
+        instructions: The client's words about the summary.
+        replaces_prompt: Whether these are the whole prompt.
+        pauses: Whether the message ends with the summary.
+        always: Whether it is whatever the prompt has.
+    """
+
+    TYPE: ClassVar[str] = "compact_20260112"
+    trigger: int | None = None
+    instructions: str | None = None
+    replaces_prompt: bool = False
+    pauses: bool = False
+    always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContextEdits:
     """What is edited.
 
     Args:
         thinking: The edit of thinking, which comes first.
         tool_uses: The edits of tool uses, in their order.
+        compact: The summary that is wanted; it is made above the routes.
         others: Paths and types of edits that are not made here.
     """
 
     thinking: ClearThinking | None = None
+    compact: "Compact | None" = None
     tool_uses: tuple[ClearToolUses, ...] = ()
     others: tuple[tuple[str, str], ...] = ()
 
@@ -103,7 +134,7 @@ def edits_of(request: Mapping[str, Any]) -> ContextEdits:
         raise InvalidRequestError(f"{FIELD}.edits: Input should be a valid list")
     if len(edits) > _MOST_EDITS:
         raise InvalidRequestError(f"{FIELD}.edits: List should have at most {_MOST_EDITS} items")
-    thinking, tool_uses, others = None, [], []
+    thinking, compact, tool_uses, others = None, None, [], []
     for index, edit in enumerate(edits):
         path = f"{FIELD}.edits.{index}"
         match kind := _object(edit, path).get("type"):
@@ -111,11 +142,42 @@ def edits_of(request: Mapping[str, Any]) -> ContextEdits:
                 thinking = ClearThinking(_kept_thinking(edit.get("keep"), f"{path}.keep"))
             case "clear_tool_uses_20250919":
                 tool_uses.append(_clear_tool_uses(edit, path))
+            case Compact.TYPE:
+                compact = _compact(edit, path)
             case str():
                 others.append((path, kind))
             case _:
                 raise InvalidRequestError(f"{path}.type: Input should be a valid string")
-    return ContextEdits(thinking, tuple(tool_uses), tuple(others))
+    return ContextEdits(thinking, compact, tuple(tool_uses), tuple(others))
+
+
+def compaction_of(request: Mapping[str, Any]) -> Compact | None:
+    """The summary that a request asks for, by its own parameter or as an edit of its context; raises as `edits_of`."""
+    asked = request.get("compaction")
+    if asked is None:
+        return None if changes_nothing(request) else edits_of(request).compact
+    if request.get(FIELD):
+        raise InvalidRequestError(f"compaction: Extra inputs are not permitted beside {FIELD}")
+    if _object(asked, "compaction").get("type") != "summarize":
+        raise InvalidRequestError("compaction.type: Input should be 'summarize'")
+    instructions = _text(asked.get("instructions"), "compaction.instructions")
+    return Compact(instructions=instructions, replaces_prompt=True, pauses=True, always=True)
+
+
+def _compact(edit: Mapping[str, Any], path: str) -> Compact:
+    trigger = None
+    if (given := edit.get("trigger")) is not None:
+        _, trigger = _amount(given, f"{path}.trigger", ("input_tokens",), least=1)
+    pauses = edit.get("pause_after_compaction")
+    if pauses is not None and not isinstance(pauses, bool):
+        raise InvalidRequestError(f"{path}.pause_after_compaction: Input should be a valid boolean")
+    return Compact(trigger, _text(edit.get("instructions"), f"{path}.instructions"), pauses=bool(pauses))
+
+
+def _text(value: Any, path: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise InvalidRequestError(f"{path}: Input should be a valid string")
+    return (value or "").strip() or None
 
 
 def _kept_thinking(keep: Any, path: str) -> int | None:

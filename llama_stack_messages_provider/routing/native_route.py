@@ -127,7 +127,7 @@ class NativeRoute:
     async def _fit(self, draft: "_Draft", window: int, state: RouteState) -> None:
         """Ask for no more output than the window has room for, where that would be refused."""
         if state.plan.refuses_output:
-            await self._offload.run(state.size, apply_change, FitWindow(window, self._density(state)), draft)
+            await self._offload.run(state.size, apply_change, FitWindow(window, self.density(state)), draft)
 
     async def _rewritten(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> Rewritten:
         plan, dropped = _native(state), DroppedFields(strict=state.strict)
@@ -141,7 +141,7 @@ class NativeRoute:
             self._error_marker,
             system_turns="user",
             signer=None if plan.profile.first_party else self._signer(plan),
-            bytes_per_token=self._density(state),
+            bytes_per_token=self.density(state),
         )
         rewritten = await self._offload.run(
             state.size if plan.rewrites or "context_edits" in marked else 0,
@@ -156,7 +156,8 @@ class NativeRoute:
         state.applied_edits = rewritten.applied_edits
         return rewritten
 
-    def _density(self, state: RouteState) -> float:
+    def density(self, state: RouteState) -> float:
+        """Bytes of a token of the model, where tokens are estimated."""
         return self._memory.ratios.bytes_per_token(state.plan.scope)
 
     def _signer(self, plan: NativePlan) -> Signer:

@@ -128,7 +128,7 @@ OUTPUT = [
 ]
 
 NOTHING_LIKE_IT = [
-    Case("context_management.edits.0", {"context_management": {"edits": [{"type": "compact_20260112"}]}}, {}),
+    Case("context_management.edits.0", {"context_management": {"edits": [{"type": "forget_20300101"}]}}, {}),
     Case("mcp_servers", {"mcp_servers": [{"type": "url", "name": "x", "url": "https://x.test"}]}, {}),
     Case("container", {"container": "container_1"}, {}),
     Case("speed", {"speed": "fast"}, {}),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llama_stack_messages_provider.rewriting.compaction import drop_compacted
 from llama_stack_messages_provider.rewriting.context_edits import (
     FIELD,
     ClearThinking,
@@ -36,6 +37,7 @@ _THINKING = ("thinking", "redacted_thinking")
 def rewrite(draft: Draft) -> None:
     """Make the edits, thinking first, and note what they cleared."""
     edits = edits_of(draft.fields)
+    drop_compacted(draft)
     if not changes_nothing(draft.fields):
         draft.applied_edits = []
     for path, kind in edits.others:
