@@ -97,6 +97,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         config.model_aliases,
         tools,
         config.web_search.tool,
+        servers,
         infers=config.translation.count_by_inference,
     )
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)

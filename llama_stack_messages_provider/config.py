@@ -1,13 +1,14 @@
 """The settings of `inline::messages`: the `config:` of the provider in a run configuration."""
 
 import secrets
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 
 __all__ = [
+    "URL_PATTERN",
     "DocumentsConfig",
     "McpConfig",
     "MessagesConfig",
@@ -180,12 +181,16 @@ class WebSearchConfig(BaseModel):
     seconds: float = Field(default=30.0, gt=0, description="How long a search may take.")
 
 
+URL_PATTERN = r"^(?P<scheme>https?)://(?P<host>[^/:?#@]+|\[[^\]/]+\])(?::(?P<port>[0-9]+|\*))?(?P<path>/[^?#]*)?$"
+"""What a pattern of URLs is made of; a star stands for anything within the host or the path, or for any port."""
+
+
 class McpConfig(BaseModel):
     """Which MCP servers requests may use, and what those may cost."""
 
     model_config = ConfigDict(extra="forbid")
 
-    allow: list[str] = Field(
+    allow: list[Annotated[str, Field(pattern=URL_PATTERN)]] = Field(
         default_factory=list,
         description="Servers that clients may name by URL, as patterns such as `https://*.example.com/mcp`: a star "
         "stands for anything within the host or the path. Without one, only the stack's own can be used: tool groups "

@@ -10,13 +10,14 @@ from yarl import URL
 
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
-from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, State
+from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, State, ToolFinding
 from llama_stack_messages_provider.host.models import known_providers, listed_models
 from llama_stack_messages_provider.host.providers import is_openai_style
-from llama_stack_messages_provider.host.tool_runtime import keyless_provider
+from llama_stack_messages_provider.host.tool_runtime import keyless_provider, may_use
 from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Plan, Planner
+from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.sessions import Sessions
@@ -42,6 +43,7 @@ class Diagnostics:
         aliases: Names that clients use, and what they stand for.
         tools: The stack's tool runtime; None if it has none.
         search_tool: The name of its web search.
+        servers: Its MCP servers.
         infers: Whether a token may be generated to count others.
     """
 
@@ -54,6 +56,7 @@ class Diagnostics:
         aliases: Mapping[str, str],
         tools: Any,
         search_tool: str | None,
+        servers: McpConnector,
         *,
         infers: bool = False,
     ) -> None:
@@ -65,6 +68,7 @@ class Diagnostics:
         self._aliases = aliases
         self._tools = tools
         self._search_tool = search_tool
+        self._servers = servers
         self._endpoints = Endpoints()
 
     async def diagnose(self) -> Diagnosis:
@@ -85,7 +89,19 @@ class Diagnostics:
         problems = [*self._of_names(models), *await self._of_aliases(), *await self._of_registry()]
         if keyless is not None:
             problems.append(_keyless_search(keyless))
-        return Diagnosis(findings, problems)
+        problems += await self._servers.problems()
+        return Diagnosis(findings, problems, await self._of_tools(searches=keyless is None))
+
+    async def _of_tools(self, *, searches: bool) -> list[ToolFinding]:
+        """Who runs server tools, for the current user."""
+        can_search = searches and self._tools is not None and await may_use(self._tools, self._search_tool)
+        search = f"the stack's tool {self._search_tool}" if can_search else None
+        return [
+            ToolFinding("web_search", search),
+            ToolFinding("tool_search_tool", "this provider"),
+            ToolFinding("mcp_toolset", await self._servers.run_by()),
+            ToolFinding("code_execution"),
+        ]
 
     def _silent(self, models: Sequence[Target]) -> list[Target]:
         """Every provider of the kind that serves models and lists none: it may be down."""

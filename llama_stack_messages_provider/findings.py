@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Diagnosis", "Finding", "Problem", "State"]
+__all__ = ["Diagnosis", "Finding", "Problem", "State", "ToolFinding"]
 
 State = Literal["ok", "untried", "dead", "failing", "refused", "keyless", "misconfigured"]
 Severity = Literal["error", "warning"]
@@ -68,16 +68,31 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolFinding:
+    """Who runs a server tool.
+
+    Args:
+        tool: What requests call it, without its version.
+        run_by: Who runs it, in words; None where nobody does.
+    """
+
+    tool: str
+    run_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What was found out about a stack.
 
     Args:
         models: Of each model, and each provider that lists none.
         problems: What is wrong beside that.
+        server_tools: Of each server tool, for models that are not Anthropic's own.
     """
 
     models: Sequence[Finding] = ()
     problems: Sequence[Problem] = ()
+    server_tools: Sequence[ToolFinding] = ()
 
     @property
     def well(self) -> bool:
@@ -100,6 +115,7 @@ class Diagnosis:
         return cls(
             [Finding(**_known(Finding, each)) for each in value["models"]],
             [Problem(**_known(Problem, each)) for each in value["problems"]],
+            [ToolFinding(**_known(ToolFinding, each)) for each in value.get("server_tools", ())],
         )
 
 

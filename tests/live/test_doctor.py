@@ -214,6 +214,12 @@ MODEL              STATE  ENGINE   ROUTE        WINDOW  COUNT
 openai/test-model  ok     unknown  translation  -       estimate
 vllm/m             ok     vllm     native       262144  native
 
+server tools are run by
+  web_search        nobody: named as dropped
+  tool_search_tool  this provider
+  mcp_toolset       nobody: named as dropped
+  code_execution    nobody: named as dropped
+
 openai/test-model
   upstream       {openai}/v1
   because        the upstream does not speak Messages (an invalid request was answered with 404)

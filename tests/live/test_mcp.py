@@ -1,15 +1,20 @@
 """MCP servers behind a stack: real servers, on both routes, by the official SDK."""
 
 import asyncio
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import httpx
+import orjson
 import pytest
 from anthropic.types.beta import BetaMessage
 
@@ -35,6 +40,7 @@ from tests.support.wire import (
     tool_use_block,
 )
 
+COMMAND = Path(sys.executable).with_name("llama-stack-messages")
 CHAT = "/v1/chat/completions"
 MESSAGES = "/v1/messages"
 BETA = ["mcp-client-2025-11-20"]
@@ -139,6 +145,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             ],
             messages={
                 "probe": {"yes_seconds": 86_400},
+                "model_aliases": {"claude-*": MODELS["translated"]},
                 "ping": {"after_seconds": 0.2},
                 "mcp": {
                     "allow": ["http://127.0.0.1:*/mcp"],
@@ -360,3 +367,30 @@ def test_a_client_that_leaves_ends_the_call(world: World) -> None:
     assert world.wiki.calls == [("stall", None)]
     eventually(lambda: "DELETE" in world.wiki.methods, within=30, what="the end of the session")
     assert len(world.asked("translated")) == 1
+
+
+def test_the_example_of_the_documentation(world: World) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "server-tools.md").read_text()
+    [program] = re.findall(r"^```py\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for there, here in {
+        "http://localhost:8321": world.stack.base_url,
+        "https://wiki.example.com/mcp": world.wiki.url,
+        '"docs"': '"the-docs"',
+        '"any"': '"ann"',
+    }.items():
+        assert there in program
+        program = program.replace(there, here)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    asked = "{'query': 'otters'}"
+    uses = [f"the-docs search {asked}", f"the-docs stall {asked}", f"wiki search {asked}"]
+    assert done.stdout.splitlines()[:3] == uses
+    assert [line.split()[0] for line in done.stdout.splitlines()[3:]] == ["False", "True", "False"]
+
+
+def test_doctor_says_which_servers_there_are(world: World) -> None:
+    command = [str(COMMAND), "doctor", "--url", world.stack.base_url, "--token", "ann", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = {each["tool"]: each["run_by"] for each in orjson.loads(done.stdout)["server_tools"]}
+    assert found["mcp_toolset"] == "the stack's own: the-docs, the-wiki; those at http://127.0.0.1:*/mcp"
+    assert found["web_search"] is None

@@ -34,7 +34,7 @@ async def examine_config(config: str, port: int, parsed: argparse.Namespace) -> 
         diagnosis = await _built(str(file), config, parsed)
     finally:
         logging.disable(logging.NOTSET)
-    return Diagnosis(diagnosis.models, [*problems, *diagnosis.problems]), True
+    return Diagnosis(diagnosis.models, [*problems, *diagnosis.problems], diagnosis.server_tools), True
 
 
 def _read(config: str) -> tuple[Path, Mapping[str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem
+from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, ToolFinding
 
 __all__ = ["words_of"]
 
@@ -31,6 +31,8 @@ def words_of(diagnosis: Diagnosis, learned: Sequence[Mapping[str, Any]], *, verb
     """
     parts = [_table(diagnosis.models)] if diagnosis.models else []
     parts += [_ill(found) for found in diagnosis.models if found.reason and found.state not in ("ok", "keyless")]
+    if diagnosis.server_tools:
+        parts.append(_server_tools(diagnosis.server_tools))
     parts += [_problem(problem) for problem in diagnosis.problems]
     parts += [_learned(line) for line in learned]
     if verbose:
@@ -51,6 +53,12 @@ def _table(models: Sequence[Finding]) -> str:
 def _ill(found: Finding) -> str:
     at = f" ({found.upstream})" if found.upstream else ""
     return f"{found.model}{at} is {found.state}: {found.reason}"
+
+
+def _server_tools(found: Sequence[ToolFinding]) -> str:
+    width = max(len(each.tool) for each in found)
+    lines = [f"  {each.tool:<{width}}  {each.run_by or 'nobody: named as dropped'}" for each in found]
+    return "\n".join(["server tools are run by", *lines])
 
 
 def _problem(problem: Problem) -> str:

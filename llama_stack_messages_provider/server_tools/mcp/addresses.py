@@ -8,9 +8,11 @@ from urllib.parse import unquote
 
 import httpx
 
+from llama_stack_messages_provider.config import URL_PATTERN
+
 __all__ = ["AllowedServers", "UrlPattern"]
 
-_PATTERN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/:?#@]+|\[[^\]/]+\])(?::(?P<port>\d+|\*))?(?P<path>/[^?#]*)?")
+_PATTERN = re.compile(URL_PATTERN)
 _PORTS = {"http": 80, "https": 443}
 
 

@@ -14,6 +14,7 @@ from llama_stack_messages_provider.config import McpConfig
 from llama_stack_messages_provider.documents.fetch import allowing
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.findings import Problem
 from llama_stack_messages_provider.host.access import AccessRule
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.mcp import RegisteredServer, registered_servers
@@ -99,6 +100,29 @@ class McpConnector:
         stack's own servers are called. It raises an `InvalidRequestError` with the path of the field.
         """
         return partial(_check_for_batch, await self._known())
+
+    async def run_by(self) -> str | None:
+        """Which servers the current user can have called, in words; None if there are none."""
+        known = await self._known()
+        words = [f"the stack's own: {', '.join(sorted(known))}"] if known else []
+        words += [f"those at {', '.join(self._config.allow)}"] if self._config.allow else []
+        return "; ".join(words) or None
+
+    async def problems(self) -> list[Problem]:
+        """Servers of the stack's own that do not list their tools; each is asked."""
+        known = await self._known()
+        found = await asyncio.gather(*(self._problem(McpServer(name, name)) for name in sorted(known)))
+        return [problem for problem in found if problem is not None]
+
+    async def _problem(self, server: McpServer) -> Problem | None:
+        endpoint = self._endpoint(server, await self._known())
+        try:
+            if endpoint is not None:
+                await listed(endpoint, most=self._config.tools, seconds=min(5.0, self._config.listing_seconds))
+        except ServerFailedError as exc:
+            what = f"The MCP server {server.name!r} does not list its tools: {exc}"
+            return Problem("warning", what, "Requests that use it are refused. Its token goes under `mcp.tokens`.")
+        return None
 
     def _endpoint(self, server: McpServer, known: Mapping[str, RegisteredServer]) -> Endpoint | None:
         """Where a server is; None if it may not be used."""
