@@ -13,6 +13,7 @@ from llama_stack_messages_provider.rewriting.context_edits import FIELD, compact
 from llama_stack_messages_provider.routing.applied_edits import edited_events, edited_message
 from llama_stack_messages_provider.routing.compactor import Compacted, compact_conversation, is_due
 from llama_stack_messages_provider.routing.native_route import NativeRoute
+from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan
 from llama_stack_messages_provider.routing.state import RouteState
@@ -30,9 +31,11 @@ class ModelCalls:
         native: The native route.
         translated: The translated route.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
+        offload: Works on large requests.
     """
 
-    def __init__(self, native: NativeRoute, translated: TranslatedRoute, max_calls: int) -> None:
+    def __init__(self, native: NativeRoute, translated: TranslatedRoute, max_calls: int, offload: Offload) -> None:
+        self._offload = offload
         self._native = native
         self._translated = translated
         self._max_calls = max_calls
@@ -80,7 +83,8 @@ class ModelCalls:
             return None
         if (compact := compaction_of(request)) is None or not has_turns(request):
             return None
-        if not is_due(compact, request, plan.window, self._native.density(state)):
+        density = self._native.density(state)
+        if not await self._offload.run(state.size, is_due, compact, request, plan.window, density):
             return None
 
         async def call(request: dict[str, Any]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class MessageService:
         self._preparer = preparer
         self._safeguards = safeguards
         self._strict = strict
-        self._calls = ModelCalls(native, translated, max_calls)
+        self._calls = ModelCalls(native, translated, max_calls, preparer.offload)
 
     async def plan(self, exchange: Exchange) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.

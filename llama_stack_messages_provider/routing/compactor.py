@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.host.log import get_logger
@@ -21,6 +22,7 @@ from llama_stack_messages_provider.rewriting.context_edits import Compact
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.translation.answer import message_skeleton
 from llama_stack_messages_provider.translation.reasons import usage_of
+from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode, encode_all
 from llama_stack_messages_provider.wire.token_estimate import estimated_tokens
 
@@ -70,6 +72,8 @@ async def compact_conversation(compact: Compact, request: dict[str, Any], state:
     try:
         message = await call(summary_request(request, compact, most))
         summary, usage = summary_of(message), {**usage, **message["usage"]}
+    except (NativeMissingError, TranslateInsteadError):  # it goes the other way, and is summarised there
+        raise
     except MessagesError as exc:
         logger.warning("A conversation was not summarised", model=state.plan.target.identifier, error=exc.message)
     after = continued(request, summary) if summary else without_compaction(request)

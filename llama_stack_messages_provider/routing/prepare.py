@@ -27,7 +27,7 @@ class Preparer:
 
     def __init__(self, documents: Documents, offload: Offload) -> None:
         self._documents = documents
-        self._offload = offload
+        self.offload = offload
 
     async def prepare(
         self,
@@ -60,14 +60,14 @@ class Preparer:
             files = plan.dialect.files and rewrites is None
             request = await self._documents.resolve(request, body=raw, files=files, client=_user() or client)
         if plan.server_tools:
-            request = await self._offload.run(state.size, plain_request, request, plan.server_tools, dropped)
+            request = await self.offload.run(state.size, plain_request, request, plan.server_tools, dropped)
         state.drop(dropped.names)
         return request
 
     def close(self) -> None:
         """End the reading of documents, and what is done beside the loop."""
         self._documents.close()
-        self._offload.close()
+        self.offload.close()
 
 
 async def _validated(kind: type[WireModel], request: dict[str, Any], raw: bytes) -> dict[str, Any]:

@@ -125,6 +125,18 @@ def test_a_summary_that_failed_is_a_block_without_content_and_no_loss(by: str, m
     assert len(sent(model, by)[-1]["messages"]) == 5
 
 
+def test_what_only_a_translation_can_word_is_summarised_there(model: Bench) -> None:
+    def no_effort(request: RecordedRequest) -> Reply:
+        if "output_config" in request.json:
+            return json_reply({"error": {"message": "Unsupported parameter: 'output_config'"}}, status=400)
+        return summarising(request)
+
+    model.says(no_effort, by="vllm", path=MESSAGES)
+    answer = model.ask(*TURNS, by="vllm", output_config={"effort": "low"}, **edit(300))
+    assert answer.route == "translation"
+    assert [block.get("content") or block["text"] for block in answer.content] == [SUMMARY, "fine"]
+
+
 @BY
 def test_a_summary_on_demand_with_words_of_the_clients(by: str, model: Bench) -> None:
     words = f"{PROMPT[:40]} in one sentence."
