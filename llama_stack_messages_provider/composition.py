@@ -26,6 +26,7 @@ from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Safeguards
+from llama_stack_messages_provider.server_tools.fetch_runtime import WebFetch
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
@@ -61,7 +62,9 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     tools = deps.get(Api.tool_runtime)
     search = WebSearch(tools, config.web_search)
     servers = McpConnector(config.mcp, tools, deps.get(Api.connectors), policy)
-    server_tools = ServerTools([search, ToolSearch()], servers)
+    documents = documents_of(config)
+    fetch = WebFetch(documents.pages, config.web_fetch)
+    server_tools = ServerTools([search, ToolSearch(), fetch], servers)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()
@@ -80,7 +83,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         planner,
         native,
         translated,
-        Preparer(documents_of(config), offload),
+        Preparer(documents, offload),
         Safeguards(config.safeguards),
         strict=config.strict,
         max_calls=config.web_search.rounds,
@@ -98,6 +101,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         tools,
         config.web_search.tool,
         servers,
+        fetches=fetch.run_by,
         infers=config.translation.count_by_inference,
     )
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)

@@ -16,6 +16,7 @@ __all__ = [
     "ProbeConfig",
     "RequestLimits",
     "TranslationConfig",
+    "WebFetchConfig",
     "WebSearchConfig",
 ]
 
@@ -218,6 +219,27 @@ class McpConfig(BaseModel):
     )
 
 
+class WebFetchConfig(BaseModel):
+    """Whether requests with a `web_fetch` tool may have pages fetched by this server, and what those may cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = Field(
+        default=False,
+        description="Fetch pages that the conversation names, for all who may send requests. HTML needs the extra "
+        "`web`. Private addresses never are fetched, but for those of `allow`.",
+    )
+    allow: list[IPvAnyNetwork] = Field(
+        default_factory=list,
+        description="Networks that are not of the public internet and are fetched from all the same.",
+    )
+    bytes: int = Field(default=8 * 1024 * 1024, gt=0, description="The largest page that is fetched.")
+    seconds: float = Field(default=20.0, gt=0, description="How long fetching a page may take, and reading it.")
+    characters: int = Field(
+        default=100_000, gt=0, description="Text of one page that the model is shown, if the client wants no less."
+    )
+
+
 class SafeguardsConfig(BaseModel):
     """How calls are judged for clients that want that before they run them: Claude Code in its auto mode."""
 
@@ -286,6 +308,7 @@ class MessagesConfig(BaseModel):
     documents: DocumentsConfig = Field(default_factory=DocumentsConfig, description="See below.")
     web_search: WebSearchConfig = Field(default_factory=WebSearchConfig, description="See below.")
     mcp: McpConfig = Field(default_factory=McpConfig, description="See below.")
+    web_fetch: WebFetchConfig = Field(default_factory=WebFetchConfig, description="See below.")
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 

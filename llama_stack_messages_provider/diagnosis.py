@@ -44,6 +44,7 @@ class Diagnostics:
         tools: The stack's tool runtime; None if it has none.
         search_tool: The name of its web search.
         servers: Its MCP servers.
+        fetches: Who fetches pages of the web, in words; None where nobody does.
         infers: Whether a token may be generated to count others.
     """
 
@@ -58,6 +59,7 @@ class Diagnostics:
         search_tool: str | None,
         servers: McpConnector,
         *,
+        fetches: str | None = None,
         infers: bool = False,
     ) -> None:
         self._resolver = resolver
@@ -69,6 +71,7 @@ class Diagnostics:
         self._tools = tools
         self._search_tool = search_tool
         self._servers = servers
+        self._fetches = fetches
         self._endpoints = Endpoints()
 
     async def diagnose(self) -> Diagnosis:
@@ -98,6 +101,7 @@ class Diagnostics:
         search = f"the stack's tool {self._search_tool}" if can_search else None
         return [
             ToolFinding("web_search", search),
+            ToolFinding("web_fetch", self._fetches),
             ToolFinding("tool_search_tool", "this provider"),
             ToolFinding("mcp_toolset", await self._servers.run_by()),
             ToolFinding("code_execution"),

@@ -77,7 +77,7 @@ _CALLED = _emulated(
 )
 _HISTORY = _emulated("its content is shown to the model as text")
 _SEARCHED = _emulated(
-    "shown to the model as text, or as a call and its result where the stack searches", "server_tool_history"
+    "shown to the model as text, or as a call and its result where the tool is run here", "server_tool_history"
 )
 _FUNCTION = _emulated("offered as a function with its documented name and input schema", "client_tool")
 _NEVER = _harmless("never made by a translation")
@@ -174,7 +174,7 @@ _BLOCKS: Mapping[str, Support] = {
     "browser_state": _emulated("text that lists the tabs", needs=_UNKNOWN_TO_ENGINES),
     "server_tool_use": _SEARCHED,
     "web_search_tool_result": _SEARCHED,
-    "web_fetch_tool_result": _RESULT_OF_A_SERVER,
+    "web_fetch_tool_result": _SEARCHED,
     "code_execution_tool_result": _RESULT_OF_A_SERVER,
     "bash_code_execution_tool_result": _RESULT_OF_A_SERVER,
     "text_editor_code_execution_tool_result": _RESULT_OF_A_SERVER,
@@ -249,10 +249,6 @@ _TOOLS: Mapping[str, Support] = {
             "code_execution_20250825",
             "code_execution_20260120",
             "code_execution_20260521",
-            "web_fetch_20250910",
-            "web_fetch_20260209",
-            "web_fetch_20260309",
-            "web_fetch_20260318",
             "advisor_20260301",
         ),
         _NOBODY_RUNS_IT,
@@ -272,6 +268,14 @@ _TOOLS: Mapping[str, Support] = {
         "server_tool",
     ),
     **dict.fromkeys(("web_search_20250305", "web_search_20260209", "web_search_20260318"), _SEARCH),
+    **dict.fromkeys(
+        ("web_fetch_20250910", "web_fetch_20260209", "web_fetch_20260309", "web_fetch_20260318"),
+        _emulated(
+            "run here where the operator switched it on; elsewhere named as dropped, or refused as the only or the "
+            "forced tool",
+            "server_tool",
+        ),
+    ),
 }
 
 _TOOL_FIELDS: Mapping[str, Support] = {
@@ -289,9 +293,13 @@ _TOOL_FIELDS: Mapping[str, Support] = {
     "configs": _emulated("decides which members are offered, or which tools of an MCP server"),
     "default_config": _emulated("decides on the tools of an MCP server that `configs` does not name"),
     "tools": _emulated("the MCP server is not asked for its tools"),
-    "max_uses": _emulated("more searches than these fail"),
+    "max_uses": _emulated("more searches or pages than these fail"),
     "allowed_domains": _emulated("pages of others are left out; search services are told too"),
     "blocked_domains": _emulated("their pages are left out"),
+    "max_content_tokens": _emulated("the text of a page is cut after four times as many characters"),
+    "url_sources": _emulated("URLs that stand elsewhere are not fetched"),
+    "use_cache": _harmless("pages are always fetched anew"),
+    "citations": _dropped("models that are translated to do not cite"),
     "user_location": _emulated("part of the function's description"),
     "response_inclusion": _harmless("nothing here runs code that would search"),
 }
@@ -314,10 +322,10 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
     **dict.fromkeys(
         ("mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"), _emulated("made where the stack calls MCP servers")
     ),
+    "web_fetch_tool_result": _emulated("made where pages are fetched here"),
     **dict.fromkeys(
         (
             "redacted_thinking",
-            "web_fetch_tool_result",
             "code_execution_tool_result",
             "bash_code_execution_tool_result",
             "text_editor_code_execution_tool_result",

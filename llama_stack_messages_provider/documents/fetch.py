@@ -28,7 +28,17 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.document_refs import DocumentRef, documents
 from llama_stack_messages_provider.rewriting.documents import PDF
 
-__all__ = ["CHARSETS", "DocumentFetcher", "FetchLimits", "allowing", "is_public"]
+__all__ = [
+    "CHARSETS",
+    "DocumentFetcher",
+    "FetchError",
+    "FetchLimits",
+    "Fetched",
+    "allowing",
+    "decoded",
+    "is_pdf",
+    "is_public",
+]
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 Allowed = Callable[[str], bool]
@@ -41,7 +51,7 @@ _REQUESTS_AT_ONCE, _REQUESTS_WAITING = 16, 64
 _LOOKUPS_AT_ONCE = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PDF_HEAD = b"%PDF-"
-_TEXTS = ("text/", "application/json", "application/xml", "application/yaml")
+_TEXTS = ("text/", "application/json", "application/xml", "application/xhtml+xml", "application/yaml")
 # What comes packed may have any size once it is unpacked: it is asked for plain.
 _HEADERS = {"accept": f"{PDF}, text/*;q=0.9", "accept-encoding": "identity"}
 
@@ -64,8 +74,38 @@ class FetchLimits:
     total: int = 32 * 1024 * 1024
 
 
+class FetchError(ValueError):
+    """A URL cannot be fetched; the reason is for whoever named it.
+
+    Args:
+        reason: Why, in words.
+        code: Why, as Anthropic's web fetch says it.
+    """
+
+    def __init__(self, reason: str, code: str = "url_not_accessible") -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What stands at a URL.
+
+    Args:
+        url: The last one, redirects followed.
+        content_type: Of the answer, in small letters.
+        charset: Of the answer, if it says one.
+        body: Its bytes.
+    """
+
+    url: str
+    content_type: str
+    charset: str | None
+    body: bytes
+
+
 class DocumentFetcher:
-    """Fetches the documents of requests.
+    """Fetches the documents of requests, and single pages.
 
     Args:
         limits: What a document may cost.
@@ -117,11 +157,36 @@ class DocumentFetcher:
         found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
         return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
+    async def page(self, url: str, permits: Callable[[str], bool], client: Hashable | None = None) -> Fetched:
+        """What stands at one URL.
+
+        Args:
+            url: The URL.
+            permits: Whether a URL may be fetched, asked again after each redirect.
+            client: Whose request it is, if that is known.
+
+        Raises:
+            FetchError: It cannot be had.
+            OverloadedError: Too many requests wait already.
+        """
+        async with self._slots.slot(client):
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    return await self._get(URL(url), _Left(self._limits.total), permits)
+            except TimeoutError:
+                raise FetchError(f"it took longer than {self._limits.seconds:g} s") from None
+            except (aiohttp.ClientError, OSError):
+                raise FetchError("its server could not be reached") from None
+            except FetchError:
+                raise
+            except ValueError as exc:  # no URL
+                raise FetchError(str(exc), "invalid_tool_input") from None
+
     async def _source(self, url: str, path: str, turn: asyncio.Semaphore, left: "_Left") -> dict[str, Any]:
         async with turn:
             try:
                 async with asyncio.timeout(self._limits.seconds):
-                    return await self._fetch(URL(url), left)
+                    return await _source_of(await self._get(URL(url), left))
             except TimeoutError:
                 reason = f"it took longer than {self._limits.seconds:g} s"
             except (aiohttp.ClientError, OSError):
@@ -130,8 +195,10 @@ class DocumentFetcher:
                 reason = str(exc)
         raise InvalidRequestError(f"{path}: the document could not be fetched: {reason}")
 
-    async def _fetch(self, url: URL, left: "_Left") -> dict[str, Any]:
+    async def _get(self, url: URL, left: "_Left", permits: Callable[[str], bool] | None = None) -> Fetched:
         for _ in range(_MOST_REDIRECTS + 1):
+            if permits is not None and not permits(str(url)):
+                raise FetchError("it is of a domain that pages are not fetched from", "url_not_allowed")
             resolver = _Pinned(await self._addresses(url))
             connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
             async with (
@@ -143,34 +210,34 @@ class DocumentFetcher:
                 if response.status not in _REDIRECTS or "location" not in response.headers:
                     return await self._read(response, left)
                 url = url.join(URL(response.headers["location"]))
-        raise ValueError(f"it was redirected more than {_MOST_REDIRECTS} times")
+        raise FetchError(f"it was redirected more than {_MOST_REDIRECTS} times")
 
     async def _addresses(self, url: URL) -> Sequence[str]:
         """Where a URL may be fetched from.
 
         Raises:
-            ValueError: Nowhere.
+            FetchError: Nowhere.
         """
         if url.scheme not in {"http", "https"} or not url.host or url.port is None:
-            raise ValueError("only http and https URLs are fetched")
+            raise FetchError("only http and https URLs are fetched", "url_not_allowed")
         addresses = await self._resolve(url.host, url.port)
         # One that is not allowed tells what kind of name it is.
         if not addresses or not all(map(self._allowed, addresses)):
-            raise ValueError("its address is not one that documents are fetched from")
+            raise FetchError("its address is not one that documents are fetched from", "url_not_allowed")
         return addresses
 
-    async def _read(self, response: aiohttp.ClientResponse, left: "_Left") -> dict[str, Any]:
+    async def _read(self, response: aiohttp.ClientResponse, left: "_Left") -> Fetched:
         if response.status != 200:
-            raise ValueError(f"the server answered with status {response.status}")
+            raise FetchError(f"the server answered with status {response.status}")
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise ValueError("the server sends it compressed")
+            raise FetchError("the server sends it compressed")
         body = bytearray()
         async for piece in response.content.iter_any():
             body += piece
             if len(body) > self._limits.size:
-                raise ValueError(f"it is larger than {self._limits.size} bytes")
+                raise FetchError(f"it is larger than {self._limits.size} bytes", "content_too_large")
             left.take(len(piece))
-        return await _source_of(bytes(body), response.content_type, response.charset)
+        return Fetched(str(response.url), response.content_type, response.charset, bytes(body))
 
 
 class _Left:
@@ -183,11 +250,12 @@ class _Left:
         """Count bytes.
 
         Raises:
-            ValueError: They are too many.
+            FetchError: They are too many.
         """
         self._left -= size
         if self._left < 0:
-            raise ValueError(f"the documents of the request are larger than {self._most} bytes together")
+            reason = f"the documents of the request are larger than {self._most} bytes together"
+            raise FetchError(reason, "content_too_large")
 
 
 class _Pinned(AbstractResolver):
@@ -242,21 +310,31 @@ def _by_url(ref: DocumentRef) -> bool:
     return not ref.in_history and ref.source.get("type") == "url" and isinstance(ref.source.get("url"), str)
 
 
-async def _source_of(body: bytes, content_type: str, charset: str | None) -> dict[str, Any]:
+def is_pdf(fetched: Fetched) -> bool:
+    """Whether it is a PDF, whatever its server says."""
+    return fetched.content_type == PDF or fetched.body.startswith(_PDF_HEAD)
+
+
+async def _source_of(fetched: Fetched) -> dict[str, Any]:
     """The source that a document's bytes make.
 
     Raises:
-        ValueError: It is neither a PDF nor text.
+        FetchError: It is neither a PDF nor text.
     """
-    if content_type == PDF or body.startswith(_PDF_HEAD):
-        return {"type": "base64", "media_type": PDF, "data": base64.b64encode(body).decode()}
-    if not content_type.startswith(_TEXTS):
-        raise ValueError(f"it is neither a PDF nor text, but {content_type}")
-    return {"type": "text", "media_type": "text/plain", "data": await _decoded(body, charset)}
+    if is_pdf(fetched):
+        return {"type": "base64", "media_type": PDF, "data": base64.b64encode(fetched.body).decode()}
+    return {"type": "text", "media_type": "text/plain", "data": await decoded(fetched)}
 
 
-async def _decoded(body: bytes, charset: str | None) -> str:
-    """The text of bytes, with a breath for others between pieces: some charsets take a second for 16 MiB."""
+async def decoded(fetched: Fetched) -> str:
+    """The text of a page, with a breath for others between pieces: some charsets take a second for 16 MiB.
+
+    Raises:
+        FetchError: It is none.
+    """
+    if not fetched.content_type.startswith(_TEXTS):
+        raise FetchError(f"it is neither a PDF nor text, but {fetched.content_type}", "unsupported_content_type")
+    body, charset = fetched.body, fetched.charset
     name = (charset or "").lower()
     decoder = codecs.getincrementaldecoder(name if name in CHARSETS else "utf-8")(errors="replace")
     pieces = []

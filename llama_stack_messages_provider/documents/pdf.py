@@ -21,7 +21,7 @@ import orjson
 
 from llama_stack_messages_provider.documents.slots import FairSlots
 
-__all__ = ["LastRead", "PdfError", "PdfLimits", "PdfReader", "PdfReading"]
+__all__ = ["LastRead", "PdfError", "PdfLimits", "PdfReader", "PdfReading", "worker_process"]
 
 Pages = tuple[str, ...]
 
@@ -83,13 +83,7 @@ class PdfReader:
     @asynccontextmanager
     async def started(self) -> AsyncIterator[Process]:
         """A process that reads, until it is not needed any more."""
-        # A stranger's file is read in it: it gets to know where to import from, and nothing else.
-        known = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        known |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-        limits = map(str, (self.limits.memory_bytes, ceil(self.limits.seconds) + 1))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", _WORKER, *limits, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=known
-        )
+        process = await worker_process(_WORKER, self.limits.memory_bytes, self.limits.seconds)
         self.processes.add(process)
         try:
             yield process
@@ -104,6 +98,19 @@ class PdfReader:
         for process in self.processes:
             with suppress(ProcessLookupError):
                 process.kill()
+
+
+async def worker_process(module: str, memory_bytes: int, seconds: float) -> Process:
+    """A process that runs a module of ours under limits, which its arguments say.
+
+    A stranger's file is read in it: it gets to know where to import from, and nothing else.
+    """
+    known = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    known |= {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    limits = map(str, (memory_bytes, ceil(seconds) + 1))
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", module, *limits, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=known
+    )
 
 
 class PdfReading:

@@ -5,50 +5,34 @@ arguments   bytes of memory, seconds of CPU
 stdin       {"size", "pages", "characters"} and a newline, then `size` bytes of base64; again and again
 stdout      the answer's length in 8 bytes, then {"pages": [text, ...]} or {"error": one of `ERRORS`}
 ```
-It imports nothing of the package and none of its server.
+It imports its limits of the package, and nothing of its server.
 """
 
 import base64
 import binascii
 import json
-import os
-import resource
 import sys
-from contextlib import suppress
 from typing import Any, BinaryIO
 
 import pypdfium2
+
+from llama_stack_messages_provider.documents.worker_limits import limit
 
 __all__ = ["ERRORS", "answer", "main"]
 
 ERRORS = ("base64", "unreadable", "password", "pages", "characters", "memory")
 
-_NICE = 5
 # pdfium ends lines as Windows does, and marks the hyphen that breaks a word with what is no character.
 _PLAIN = {ord("\r"): None, 0: None, 0xFFFE: "-"}
 
 
 def main(memory_bytes: int, cpu_seconds: int) -> None:
     """Answer what comes on stdin until it ends."""
-    _limit(memory_bytes, cpu_seconds)
+    limit(memory_bytes, cpu_seconds)
     while head := sys.stdin.buffer.readline():
         body = json.dumps(_answered(sys.stdin.buffer, **json.loads(head))).encode()
         sys.stdout.buffer.write(len(body).to_bytes(8) + body)
         sys.stdout.buffer.flush()
-
-
-def _limit(memory_bytes: int, cpu_seconds: int) -> None:
-    """Leave the CPU to the server, and bound what a file may take; it may not write any, not even a core."""
-    os.nice(_NICE)
-    limits = {
-        resource.RLIMIT_DATA: memory_bytes,
-        resource.RLIMIT_CPU: cpu_seconds,
-        resource.RLIMIT_FSIZE: 0,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, most in limits.items():
-        with suppress(ValueError, OSError):  # not every system has each of them
-            resource.setrlimit(kind, (most, most))
 
 
 def _answered(stdin: BinaryIO, size: int, pages: int, characters: int) -> dict[str, Any]:

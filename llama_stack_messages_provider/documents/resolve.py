@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.config import MessagesConfig, WebFetchConfig
 from llama_stack_messages_provider.documents.fetch import DocumentFetcher, FetchLimits, allowing
+from llama_stack_messages_provider.documents.html import HtmlLimits, HtmlReader, can_read_html
+from llama_stack_messages_provider.documents.pages import WebPages
 from llama_stack_messages_provider.documents.pdf import PdfError, PdfLimits, PdfReader, PdfReading
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.document_refs import (
@@ -28,11 +30,13 @@ class Documents:
     Args:
         pdfs: Reads PDFs.
         fetcher: Fetches those given by URL, if that is switched on.
+        pages: Fetches pages that models ask for, if that is switched on.
     """
 
-    def __init__(self, pdfs: PdfReader, fetcher: DocumentFetcher | None = None) -> None:
+    def __init__(self, pdfs: PdfReader, fetcher: DocumentFetcher | None = None, pages: WebPages | None = None) -> None:
         self._pdfs = pdfs
         self._fetcher = fetcher
+        self.pages = pages
 
     async def resolve(
         self, request: dict[str, Any], *, body: bytes, files: bool = False, client: Hashable | None = None
@@ -66,8 +70,9 @@ class Documents:
     def close(self) -> None:
         """End what is under way."""
         self._pdfs.close()
-        if self._fetcher is not None:
-            self._fetcher.close()
+        for each in (self._fetcher, self.pages):
+            if each is not None:
+                each.close()
 
 
 def _is_pdf(ref: DocumentRef) -> bool:
@@ -102,7 +107,11 @@ def documents_of(config: MessagesConfig) -> Documents:
             characters=limits.pdf_characters,
         )
     )
-    if not translation.fetch_urls:
-        return Documents(pdfs)
     fetching = FetchLimits(translation.fetch_seconds, translation.fetch_bytes, limits.fetched_bytes)
-    return Documents(pdfs, DocumentFetcher(fetching, allowed=allowing(translation.fetch_allow)))
+    fetcher = DocumentFetcher(fetching, allowed=allowing(translation.fetch_allow)) if translation.fetch_urls else None
+    return Documents(pdfs, fetcher, _pages_of(config.web_fetch, pdfs) if config.web_fetch.enabled else None)
+
+
+def _pages_of(config: WebFetchConfig, pdfs: PdfReader) -> WebPages:
+    fetcher = DocumentFetcher(FetchLimits(config.seconds, config.bytes), allowed=allowing(config.allow))
+    return WebPages(fetcher, HtmlReader(HtmlLimits(seconds=config.seconds)) if can_read_html() else None, pdfs)

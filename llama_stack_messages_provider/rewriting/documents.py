@@ -15,6 +15,7 @@ __all__ = [
     "PDF",
     "document_text",
     "encodable",
+    "fetched_text",
     "found_text",
     "pages_source",
     "search_result_text",
@@ -99,7 +100,7 @@ def server_tool_text(block: Mapping[str, Any], path: str, dropped: DroppedFields
     if block["type"] == "web_search_tool_result":
         text, _ = found_text(content, f"{path}.content", dropped)
     elif block["type"] == "web_fetch_tool_result" and content["type"] == "web_fetch_result":
-        text = _fetched_text(content, f"{path}.content", dropped)
+        text = fetched_text(content, f"{path}.content", dropped)
     else:
         text = _content_text(content)
         if _is_encrypted(content):
@@ -137,7 +138,8 @@ def _readable(value: Any) -> Any:
     return {k: _readable(v) for k, v in value.items() if not k.startswith("encrypted") and k != "cache_control"}
 
 
-def _fetched_text(content: Mapping[str, Any], path: str, dropped: DroppedFields) -> str:
+def fetched_text(content: Mapping[str, Any], path: str, dropped: DroppedFields) -> str:
+    """A `web_fetch_result`: the page's address and its text."""
     url, document = content["url"], content["content"]
     if document["source"]["type"] in _TEXT_SOURCES:
         return f"{url}\n{document_text(document, f'{path}.content', dropped)}"

@@ -56,7 +56,7 @@ class ServerTools:
         for path, definition in definitions:
             if path not in types or not await types[path].available():
                 continue
-            tool = await types[path].open(definition, path)
+            tool = await types[path].open(definition, path, dropped)
             offered = {each["name"] for each in tool.definitions}
             if offered & names:
                 dropped.drop(path, "another tool has the same name")

@@ -52,7 +52,7 @@ class WebSearch:
         """Whether the stack can search, and the current user may."""
         return self._tools is not None and await may_use(self._tools, self._config.tool)
 
-    async def open(self, definition: Block, path: str) -> "_Searches":
+    async def open(self, definition: Block, path: str, dropped: DroppedFields) -> "_Searches":
         """The searches of a request."""
         return _Searches(self._tools, self._config, SearchTool.of(definition, path))
 

@@ -79,8 +79,8 @@ class ServerToolType(Protocol):
         """Whether the stack can run it for the current user."""
         ...
 
-    async def open(self, definition: Block, path: str) -> ServerTool:
-        """The tool as a request defines it at `path`.
+    async def open(self, definition: Block, path: str, dropped: DroppedFields) -> ServerTool:
+        """The tool as a request defines it at `path`; `dropped` takes what it cannot do.
 
         Raises:
             InvalidRequestError: A field is not as Anthropic documents it.

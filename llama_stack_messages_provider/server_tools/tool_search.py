@@ -68,7 +68,7 @@ class ToolSearch:
         """Always."""
         return True
 
-    async def open(self, definition: Block, path: str) -> "_ToolSearches":
+    async def open(self, definition: Block, path: str, dropped: DroppedFields) -> "_ToolSearches":
         """The searches of a request."""
         name = _name_of(definition)
         assert name is not None

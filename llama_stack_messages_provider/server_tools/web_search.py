@@ -30,6 +30,7 @@ __all__ = [
     "Domain",
     "SearchResult",
     "SearchTool",
+    "domains_of",
     "error_block",
     "failure_of",
     "hits_of",
@@ -146,8 +147,8 @@ class SearchTool:
         where = given.get("user_location") or {}
         return cls(
             given.get("max_uses"),
-            _domains(allowed, f"{path}.allowed_domains"),
-            _domains(blocked, f"{path}.blocked_domains"),
+            domains_of(allowed, f"{path}.allowed_domains"),
+            domains_of(blocked, f"{path}.blocked_domains"),
             ", ".join(filter(None, (where.get(name) for name in ("city", "region", "country")))),
             given.get("strict") is True,
         )
@@ -182,7 +183,12 @@ class SearchTool:
         return not any(domain.matches(hit.url) for domain in self.blocked_domains)
 
 
-def _domains(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
+def domains_of(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
+    """The domains that a request names at a path.
+
+    Raises:
+        InvalidRequestError: One is none, or they are too many.
+    """
     if given and len(given) > _MOST_DOMAINS:
         raise InvalidRequestError(f"{path}: at most {_MOST_DOMAINS} domains can be named")
     domains = []

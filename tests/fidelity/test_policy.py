@@ -54,6 +54,15 @@ ELSEWHERE = {
         ],
         "tests/live/test_tool_search.py::test_of_many_deferred_tools_one_is_searched_for_and_called",
     ),
+    **dict.fromkeys(
+        [
+            *(("tool", name) for name in SUPPORT["tool"] if name.startswith("web_fetch_")),
+            ("response block", "web_fetch_tool_result"),
+        ],
+        "tests/live/test_web_fetch.py::test_a_page_is_fetched_and_read",
+    ),
+    ("tool field", "max_content_tokens"): "tests/live/test_web_fetch.py::test_a_page_is_cut_as_the_client_wants",
+    ("tool field", "url_sources"): "tests/live/test_web_fetch.py::test_what_must_not_be_fetched_is_an_error",
     ("tool field", "max_uses"): "tests/live/test_web_search.py::test_no_more_searches_than_the_client_allows",
     **dict.fromkeys(
         [("tool field", name) for name in ("allowed_domains", "blocked_domains", "user_location")],

@@ -216,6 +216,7 @@ vllm/m             ok     vllm     native       262144  native
 
 server tools are run by
   web_search        nobody: named as dropped
+  web_fetch         nobody: named as dropped
   tool_search_tool  this provider
   mcp_toolset       nobody: named as dropped
   code_execution    nobody: named as dropped

@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 from typing import Any
 
-from llama_stack_messages_provider.config import McpConfig, WebSearchConfig
+from llama_stack_messages_provider.config import McpConfig, MessagesConfig, WebFetchConfig, WebSearchConfig
+from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.server_tools.fetch_runtime import WebFetch
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
@@ -40,7 +42,11 @@ class Runtime:
 
 def server_tools(runtime: Runtime | None = None) -> ServerTools:
     servers = McpConnector(McpConfig(allow=[ALLOWED_SERVER]))
-    return ServerTools([WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch()], servers)
+    fetch = WebFetchConfig(enabled=True)
+    pages = documents_of(MessagesConfig(web_fetch=fetch)).pages
+    return ServerTools(
+        [WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch(), WebFetch(pages, fetch)], servers
+    )
 
 
 async def opened(

@@ -1,0 +1,96 @@
+"""Which URLs stand in a conversation: a model has no others fetched, so that what it read cannot leave in one.
+
+Source: https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-fetch-tool
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any, Literal
+
+__all__ = ["stands_in"]
+
+type _Kind = Literal["user_input", "client_tool_results", "server_tool_results"]
+
+_OF_SERVER = "srvtoolu_"
+_SERVERS = {"web_search_tool_result": "web_search", "web_fetch_tool_result": "web_fetch"}
+_MOST_DEPTH = 20
+# What goes on after a URL that ends here, and what would make it another one.
+_END = re.compile(r"/?(?:#[^\s<>\"')\]]{0,300})?[.,;:!?'*_)\]}]{0,9}(?=[\s<>\"'`)\]}|\\]|$)")
+_BEFORE = re.compile(r"(?:^|https?://|[\s<>\"'`(\[|])\Z")
+_SCHEME = re.compile(r"https?://", re.IGNORECASE)
+
+
+def stands_in(url: str, request: Mapping[str, Any], sources: Mapping[str, Any]) -> bool:
+    """Whether a URL stands in the conversation of a plain request.
+
+    Args:
+        url: The URL.
+        request: The request.
+        sources: The tool's `url_sources`: whose words count.
+    """
+    needle = _SCHEME.sub("", url, count=1).partition("#")[0].rstrip("/")
+    needles = {needle, escape(needle)}  # results have some as attributes
+    return bool(needle) and any(_has(text, each) for text in _texts(request, sources) for each in needles)
+
+
+def _has(text: str, needle: str) -> bool:
+    place = text.find(needle)
+    while place >= 0:
+        end = place + len(needle)
+        if _BEFORE.search(text, max(0, place - 8), place) and _END.match(text, end):
+            return True
+        place = text.find(needle, end)
+    return False
+
+
+def _texts(request: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[str]:
+    names: dict[Any, Any] = {}
+    for message in request["messages"]:
+        content = message.get("content")
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        for block in content if isinstance(content, list) else ():
+            kind = block.get("type")
+            if kind == "tool_use":
+                names[block.get("id")] = block.get("name")
+            elif kind == "tool_result":
+                if _counts_result(block, names, sources):
+                    yield from _strings(block.get("content"))
+            elif kind in _SERVERS:  # of a server that ran it itself
+                if _counts(sources, "server_tool_results", _SERVERS[kind]):
+                    yield from _strings(block.get("content"))
+            elif message.get("role") == "user" and _counts(sources, "user_input"):
+                yield from _strings(block)
+
+
+def _counts_result(block: Mapping[str, Any], names: Mapping[Any, Any], sources: Mapping[str, Any]) -> bool:
+    ident = block.get("tool_use_id")
+    name = names.get(ident)
+    if isinstance(ident, str) and ident.startswith(_OF_SERVER):
+        return name in _SERVERS.values() and _counts(sources, "server_tool_results", name)
+    return _counts(sources, "client_tool_results", name)
+
+
+def _counts(sources: Mapping[str, Any], kind: _Kind, name: Any = None) -> bool:
+    """Whether a source contributes: all of it unless the tool says otherwise."""
+    source = sources.get(kind) or {"type": "all"}
+    is_named = any(each.get("name") == name for each in source.get("tools") or ())
+    match source["type"]:
+        case "none":
+            return False
+        case "only":
+            return is_named
+        case "except":
+            return not is_named
+        case _:
+            return True
+
+
+def _strings(value: Any, depth: int = 0) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif depth < _MOST_DEPTH:
+        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+        for each in inner:
+            yield from _strings(each, depth + 1)
