@@ -213,7 +213,7 @@ class McpConfig(BaseModel):
     listed_seconds: float = Field(
         default=60.0, gt=0, description="How long a listing is remembered, for its server and token."
     )
-    answer_bytes: int = Field(default=8 * 1024 * 1024, gt=0, description="The largest answer of a server.")
+    answer_bytes: int = Field(default=16 * 1024 * 1024, gt=0, description="The largest answer of a server.")
     characters: int = Field(
         default=100_000, gt=0, description="Text of one result that the model is shown; it is told of the rest."
     )

@@ -68,6 +68,19 @@ ELSEWHERE = {
         [("tool field", name) for name in ("allowed_domains", "blocked_domains", "user_location")],
         "tests/live/test_web_search.py::test_pages_are_of_the_domains_that_the_client_wants",
     ),
+    **dict.fromkeys(
+        [
+            ("parameter", "mcp_servers"),
+            ("tool", "mcp_toolset"),
+            ("tool field", "default_config"),
+            *(("response block", name) for name in ("mcp_tool_use", "mcp_tool_result")),
+        ],
+        "tests/live/test_mcp.py::test_tools_of_two_servers_in_one_turn",
+    ),
+    **dict.fromkeys(
+        [("block", "mcp_tool_listing"), ("response block", "mcp_tool_listing"), ("tool field", "tools")],
+        "tests/live/test_mcp.py::test_listings_are_told_to_clients_that_know_them_and_pinned",
+    ),
     ("parameter", "context_management"): "tests/cases/test_context.py::test_what_was_cleared_is_told",
     ("parameter", "compaction"): "tests/cases/test_compaction.py::test_a_summary_on_demand_with_words_of_the_clients",
     ("response block", "compaction"): "tests/cases/test_compaction.py::test_the_sdk_reads_the_summary",

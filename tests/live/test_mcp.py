@@ -47,6 +47,7 @@ BETA = ["mcp-client-2025-11-20"]
 LISTING_BETA = ["mcp-client-2026-09-15"]
 MODELS = {"translated": "openai/openai-model", "native": "vllm/vllm-model"}
 USERS = {name: (name, {"roles": ["admin" if name == "ann" else "user"]}) for name in ("ann", "bob")}
+LISTED = [{"name": "search", "input_schema": {"type": "object"}}]
 POLICY: list[Json] = [
     {"forbid": {"actions": ["read"], "resource": "regex:connector::"}, "unless": "user with admin in roles"},
     {"permit": {"actions": ["read", "create", "delete", "update"]}},
@@ -277,8 +278,10 @@ def test_listings_are_told_to_clients_that_know_them_and_pinned(route: str, worl
         turns = [{"role": "assistant", "content": message.content}, {"role": "user", "content": "And?"}]
         again = answered(client, False, LISTING_BETA, **{**body, "messages": [*body["messages"], *turns]})
         assert again.content[0].type == "text"
+        pinned = [{**each, "tools": LISTED} for each in body["tools"]]
+        assert answered(client, False, LISTING_BETA, **{**body, "tools": pinned}).content[0].type == "text"
     asked = world.asked(route)
-    assert asked[-1]["messages"][: len(asked[3]["messages"])] == asked[3]["messages"]
+    assert asked[4]["messages"][: len(asked[3]["messages"])] == asked[3]["messages"]
     assert "mcp_tool_listing" not in str(asked)
 
 

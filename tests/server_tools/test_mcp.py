@@ -113,8 +113,7 @@ async def test_the_older_transport(docs: McpServer) -> None:
 
 
 async def test_whatever_goes_wrong_is_told_to_the_model(wiki: McpServer) -> None:
-    connecting = connector(seconds=1.5, characters=1000)
-    tools = (await opened(asks(named("wiki", wiki.url)), connecting))["tools.0"]
+    tools = (await opened(asks(named("wiki", wiki.url)), connector(characters=1000)))["tools.0"]
     failed = await called(tools, "fail", why="no otters")
     assert (failed["is_error"], "no otters" in failed["content"][0]["text"]) == (True, True)
     died = await called(tools, "die")
@@ -125,10 +124,22 @@ async def test_whatever_goes_wrong_is_told_to_the_model(wiki: McpServer) -> None
     large = await called(tools, "large", size=5_000_000)
     assert len(large["content"][0]["text"]) == 1000
     assert "has 5000000 characters" in large["content"][1]["text"]
+    await tools.close()
+
+
+async def test_a_tool_that_stalls_is_given_up(wiki: McpServer) -> None:
+    tools = (await opened(asks(named("wiki", wiki.url)), connector(seconds=0.5)))["tools.0"]
     stalled = await called(tools, "stall")
-    assert stalled["content"][0]["text"] == "The MCP server 'wiki' failed: it did not answer within 1.5 s"
-    again = await called(tools, "search", query="still there")
-    assert again["is_error"] is False
+    assert stalled["content"][0]["text"] == "The MCP server 'wiki' failed: it did not answer within 0.5 s"
+    await tools.close()
+
+
+async def test_a_session_goes_on_after_a_failure(wiki: McpServer) -> None:
+    tools = (await opened(asks(named("wiki", wiki.url))))["tools.0"]
+    for name in ("die", "fail"):
+        assert (await called(tools, name, why="x"))["is_error"]
+        assert (await called(tools, "search", query="still there"))["is_error"] is False
+    assert len(set(wiki.sessions)) == 1
     await tools.close()
 
 
@@ -141,10 +152,21 @@ async def test_an_answer_above_the_limit_is_a_failure(wiki: McpServer) -> None:
 
 
 async def test_a_server_that_is_gone_in_mid_message() -> None:
-    with McpServer("gone") as gone:
-        tools = (await opened(asks(named("gone", gone.url))))["tools.0"]
+    gone = McpServer("gone").__enter__()
+    tools = (await opened(asks(named("gone", gone.url))))["tools.0"]
+    await asyncio.to_thread(gone.__exit__, None, None, None)
     result = await called(tools, "search", query="a")
     assert (result["is_error"], "no connection" in result["content"][0]["text"]) == (True, True)
+    await tools.close()
+
+
+async def test_a_session_that_the_server_forgot_is_opened_anew(wiki: McpServer) -> None:
+    tools = (await opened(asks(named("wiki", wiki.url))))["tools.0"]
+    assert (await called(tools, "search", query="a"))["is_error"] is False
+    wiki.forget_sessions()
+    lost = await called(tools, "search", query="b")
+    assert (lost["is_error"], "status 404" in lost["content"][0]["text"]) == (True, True)
+    assert (await called(tools, "search", query="c"))["is_error"] is False
     await tools.close()
 
 

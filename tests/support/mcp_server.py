@@ -131,6 +131,10 @@ class McpServer:
         self.methods.clear()
         self.listed = 0
 
+    def forget_sessions(self) -> None:
+        """As a server that was started anew."""
+        self._mcp.session_manager._server_instances.clear()
+
     def __enter__(self) -> Self:
         self._streamable: Any = self._mcp.streamable_http_app()
         self._events: Any = self._mcp.sse_app()
@@ -151,7 +155,6 @@ class McpServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.released.set()
-        self._server.force_exit = True
         self._server.should_exit = True
         self._thread.join(10)
 

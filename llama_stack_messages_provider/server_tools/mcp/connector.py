@@ -211,7 +211,7 @@ class McpTools:
             {
                 "name": name,
                 **({"description": tool["description"]} if tool.get("description") else {}),
-                "input_schema": {"type": "object", **tool["input_schema"]},
+                "input_schema": {**tool["input_schema"], "type": "object"},
                 **({"defer_loading": True} if deferred else {}),
             }
             for name, tool, deferred in offered

@@ -11,6 +11,7 @@ Source: https://modelcontextprotocol.io/specification/2025-06-18/basic/transport
 """
 
 import asyncio
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,6 +30,8 @@ type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _LOOKUPS_AT_ONCE = 4
 _FAILED = -32000
 _JSON, _EVENTS = "application/json", "text/event-stream"
+_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_ID = re.compile(rb"^id:", re.MULTILINE)
 _lookups: list[ThreadPoolExecutor] = []
 
 
@@ -177,8 +180,9 @@ class _Bounded(httpx.AsyncByteStream):
 
 
 class _Answered(httpx.AsyncByteStream):
-    """The events that answer a call, and a failure among them where they end without one. The reader leaves once it has
-    read an answer, so that an end says that there was none; events with ids can be gone on with."""
+    """The events that answer a call, each whole, and a failure behind them where they end without an answer. The reader
+    leaves once it has read an answer, so that an end says that there was none; events with ids can be gone on with.
+    """
 
     def __init__(self, inner: Any, call: Any) -> None:
         self._inner = inner
@@ -186,14 +190,20 @@ class _Answered(httpx.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         resumable, reason = False, "it ended its answer without a result"
+        begun = bytearray()
         try:
             async for piece in self._inner:
-                resumable = resumable or b"id:" in piece.split(b"data:", 1)[0]
-                yield piece
+                looked_at = max(0, len(begun) - 3)
+                begun += piece
+                if end := max((found.end() for found in _BLANK.finditer(begun, looked_at)), default=0):
+                    events = bytes(begun[:end])
+                    resumable = resumable or _ID.search(events) is not None
+                    yield events
+                    del begun[:end]
         except httpx.HTTPError as exc:
             reason, resumable = _words(exc), False
         if not resumable:
-            yield b"\n\nevent: message\ndata: %b\n\n" % _error(self._call, reason)
+            yield b"event: message\ndata: %b\n\n" % _error(self._call, reason)
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -11,10 +11,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import anyio
 import httpx
 from mcp import ClientSession, McpError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CONNECTION_CLOSED
 
 from llama_stack_messages_provider.server_tools.mcp.guarded_http import Resolve, http_client
 
@@ -33,11 +35,13 @@ class ServerFailedError(Exception):
 
     Attributes:
         status: The HTTP status that it answered with; 0 for none.
+        lost: Whether the session is of no more use.
     """
 
-    def __init__(self, reason: str, status: int = 0) -> None:
+    def __init__(self, reason: str, status: int = 0, *, lost: bool = False) -> None:
         super().__init__(reason)
         self.status = status
+        self.lost = lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Endpoint:
 
 
 class McpSession:
-    """A session with a server, opened when it is needed.
+    """A session with a server, opened when it is needed, and anew where it was lost.
 
     Args:
         endpoint: The server.
@@ -73,7 +77,7 @@ class McpSession:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._ready: asyncio.Future[ClientSession] | None = None
         self._closing = asyncio.Event()
 
@@ -83,9 +87,14 @@ class McpSession:
         Raises:
             ServerFailedError: It does not.
         """
-        with _failures():
-            session = await self._session()
-            result = await session.call_tool(tool, dict(arguments))
+        try:
+            with _failures():
+                session = await self._session()
+                result = await session.call_tool(tool, dict(arguments))
+        except ServerFailedError as exc:
+            if exc.lost:  # others may still wait for its answers
+                self._ready = None
+            raise
         return result.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     async def tools(self, *, most: int) -> list[dict[str, Any]]:
@@ -114,13 +123,13 @@ class McpSession:
     async def close(self) -> None:
         """Let the session end: its task sees to it."""
         self._closing.set()
-        if self._task is not None:
-            asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._task.cancel)
+        for task in self._tasks:
+            asyncio.get_running_loop().call_later(_CLOSE_SECONDS, task.cancel)
 
     async def _session(self) -> ClientSession:
-        if self._ready is None or self._task is None or self._task.done():
+        if self._ready is None or self._tasks[-1].done():
             self._ready = asyncio.get_running_loop().create_future()
-            self._task = asyncio.create_task(self._live(self._ready))
+            self._tasks.append(asyncio.create_task(self._live(self._ready)))
         return await asyncio.shield(self._ready)
 
     async def _live(self, ready: "asyncio.Future[ClientSession]") -> None:
@@ -194,9 +203,8 @@ async def listed(endpoint: Endpoint, *, most: int, seconds: float) -> list[dict[
 
 
 def _tool(tool: Any) -> dict[str, Any]:
-    schema = dict(tool.inputSchema or {})
     description = {"description": tool.description} if tool.description else {}
-    return {"name": tool.name, **description, "input_schema": {"type": "object", **schema}}
+    return {"name": tool.name, **description, "input_schema": dict(tool.inputSchema or {})}
 
 
 @contextmanager
@@ -208,7 +216,7 @@ def _failures() -> Iterator[None]:
         raise
     except Exception as error:
         exc = next(_leaves(error))
-        raise ServerFailedError(_reason(exc), _status(exc)) from exc
+        raise ServerFailedError(_reason(exc), _status(exc), lost=_is_lost(exc)) from exc
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:
@@ -217,6 +225,13 @@ def _leaves(exc: BaseException) -> Iterator[BaseException]:
             yield from _leaves(each)
     else:
         yield exc
+
+
+def _is_lost(exc: BaseException) -> bool:
+    """Whether a session ended: the server does not know it any more, or its stream of events is closed."""
+    if isinstance(exc, anyio.ClosedResourceError | anyio.BrokenResourceError) or _status(exc) == httpx.codes.NOT_FOUND:
+        return True
+    return isinstance(exc, McpError) and exc.error.code == CONNECTION_CLOSED and exc.error.data is None
 
 
 def _reason(exc: BaseException) -> str:
