@@ -51,6 +51,7 @@ _OPTIONAL = frozenset(
         "continuous_usage_stats",
         "enable_thinking",
         "parallel_tool_calls",
+        "prompt_cache_key",
         "reasoning",
         "reasoning_content",
         "reasoning_effort",

@@ -37,7 +37,9 @@ OF_MESSAGES = frozenset({"reasoning_content", "reasoning"})
 # In order, weakest first.
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # What no client asked for; stop sequences are enforced here, whoever else is told of them.
-_NOBODYS = frozenset({"continuous_usage_stats", "return_progress", "stop", "stream_options", "verbose"})
+_NOBODYS = frozenset(
+    {"continuous_usage_stats", "prompt_cache_key", "return_progress", "stop", "stream_options", "verbose"}
+)
 # What a client calls the others, where it calls them otherwise.
 _CLIENTS_NAMES = {
     "chat_template_kwargs": "thinking",

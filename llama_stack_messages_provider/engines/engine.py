@@ -54,6 +54,7 @@ class ChatWording:
         schemas: It takes a JSON schema for its answer.
         files: It takes `file` parts.
         images: It takes images; whether its model does, only a refusal tells.
+        cache_key: The parameter by which requests of one user, or one session, go where their prompt is cached.
     """
 
     name: str = "unknown"
@@ -73,6 +74,7 @@ class ChatWording:
     schemas: bool = True
     files: bool = False
     images: bool = True
+    cache_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

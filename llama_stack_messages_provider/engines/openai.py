@@ -1,6 +1,7 @@
 """OpenAI's own API.
 
-Sources: https://platform.openai.com/docs/api-reference/chat, https://platform.openai.com/docs/guides/structured-outputs;
+Sources: https://platform.openai.com/docs/api-reference/chat, https://platform.openai.com/docs/guides/structured-outputs,
+https://platform.openai.com/docs/guides/prompt-caching (`prompt_cache_key`);
 refusals as reported in BerriAI/litellm#34569, #15244, github/copilot-cli#2223, EdanStarfire/claudecode_webui#1473.
 """
 
@@ -16,6 +17,7 @@ ENGINE = Engine(
         max_tokens="max_completion_tokens",
         max_stops=4,
         files=True,
+        cache_key="prompt_cache_key",
     ),
     refusals=(
         Words(

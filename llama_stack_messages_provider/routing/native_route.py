@@ -120,7 +120,8 @@ class NativeRoute:
             if not (state.strict and change.dropped(draft.params)):
                 apply_change(change, draft)
         state.drop(draft.dropped)
-        if (window := plan.window) is not None and may_exceed(window, draft.params, len(raw or b"") or state.size):
+        # What has no bytes of its own may have grown since its client sent it.
+        if (window := plan.window) is not None and (raw is None or may_exceed(window, draft.params, len(raw))):
             await self._fit(draft, window, state)
         return draft
 

@@ -10,7 +10,7 @@ from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import DropImages, MergeSystem
 from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
-from llama_stack_messages_provider.adaptation.room import FitWindow
+from llama_stack_messages_provider.adaptation.room import FitWindow, may_exceed
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -183,11 +183,15 @@ class TranslatedRoute:
                 text = f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on"
                 raise InvalidRequestError(text)
             apply_change(change, translation)
-        if window is not None and plan.refuses_output:
+        if window is not None and self._may_exceed(window, request, state) and plan.refuses_output:
             await self._offload.run(state.size, apply_change, FitWindow(window, density), translation)
         state.drop(translation.dropped)
         state.applied_edits = translation.rewritten.applied_edits
         return translation
+
+    def _may_exceed(self, window: int, request: Mapping[str, Any], state: RouteState) -> bool:
+        """By the bytes that its client sent; a loop's request has grown since."""
+        return bool(state.plan.server_tools) or may_exceed(window, request, state.size)
 
     def _back(self, state: RouteState, translation: Translation) -> dict[str, Any]:
         """What the answer is translated with."""

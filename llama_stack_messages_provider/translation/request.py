@@ -118,7 +118,7 @@ def to_chat_completion(
     params |= plan.params
     params |= _reasoning(request, dialect, dropped)
     params |= _response_format(plain, dialect, dropped)
-    params |= _user(plain)
+    params |= _user(plain, dialect)
     params |= _stream(plain, dialect)
     if params["messages"][-1]["role"] == "assistant":
         params |= dialect.prefill
@@ -217,12 +217,14 @@ def _response_format(request: Mapping[str, Any], dialect: ChatWording, dropped: 
     return {"response_format": {"type": "json_schema", "json_schema": schema}}
 
 
-def _user(request: Mapping[str, Any]) -> dict[str, Any]:
+def _user(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
     user_id = (request.get("metadata") or {}).get("user_id")
     if not user_id:
         return {}
     # Claude Code's ids are longer than OpenAI takes; they are opaque, so that a digest tells users apart as well.
-    return {"user": user_id if len(user_id) <= _MAX_USER else hashlib.sha256(user_id.encode()).hexdigest()}
+    user = user_id if len(user_id) <= _MAX_USER else hashlib.sha256(user_id.encode()).hexdigest()
+    # Claude Code's id has its session in it: its turns find their prompt where they left it.
+    return {"user": user, **({dialect.cache_key: user} if dialect.cache_key else {})}
 
 
 def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:

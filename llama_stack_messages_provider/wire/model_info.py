@@ -51,7 +51,7 @@ def model_info(
 def capabilities(
     *, batch: bool, efforts: Sequence[str], images: bool, schemas: bool, thinks: bool, searches: bool
 ) -> JsonObject:
-    """What a model can be asked for; nothing here cites, edits contexts or runs code.
+    """What a model can be asked for; nothing here cites or runs code, and contexts are edited for every model.
 
     Args:
         batch: Batches are served.
@@ -65,7 +65,8 @@ def capabilities(
         "batch": _said(batch),
         "citations": _said(False),
         "code_execution": _said(False),
-        "context_management": {**_said(False), **{name: _said(False) for name in _EDITS}},
+        "compaction": {**_said(True), "summarize": _said(True)},
+        "context_management": {**_said(True), **{name: _said(True) for name in _EDITS}},
         "effort": {**_said(bool(efforts)), **{name: _said(name in efforts) for name in _EFFORTS}},
         "image_input": _said(images),
         "pdf_input": _said(True),

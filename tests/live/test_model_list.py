@@ -85,6 +85,7 @@ def test_the_sdk_retrieves_a_model_by_any_name(name: str, shown: str, window: in
     assert (found.id, found.max_input_tokens) == (shown, window)
     assert found.display_name == shown.removeprefix("claude/")
     assert found.capabilities.batch.supported
+    assert found.capabilities.context_management.clear_tool_uses_20250919.supported
     assert found.capabilities.thinking.types.disabled.supported
 
 

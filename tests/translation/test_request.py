@@ -74,6 +74,12 @@ SAMPLING = [
     ),
     Case("there is nothing to tell without one", {"stop_sequences": []}, {}, dialect="llama.cpp"),
     Case("metadata.user_id", {"metadata": {"user_id": "u-1"}}, {"user": "u-1"}),
+    Case(
+        "a user's cache",
+        {"metadata": {"user_id": "u-1"}},
+        {"user": "u-1", "prompt_cache_key": "u-1"},
+        dialect="openai",
+    ),
     Case("an empty metadata", {"metadata": {"user_id": None}}, {}),
 ]
 

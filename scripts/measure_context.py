@@ -1,0 +1,81 @@
+"""A session with tools at a window of 4,096 tokens, with context editing: what the real SmolLM2 reads from its cache.
+
+Run: .venv/bin/python -m scripts.measure_context (some minutes; docs/context.md has the figures)
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.stack import Stack, embedded_provider, run_config
+
+ROOT = Path(__file__).resolve().parents[1]
+TURNS, WINDOW = 40, 4096
+TOOLS = [
+    {
+        "name": "read",
+        "description": "Read a file.",
+        "input_schema": {"type": "object", "properties": {"path": {"type": "string"}}},
+    }
+]
+EDIT = {
+    "type": "clear_tool_uses_20250919",
+    "trigger": {"type": "input_tokens", "value": 2400},
+    "keep": {"type": "tool_uses", "value": 3},
+    "clear_at_least": {"type": "input_tokens", "value": 700},
+    "clear_tool_inputs": True,
+}
+
+
+def session(turns: int, texts: list[str]) -> list[dict[str, Any]]:
+    """A question, and files that are read."""
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Read the files, and say a sentence about each."}]
+    for n in range(turns):
+        call = {"type": "tool_use", "id": f"toolu_{n}", "name": "read", "input": {"path": f"{n}.txt"}}
+        found = " ".join(texts[(n + k) % len(texts)] for k in range(3))
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": f"Reading file {n}."}, call]})
+        result = {"type": "tool_result", "tool_use_id": f"toolu_{n}", "content": found}
+        messages.append({"role": "user", "content": [result]})
+    return messages
+
+
+def measure(http: httpx.Client, model: str, texts: list[str]) -> str:
+    """What a session costs, in a sentence."""
+    read = cached = steps = before = most = 0
+    for turns in range(1, TURNS + 1):
+        body = {
+            "model": model,
+            "max_tokens": 8,
+            "messages": session(turns, texts),
+            "tools": TOOLS,
+            "context_management": {"edits": [EDIT]},
+        }
+        answer = http.post("/v1/messages", json=body).raise_for_status().json()
+        usage, applied = answer["usage"], answer["context_management"]["applied_edits"]
+        from_cache = usage.get("cache_read_input_tokens") or 0
+        tokens, cleared = usage["input_tokens"] + from_cache, applied[0]["cleared_tool_uses"] if applied else 0
+        read, cached, most = read + tokens, cached + from_cache, max(most, tokens)
+        steps, before = steps + (cleared != before), cleared
+    return f"{model}: {TURNS} turns, {steps} steps, largest prompt {most}, {cached / read:.0%} of {read} from the cache"
+
+
+def main() -> None:
+    """Print what both routes cost."""
+    recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
+    texts = [text for text in recorded["texts"] if len(text) > 150]
+    folder = Path(tempfile.mkdtemp())
+    providers = [embedded_provider(name, context_size=WINDOW, parallel=1) for name in ("native", "translated")]
+    config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
+    with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, timeout=300) as http:
+        for name in ("native", "translated"):
+            print(measure(http, f"{name}/smollm2", texts), flush=True)
+        body = {"model": "native/smollm2", "max_tokens": 8, "messages": session(TURNS, texts), "tools": TOOLS}
+        refused = http.post("/v1/messages", json=body).json()
+        print("without edits:", (refused.get("error") or refused)["message"])
+
+
+if __name__ == "__main__":
+    main()
