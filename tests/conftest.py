@@ -58,6 +58,7 @@ SLOW_FILES = frozenset(
         "live/test_distribution.py",
         "live/test_doctor.py",
         "live/test_liveness.py",
+        "live/test_mcp.py",
         "live/test_network.py",
         "live/test_upstream_errors.py",
         "live/test_ways.py",

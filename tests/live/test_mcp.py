@@ -48,6 +48,7 @@ LISTING_BETA = ["mcp-client-2026-09-15"]
 MODELS = {"translated": "openai/openai-model", "native": "vllm/vllm-model"}
 USERS = {name: (name, {"roles": ["admin" if name == "ann" else "user"]}) for name in ("ann", "bob")}
 LISTED = [{"name": "search", "input_schema": {"type": "object"}}]
+AT_ONCE = 4
 POLICY: list[Json] = [
     {"forbid": {"actions": ["read"], "resource": "regex:connector::"}, "unless": "user with admin in roles"},
     {"permit": {"actions": ["read", "create", "delete", "update"]}},
@@ -148,6 +149,7 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
                 "probe": {"yes_seconds": 86_400},
                 "model_aliases": {"claude-*": MODELS["translated"]},
                 "ping": {"after_seconds": 0.2},
+                "batches": {"concurrency": AT_ONCE},
                 "mcp": {
                     "allow": ["http://127.0.0.1:*/mcp"],
                     "networks": ["127.0.0.0/8"],
@@ -295,6 +297,37 @@ def test_servers_of_the_stack_are_used_by_name(world: World) -> None:
     assert refused.json()["error"]["message"].startswith("tools: the only tools are ones that this server cannot run")
 
 
+def test_the_tool_runner_of_the_sdk_runs_its_own_tools_beside(world: World) -> None:
+    looked: list[str] = []
+
+    @anthropic.beta_tool
+    def look__search(query: str) -> str:
+        """Looks for something here."""
+        looked.append(query)
+        return f"a look at {query}"
+
+    with world.client() as client:
+        body = request(world, tools=[look__search, *only_search("docs", "wiki")])
+        runner = client.beta.messages.tool_runner(**body, betas=BETA)
+        first, last = list(runner)
+    kinds = [each.type for each in first.content]
+    assert kinds == ["text", "tool_use", *["mcp_tool_use"] * 2, *["mcp_tool_result"] * 2]
+    assert (first.stop_reason, looked) == ("tool_use", ["otters"])
+    assert last.content[0].text == "I read: docs on otters for secret, wiki on otters, a look at otters"  # type: ignore[union-attr]
+    assert len(world.docs.calls) == len(world.wiki.calls) == 1
+
+
+def test_offered_tools_are_counted(world: World) -> None:
+    with world.client() as client:
+        body = request(world, "native")
+        few, none = ({**body, "tools": only_search(*names)} for names in (("docs", "wiki"), ()))
+        del few["max_tokens"], none["max_tokens"], none["mcp_servers"]
+        client.beta.messages.count_tokens(**few, betas=BETA)
+        client.beta.messages.count_tokens(**none, betas=BETA)
+    counted = [each.json for each in world.upstreams["vllm"].requests if each.path.endswith("count_tokens")]
+    assert [len(each["tools"]) for each in counted[-2:]] == [2, 0]
+
+
 def test_two_users_never_see_each_others_results(world: World) -> None:
     def ask(n: int) -> None:
         token, route = (("secret", "translated"), ("other", "native"))[n % 2]
@@ -351,6 +384,25 @@ def test_a_batch_uses_the_servers_of_the_stack(world: World) -> None:
             with pytest.raises(anthropic.BadRequestError) as refused:
                 client.messages.batches.create(requests=[{"custom_id": "a", "params": bad}])
             assert message in str(refused.value)
+
+
+def test_a_batch_survives_the_death_of_its_server(world: World) -> None:
+    """What ran before keeps its result; what was under way when the server died is run again, and nothing else is."""
+    own: Any = {"mcp_servers": [{"type": "url", "name": "the-docs"}], "tools": only_search("the-docs")}
+    with world.client() as client:
+        params = {**request(world), **own}
+        ids = [f"r{n}" for n in range(30)]
+        batch = client.messages.batches.create(requests=[{"custom_id": each, "params": params} for each in ids])
+        eventually(lambda: len(world.docs.calls) >= 10, within=60, what="some calls")
+        world.stack.kill()
+        world.stack.start()
+        eventually(
+            lambda: client.messages.batches.retrieve(batch.id).processing_status == "ended", within=120, what="its end"
+        )
+        results = {each.custom_id: each.result for each in client.messages.batches.results(batch.id)}
+    assert sorted(results) == sorted(ids)
+    assert {each.type for each in results.values()} == {"succeeded"}
+    assert 30 <= len(world.docs.calls) <= 30 + 2 * AT_ONCE
 
 
 def test_a_client_that_leaves_ends_the_call(world: World) -> None:
