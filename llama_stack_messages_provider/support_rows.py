@@ -208,7 +208,7 @@ _BLOCK_FIELDS: Mapping[str, Support] = {
     "trigger": _harmless("only says why another model took over"),
     "encrypted_content": _dropped("nobody but its maker can read it"),
     "signature": _harmless("any signature is accepted"),
-    "tool_changes": _harmless("the request's tools are offered"),
+    "tool_changes": _emulated("as the system's turn behind the summary", needs="tool_change"),
 }
 
 _SOURCES: Mapping[str, Support] = {

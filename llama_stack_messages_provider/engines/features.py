@@ -41,6 +41,8 @@ def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
         if block.get("is_error"):
             yield "is_error"
         yield from _block_features([block])
+    elif kind == "compaction" and block.get("tool_changes"):
+        yield from ("unknown_block", "tool_change", "system_turn")
     # A block of a newer server tool is history as theirs are.
     elif need := native_need("block", kind, _HISTORY if kind.endswith("_tool_result") else "unknown_block"):
         yield need

@@ -5,12 +5,12 @@ https://platform.claude.com/docs/en/build-with-claude/compaction.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_stack_messages_provider.rewriting.context_edits import FIELD, Compact
 from llama_stack_messages_provider.rewriting.documents import tagged
-from llama_stack_messages_provider.rewriting.draft import Draft, Placed, Turn, kind_of, text_block
+from llama_stack_messages_provider.rewriting.draft import Block, Draft, Placed, Turn, kind_of, text_block
 
 __all__ = [
     "continued",
@@ -19,6 +19,7 @@ __all__ = [
     "summary_of",
     "summary_request",
     "summary_text",
+    "tool_changes",
     "without_compaction",
 ]
 
@@ -29,6 +30,7 @@ PROMPT = (
     "the summary between <summary> and </summary>, in the language of the conversation."
 )
 _TAGGED = re.compile(r"<summary>(.*?)(?:</summary>|\Z)", re.DOTALL)
+_CHANGES = ("tool_addition", "tool_removal")
 # What is about the answer, and not about what was said so far.
 _OF_THE_ANSWER = ("compaction", "output_format", "safeguards", "stop_sequences", "stream", "tool_choice")
 
@@ -90,10 +92,34 @@ def summary_of(message: Mapping[str, Any]) -> str | None:
     return (found[1] if found else text).strip() or None
 
 
-def continued(request: Mapping[str, Any], summary: str) -> dict[str, Any]:
-    """The request that goes on from a summary: as the next turn's history will have it."""
-    messages = [{"role": "user", "content": [text_block(summary_text(summary))]}]
+def continued(request: Mapping[str, Any], summary: str, changes: Sequence[Block]) -> dict[str, Any]:
+    """The request that goes on from a summary: as the next turn's history will have it.
+
+    Args:
+        request: The client's request.
+        summary: The summary of its messages.
+        changes: The changes of tools in them.
+    """
+    messages: list[dict[str, Any]] = [{"role": "user", "content": [text_block(summary_text(summary))]}]
+    if changes:
+        messages.append({"role": "system", "content": list(changes)})
     return without_compaction({**request, "messages": messages})
+
+
+def tool_changes(messages: Sequence[Any]) -> list[Block]:
+    """The blocks of a conversation that make the tools in effect at its end of those of the request."""
+    changes: list[Block] = []
+    for block in (block for message in messages for block in _blocks(message)):
+        if kind_of(block) in _CHANGES:
+            changes.append(block)
+        elif kind_of(block) == "compaction" and block.get("content"):
+            changes = [each for each in _blocks({"content": block.get("tool_changes")}) if kind_of(each) in _CHANGES]
+    return changes
+
+
+def _blocks(message: Any) -> list[Any]:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    return content if isinstance(content, list) else []
 
 
 def drop_compacted(draft: Draft) -> None:
@@ -111,16 +137,28 @@ def drop_compacted(draft: Draft) -> None:
     number, place = where
     turn, after = draft.turns[number], draft.turns[number + 1 :]
     block = turn.blocks[place]
-    if block.value.get("tool_changes"):
-        draft.dropped.drop(f"{block.path}.tool_changes", "tools are those of the request")
+    changes = _changes(block)
     summary = Placed(block.path, text_block(summary_text(block.value["content"])), made=True)
     rest = turn.blocks[place + 1 :]
     if turn.role == "user":
-        draft.turns = [_changed(turn, [summary, *rest]), *after]
-    elif rest or not after or after[0].role != "user":
-        draft.turns = [_changed(Turn(turn.path, {"role": "user"}), [summary]), _changed(turn, rest), *after]
+        head = [_made("user", turn.path, [summary]), *changes] if changes else []
+        draft.turns = [*head, _changed(turn, rest if changes else [summary, *rest]), *after]
+    elif changes or rest or not after or after[0].role != "user":
+        draft.turns = [_made("user", turn.path, [summary]), *changes, _changed(turn, rest), *after]
     else:
         draft.turns = [_changed(after[0], [summary, *after[0].blocks]), *after[1:]]
+
+
+def _changes(block: Placed) -> list[Turn]:
+    """The changes of tools that a summary's block carries, as the system's turn that they are."""
+    path = f"{block.path}.tool_changes"
+    changes = tool_changes([{"content": [block.value]}])
+    placed = [Placed(f"{path}.{index}", change) for index, change in enumerate(changes)]
+    return [_made("system", path, placed)] if placed else []
+
+
+def _made(role: str, path: str, blocks: list[Placed]) -> Turn:
+    return _changed(Turn(path, {"role": role}), blocks)
 
 
 def _changed(turn: Turn, blocks: list[Placed]) -> Turn:

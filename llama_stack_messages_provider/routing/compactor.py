@@ -16,6 +16,7 @@ from llama_stack_messages_provider.rewriting.compaction import (
     continued,
     summary_of,
     summary_request,
+    tool_changes,
     without_compaction,
 )
 from llama_stack_messages_provider.rewriting.context_edits import Compact
@@ -76,8 +77,12 @@ async def compact_conversation(compact: Compact, request: dict[str, Any], state:
         raise
     except MessagesError as exc:
         logger.warning("A conversation was not summarised", model=state.plan.target.identifier, error=exc.message)
-    after = continued(request, summary) if summary else without_compaction(request)
-    block = {"type": "compaction", "content": summary, "encrypted_content": None}
+    block: dict[str, Any] = {"type": "compaction", "content": summary, "encrypted_content": None}
+    if summary is None:
+        after = without_compaction(request)
+    else:
+        block["tool_changes"] = tool_changes(request["messages"])
+        after = continued(request, summary, block["tool_changes"])
     return Compacted(after, block, _iteration("compaction", usage), compact.pauses)
 
 

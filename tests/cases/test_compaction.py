@@ -6,7 +6,7 @@ import pytest
 from anthropic import Anthropic
 
 from llama_stack_messages_provider.rewriting.compaction import PROMPT
-from tests.cases.bench import CHAT, MESSAGES, Bench
+from tests.cases.bench import CHAT, MESSAGES, TOOLS, Bench
 from tests.support.upstream import Json, RecordedRequest, Reply, chat_reply, json_reply, stream_reply
 from tests.support.wire import anthropic_message, anthropic_stream, encode_events, text_block
 
@@ -93,6 +93,20 @@ def test_the_next_turn_begins_with_the_summary(by: str, model: Bench) -> None:
     grown = [(each["role"], text_of(each)) for each in after["messages"]]
     assert grown == [("user", PLACED), ("assistant", "fine"), ("user", "And now?")]
     assert [(each["role"], text_of(each)) for each in before["messages"]] == grown[:1]
+
+
+@BY
+def test_tools_that_are_gone_stay_so(by: str, model: Bench) -> None:
+    gone = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "Bash"}}
+    turns = [*TURNS, {"role": "system", "content": [gone]}]
+    first = model.ask(*turns, by=by, tools=TOOLS, **edit(300))
+    assert first.content[0]["tool_changes"] == [gone]
+    said = {"role": "assistant", "content": first.content}
+    model.ask(*turns, said, {"role": "user", "content": "And now?"}, by=by, tools=TOOLS, **edit(300))
+    *_, before, after = sent(model, by)
+    assert after["messages"][: len(before["messages"])] == before["messages"]
+    told = str(before["messages"][-1]["content"])
+    assert ("tool_removal" if by == "vllm" else "The tool Bash is no longer available.") in told
 
 
 @BY

@@ -83,6 +83,7 @@ ELSEWHERE = {
     ),
     ("parameter", "context_management"): "tests/cases/test_context.py::test_what_was_cleared_is_told",
     ("parameter", "compaction"): "tests/cases/test_compaction.py::test_a_summary_on_demand_with_words_of_the_clients",
+    ("block field", "tool_changes"): "tests/cases/test_compaction.py::test_tools_that_are_gone_stay_so",
     ("response block", "compaction"): "tests/cases/test_compaction.py::test_the_sdk_reads_the_summary",
     ("delta", "compaction_delta"): "tests/cases/test_compaction.py::test_the_sdk_reads_the_summary",
     ("stop reason", "compaction"): "tests/cases/test_compaction.py::test_a_message_may_pause_after_its_summary",

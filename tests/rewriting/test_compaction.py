@@ -6,7 +6,13 @@ import pytest
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.rewriting import RewriteOptions, rewrite
-from llama_stack_messages_provider.rewriting.compaction import continued, summary_of, summary_request, summary_text
+from llama_stack_messages_provider.rewriting.compaction import (
+    continued,
+    summary_of,
+    summary_request,
+    summary_text,
+    tool_changes,
+)
 from llama_stack_messages_provider.rewriting.context_edits import Compact
 
 type Json = dict[str, Any]
@@ -52,17 +58,31 @@ def test_a_summary_stands_for_all_before_it(name: str) -> None:
     assert seen(*messages) == plain
 
 
-def test_what_is_encrypted_or_changes_tools_is_named() -> None:
+def test_what_is_encrypted_is_named() -> None:
     dropped = DroppedFields()
-    changes = [{"type": "tool_removal", "tool": {"type": "tool_reference", "name": "a"}}]
     seen(*OLD, says({"type": "compaction", "encrypted_content": "x"}, FINE), NOW, dropped=dropped)
-    seen(*OLD, says(summary(tool_changes=changes), FINE), NOW, dropped=dropped)
-    assert dropped.names == ["messages.2.content.0", "messages.2.content.0.tool_changes"]
+    assert dropped.names == ["messages.2.content.0"]
 
 
-def test_a_request_goes_on_as_the_next_turn_will_begin() -> None:
-    request = {"model": "m", "messages": [*OLD, NOW], "context_management": {"edits": [{"type": Compact.TYPE}]}}
-    assert continued(request, "They met.")["messages"] == seen(*OLD, says(summary(), FINE), NOW)[:1]
+GONE: Json = {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "a"}}
+CAME: Json = {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "b"}}
+
+
+@pytest.mark.parametrize("changes", [[], [GONE, CAME]])
+@pytest.mark.parametrize("answered", [[FINE], []], ids=["went on", "paused"])
+def test_a_request_goes_on_as_the_next_turn_will_begin(changes: list[Json], answered: list[Json]) -> None:
+    system = [says(*changes, role="system")] if changes else []
+    messages = [*OLD, *system, NOW]
+    request = {"model": "m", "messages": messages, "context_management": {"edits": [{"type": Compact.TYPE}]}}
+    assert tool_changes(messages) == changes
+    now = continued(request, "They met.", changes)["messages"]
+    block = summary(tool_changes=changes)
+    later = seen(*messages, says(block, *answered), NOW)
+    assert later[0]["content"][0] == now[0]["content"][0] == PLACED
+    if changes:
+        assert now[1] == later[1] == says(*changes, role="system")
+    again = tool_changes([*messages, says(block, *answered), says(GONE, role="system")])
+    assert again == [*changes, GONE]
 
 
 def test_a_summary_is_asked_for_behind_the_conversation() -> None:

@@ -19,11 +19,14 @@ IN_RESULTS = frozenset({"text", "image", "document", "search_result"})
 """What a result holds in the plain dialect."""
 # Nothing to read in them: meant for the server that wrote them.
 _MARKS = frozenset({"fallback", "mcp_tool_listing"})
+_CHANGES = frozenset({"tool_addition", "tool_removal"})
 
 
 def rewrite(draft: Draft) -> None:
     """Summaries and the browser's state are read as text; everything else is left out."""
     turns = {placed.value["type"] for turn in draft.turns for placed in turn.blocks} - (KNOWN - HOMES.keys())
+    if "tool_change" not in draft.lacks:
+        turns -= _CHANGES
     draft.change_blocks({kind: _change_of(draft, kind) for kind in turns})
     results = (placed for turn in draft.turns for placed in turn.blocks if placed.value["type"] == "tool_result")
     contents = (placed.value.get("content") for placed in results)
