@@ -14,6 +14,7 @@ from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.splitter import RequestSplitter, SplitterLimits
 from llama_stack_messages_provider.batches.store import NewRequest
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
+from llama_stack_messages_provider.wire.validation import check_names
 
 __all__ = ["Check", "Intake", "read_requests"]
 
@@ -82,9 +83,11 @@ class Intake:
             raise InvalidRequestError(f"{path}.custom_id: {custom_id!r} is also that of requests.{first}")
         if "params" not in item:
             raise InvalidRequestError(f"{path}.params: Field required")
-        if self._check is not None and isinstance(item["params"], dict):
+        if isinstance(item["params"], dict):
             try:
-                self._check(item["params"])
+                check_names(item["params"])
+                if self._check is not None:
+                    self._check(item["params"])
             except InvalidRequestError as exc:
                 raise InvalidRequestError(f"{path}.params.{exc.message}") from None
         return NewRequest(position, custom_id, orjson.dumps(item["params"]).decode())

@@ -21,10 +21,22 @@ from llama_stack_messages_provider.wire.request import (
 )
 from llama_stack_messages_provider.wire.schemas import schemas
 
-__all__ = ["STEP", "WHOLE_BYTES", "check_names", "check_top_level", "validate", "validate_in_steps", "without_nulls"]
+__all__ = [
+    "MAX_NAME",
+    "STEP",
+    "WHOLE_BYTES",
+    "check_names",
+    "check_top_level",
+    "validate",
+    "validate_in_steps",
+    "without_nulls",
+]
 
 STEP: int = 4000
 """How many fields and items of arrays are looked at in one step: a few milliseconds."""
+MAX_NAME: int = 1024
+"""Characters in the name of a top-level field."""
+_SHOWN = 64
 WHOLE_BYTES: int = 64 * 1024
 """A body up to this size is one step."""
 _FREE_JSON = frozenset({"input", "input_schema", "input_examples", "schema"})
@@ -90,12 +102,14 @@ def _wrong(request: Mapping[str, Any], name: str, types: tuple[type, ...], is_re
 
 def check_names(request: Mapping[str, Any]) -> None:
     """Refuse names that a decoder which ignores case takes for others: Go's does, and lets the last one count, so that
-    a model could be asked for that was never checked.
+    a model could be asked for that was never checked. So are names longer than any.
 
     Raises:
         InvalidRequestError: There is one.
     """
     for name in request.keys() - _FIELDS:
+        if len(name) > MAX_NAME:
+            raise InvalidRequestError(f"{name[:_SHOWN]}: Field names should have at most {MAX_NAME} characters")
         # All that Go folds to an ASCII letter: its capital, and two others (long s, and the Kelvin sign by `lower`).
         known = name.replace("\u017f", "s").lower()
         if known in _FIELDS:

@@ -15,6 +15,7 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.wire import validation
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.validation import (
+    MAX_NAME,
     check_names,
     check_top_level,
     validate,
@@ -321,6 +322,12 @@ def test_a_name_that_ignores_case_is_another_s_is_refused(name: str, count: bool
     with pytest.raises(InvalidRequestError) as caught:
         check_top_level({**HELLO, name: "x"}, count=count)
     assert caught.value.message.startswith(f"{name}: ")
+
+
+def test_a_name_that_is_longer_than_any_is_refused_and_not_told_whole() -> None:
+    check_top_level({**HELLO, "k" * MAX_NAME: 1})
+    with pytest.raises(InvalidRequestError, match=r"^k{64}: "):
+        check_top_level({**HELLO, "k" * (MAX_NAME + 1): 1})
 
 
 @pytest.mark.parametrize("name", ["modell", "model ", "mödel", "model_", "İnput", "meßages", "x"])
