@@ -26,6 +26,7 @@ from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Safeguards
+from llama_stack_messages_provider.server_tools.advisor import Advisor
 from llama_stack_messages_provider.server_tools.fetch_runtime import WebFetch
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.registry import ServerTools
@@ -64,7 +65,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     servers = McpConnector(config.mcp, tools, deps.get(Api.connectors), policy)
     documents = documents_of(config)
     fetch = WebFetch(documents.pages, config.web_fetch)
-    server_tools = ServerTools([search, ToolSearch(), fetch], servers)
+    advisor = Advisor(config.advisor)
+    server_tools = ServerTools([search, ToolSearch(), fetch, advisor], servers)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()
@@ -88,6 +90,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         strict=config.strict,
         max_calls=config.web_search.rounds,
     )
+    advisor.ask = service.ask
     batches = _batches(config.batches, service.run_for_batch, policy, servers)
     catalogue = ModelCatalogue(
         resolver, planner, config.model_aliases, batch=batches is not None, searches=search.available
@@ -102,6 +105,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         config.web_search.tool,
         servers,
         fetches=fetch.run_by,
+        advises=config.advisor.enabled,
         infers=config.translation.count_by_inference,
     )
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)

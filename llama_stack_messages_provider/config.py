@@ -9,6 +9,7 @@ from llama_stack_messages_provider.batches.config import BatchesConfig
 
 __all__ = [
     "URL_PATTERN",
+    "AdvisorConfig",
     "DocumentsConfig",
     "McpConfig",
     "MessagesConfig",
@@ -240,6 +241,16 @@ class WebFetchConfig(BaseModel):
     )
 
 
+class AdvisorConfig(BaseModel):
+    """Whether requests with an `advisor` tool may have another model of the stack asked, and what that may cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = Field(default=True, description="Ask the model that the tool names, if the user has access to it.")
+    seconds: float = Field(default=120.0, gt=0, description="How long one advice may take.")
+    max_tokens: int = Field(default=4096, gt=0, description="Its output tokens, if the client wants no others.")
+
+
 class SafeguardsConfig(BaseModel):
     """How calls are judged for clients that want that before they run them: Claude Code in its auto mode."""
 
@@ -309,6 +320,7 @@ class MessagesConfig(BaseModel):
     web_search: WebSearchConfig = Field(default_factory=WebSearchConfig, description="See below.")
     mcp: McpConfig = Field(default_factory=McpConfig, description="See below.")
     web_fetch: WebFetchConfig = Field(default_factory=WebFetchConfig, description="See below.")
+    advisor: AdvisorConfig = Field(default_factory=AdvisorConfig, description="See below.")
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 

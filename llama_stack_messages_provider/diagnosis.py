@@ -45,6 +45,7 @@ class Diagnostics:
         search_tool: The name of its web search.
         servers: Its MCP servers.
         fetches: Who fetches pages of the web, in words; None where nobody does.
+        advises: Whether models give advice.
         infers: Whether a token may be generated to count others.
     """
 
@@ -60,6 +61,7 @@ class Diagnostics:
         servers: McpConnector,
         *,
         fetches: str | None = None,
+        advises: bool = False,
         infers: bool = False,
     ) -> None:
         self._resolver = resolver
@@ -72,6 +74,7 @@ class Diagnostics:
         self._search_tool = search_tool
         self._servers = servers
         self._fetches = fetches
+        self._advises = advises
         self._endpoints = Endpoints()
 
     async def diagnose(self) -> Diagnosis:
@@ -103,6 +106,7 @@ class Diagnostics:
             ToolFinding("web_search", search),
             ToolFinding("web_fetch", self._fetches),
             ToolFinding("tool_search_tool", "this provider"),
+            ToolFinding("advisor", "models of the stack" if self._advises else None),
             ToolFinding("mcp_toolset", await self._servers.run_by()),
             ToolFinding("code_execution"),
         ]

@@ -260,6 +260,14 @@ class MessageService:
 
         return Classifier(plan.target.identifier, ask, plan.window)
 
+    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The message that answers a request of our own, with the current user's access; raises as `complete` does."""
+        exchange = Exchange(new_request_id(), orjson.dumps(request), request)
+        state = await self.plan(exchange)
+        message = json_of(await self.complete(exchange, state, new_message_id()))
+        report_dropped(state)
+        return message
+
     def close(self) -> None:
         """End the reading of documents."""
         self._preparer.close()

@@ -181,7 +181,7 @@ _BLOCKS: Mapping[str, Support] = {
     "tool_search_tool_result": _emulated(
         "a call and its result, or text; the tools that were found are offered", "server_tool_history"
     ),
-    "advisor_tool_result": _RESULT_OF_A_SERVER,
+    "advisor_tool_result": _SEARCHED,
     "mcp_tool_use": _CALLED,
     "mcp_tool_result": _CALLED,
     "mcp_tool_listing": _emulated("its server is not asked for its tools again", needs=_UNKNOWN_TO_ENGINES),
@@ -249,7 +249,6 @@ _TOOLS: Mapping[str, Support] = {
             "code_execution_20250825",
             "code_execution_20260120",
             "code_execution_20260521",
-            "advisor_20260301",
         ),
         _NOBODY_RUNS_IT,
     ),
@@ -265,6 +264,10 @@ _TOOLS: Mapping[str, Support] = {
     "mcp_toolset": _emulated(
         "the tools of its server, as functions; where the server cannot be used, named as dropped, or refused as the "
         "only tools",
+        "server_tool",
+    ),
+    "advisor_20260301": _emulated(
+        "another model of the stack is asked, if the user has access to it, unless the operator switched it off",
         "server_tool",
     ),
     **dict.fromkeys(("web_search_20250305", "web_search_20260209", "web_search_20260318"), _SEARCH),
@@ -293,9 +296,11 @@ _TOOL_FIELDS: Mapping[str, Support] = {
     "configs": _emulated("decides which members are offered, or which tools of an MCP server"),
     "default_config": _emulated("decides on the tools of an MCP server that `configs` does not name"),
     "tools": _emulated("the MCP server is not asked for its tools"),
-    "max_uses": _emulated("more searches or pages than these fail"),
+    "max_uses": _emulated("more searches, pages or pieces of advice than these fail"),
     "allowed_domains": _emulated("pages of others are left out; search services are told too"),
     "blocked_domains": _emulated("their pages are left out"),
+    "max_tokens": _emulated("the advisor's `max_tokens`"),
+    "caching": _harmless("upstreams cache prefixes by themselves"),
     "max_content_tokens": _emulated("the text of a page is cut after four times as many characters"),
     "url_sources": _emulated("URLs that stand elsewhere are not fetched"),
     "use_cache": _harmless("pages are always fetched anew"),
@@ -323,13 +328,13 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
         ("mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"), _emulated("made where the stack calls MCP servers")
     ),
     "web_fetch_tool_result": _emulated("made where pages are fetched here"),
+    "advisor_tool_result": _emulated("made where a model of the stack gives advice"),
     **dict.fromkeys(
         (
             "redacted_thinking",
             "code_execution_tool_result",
             "bash_code_execution_tool_result",
             "text_editor_code_execution_tool_result",
-            "advisor_tool_result",
             "container_upload",
             "fallback",
         ),

@@ -225,7 +225,7 @@ def test_tools_fare_as_declared(name: str) -> None:
     check(SUPPORT["tool"][name], {**HELLO, "tools": [TOOLS[name], {**LOOK, "name": "see"}]})
 
 
-SEARCHES = [name for name in SUPPORT["tool"] if name.startswith(("web_search_", "web_fetch_"))]
+SEARCHES = [name for name in SUPPORT["tool"] if name.startswith(("web_search_", "web_fetch_", "advisor_"))]
 
 
 @pytest.mark.parametrize("name", SEARCHES)
@@ -259,6 +259,8 @@ TOOL_FIELDS: Mapping[str, Json] = {
     "allowed_domains": {**TOOLS["web_search_20260318"], "allowed_domains": ["a.test"]},
     "blocked_domains": {**TOOLS["web_search_20260318"], "blocked_domains": ["a.test"]},
     "user_location": {**TOOLS["web_search_20260318"], "user_location": {"type": "approximate", "city": "Bergen"}},
+    "max_tokens": {**TOOLS["advisor_20260301"], "max_tokens": 9},
+    "caching": {**TOOLS["advisor_20260301"], "caching": {"type": "ephemeral"}},
     "max_content_tokens": {**TOOLS["web_fetch_20260318"], "max_content_tokens": 9},
     "url_sources": {**TOOLS["web_fetch_20260318"], "url_sources": {"user_input": {"type": "none"}}},
     "use_cache": {**TOOLS["web_fetch_20260318"], "use_cache": False},

@@ -27,13 +27,13 @@ from llama_stack_messages_provider.server_tools.model_call import ModelCall
 from llama_stack_messages_provider.server_tools.plain import plain_turns
 from llama_stack_messages_provider.server_tools.runs import PendingCall, ToolRuns
 from llama_stack_messages_provider.server_tools.tool import Block, ServerTool
+from llama_stack_messages_provider.server_tools.usage import CallsModels, iteration
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode, encode_all
 
 __all__ = ["Loop", "complete_message", "stream_message"]
 
 _ID_PREFIXES = {"server_tool_use": "srvtoolu_", "mcp_tool_use": "mcptoolu_"}
 _COUNTED = ("web_search_requests", "web_fetch_requests")
-_ITERATED = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 class Loop:
@@ -131,7 +131,10 @@ class Loop:
         call = self._call
         self.content += [*call.content, *self._results]
         self._usage = _added(self._usage, call.usage)
-        self._iterations.append(_iteration(call.usage))
+        self._iterations.append(iteration(call.usage))
+        for tool in self.tools:
+            if isinstance(tool, CallsModels):
+                self._iterations += tool.take_iterations()
         self.calls += 1
         of_client = any(block["type"] == "tool_use" for block in call.content)
         if of_client or not self._results or call.delta.get("stop_reason") != "tool_use":
@@ -214,11 +217,6 @@ def _added(first: Any, second: Any) -> Any:
     if type(first) is int and type(second) is int:
         return first + second
     return first if second is None else second
-
-
-def _iteration(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """What one call of the model cost, as `BetaMessageIterationUsage` has it."""
-    return {"type": "message", **{name: usage.get(name) or 0 for name in _ITERATED}}
 
 
 def _events_of(blocks: Iterable[Block], first_index: int) -> list[dict[str, Any]]:

@@ -61,6 +61,10 @@ ELSEWHERE = {
         ],
         "tests/live/test_web_fetch.py::test_a_page_is_fetched_and_read",
     ),
+    **dict.fromkeys(
+        [("tool", "advisor_20260301"), ("tool field", "max_tokens"), ("response block", "advisor_tool_result")],
+        "tests/live/test_advisor.py::test_another_model_gives_advice",
+    ),
     ("tool field", "max_content_tokens"): "tests/live/test_web_fetch.py::test_a_page_is_cut_as_the_client_wants",
     ("tool field", "url_sources"): "tests/live/test_web_fetch.py::test_what_must_not_be_fetched_is_an_error",
     ("tool field", "max_uses"): "tests/live/test_web_search.py::test_no_more_searches_than_the_client_allows",

@@ -218,6 +218,7 @@ server tools are run by
   web_search        nobody: named as dropped
   web_fetch         nobody: named as dropped
   tool_search_tool  this provider
+  advisor           models of the stack
   mcp_toolset       nobody: named as dropped
   code_execution    nobody: named as dropped
 

@@ -3,9 +3,17 @@
 from types import SimpleNamespace
 from typing import Any
 
-from llama_stack_messages_provider.config import McpConfig, MessagesConfig, WebFetchConfig, WebSearchConfig
+from llama_stack_messages_provider.config import (
+    AdvisorConfig,
+    McpConfig,
+    MessagesConfig,
+    WebFetchConfig,
+    WebSearchConfig,
+)
 from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.errors import NotFoundError
+from llama_stack_messages_provider.server_tools.advisor import Advisor, Ask
 from llama_stack_messages_provider.server_tools.fetch_runtime import WebFetch
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.plain import plain_request
@@ -40,21 +48,27 @@ class Runtime:
         return SimpleNamespace(content=content, error_message=None, error_code=None)
 
 
-def server_tools(runtime: Runtime | None = None) -> ServerTools:
+async def no_advice(request: Json) -> Json:
+    raise NotFoundError
+
+
+def server_tools(runtime: Runtime | None = None, ask: Ask | None = None) -> ServerTools:
     servers = McpConnector(McpConfig(allow=[ALLOWED_SERVER]))
     fetch = WebFetchConfig(enabled=True)
+    advisor = Advisor(AdvisorConfig())
+    advisor.ask = ask or no_advice
     pages = documents_of(MessagesConfig(web_fetch=fetch)).pages
     return ServerTools(
-        [WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch(), WebFetch(pages, fetch)], servers
+        [WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch(), WebFetch(pages, fetch), advisor], servers
     )
 
 
 async def opened(
-    request: Json, runtime: Runtime | None = None, dropped: DroppedFields | None = None
+    request: Json, runtime: Runtime | None = None, dropped: DroppedFields | None = None, ask: Ask | None = None
 ) -> tuple[Json, list[ServerTool]]:
     """The plain request, and its tools that are run here."""
     dropped = dropped or DroppedFields(strict=True)
-    tools = await server_tools(runtime).open(request, dropped)
+    tools = await server_tools(runtime, ask).open(request, dropped)
     return plain_request(request, tools, dropped), [tool for tool in tools.values() if tool is not None]
 
 
