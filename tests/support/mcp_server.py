@@ -18,7 +18,14 @@ from typing import Any, Self
 import orjson
 import uvicorn
 from mcp.server.fastmcp import Context, FastMCP
-from mcp.types import BlobResourceContents, EmbeddedResource, ImageContent, TextContent, TextResourceContents
+from mcp.types import (
+    BlobResourceContents,
+    CallToolResult,
+    EmbeddedResource,
+    ImageContent,
+    TextContent,
+    TextResourceContents,
+)
 from pydantic import AnyUrl
 
 __all__ = ["PIXEL", "McpServer"]
@@ -86,6 +93,11 @@ class McpServer:
                     type="resource", resource=BlobResourceContents(uri=uri, mimeType="application/zip", blob="AAAA")
                 ),
             ]
+
+        @self._mcp.tool()
+        async def broken() -> CallToolResult:
+            said = TextContent(type="text", text="not what the schema says")
+            return CallToolResult(content=[said], structuredContent={"a": 1})
 
         @self._mcp.tool()
         async def die() -> str:

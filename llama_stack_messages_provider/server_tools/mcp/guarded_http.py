@@ -11,7 +11,6 @@ Source: https://modelcontextprotocol.io/specification/2025-06-18/basic/transport
 """
 
 import asyncio
-import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,8 +29,8 @@ type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _LOOKUPS_AT_ONCE = 4
 _FAILED = -32000
 _JSON, _EVENTS = "application/json", "text/event-stream"
-_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
-_ID = re.compile(rb"^id:", re.MULTILINE)
+_BLANKS = (b"\r\n\r\n", b"\n\n", b"\r\r")
+_IDS = (b"\nid:", b"\rid:")
 _lookups: list[ThreadPoolExecutor] = []
 
 
@@ -195,9 +194,9 @@ class _Answered(httpx.AsyncByteStream):
             async for piece in self._inner:
                 looked_at = max(0, len(begun) - 3)
                 begun += piece
-                if end := max((found.end() for found in _BLANK.finditer(begun, looked_at)), default=0):
+                if end := max(_end_of(begun, blank, looked_at) for blank in _BLANKS):
                     events = bytes(begun[:end])
-                    resumable = resumable or _ID.search(events) is not None
+                    resumable = resumable or any(mark in events for mark in _IDS) or events.startswith(b"id:")
                     yield events
                     del begun[:end]
         except httpx.HTTPError as exc:
@@ -207,6 +206,11 @@ class _Answered(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+def _end_of(events: bytearray, blank: bytes, start: int) -> int:
+    """Where the last event before a blank line ends; 0 if there is no such line."""
+    return events.rfind(blank, start) + len(blank) if blank in events[start:] else 0
 
 
 async def _call_of(request: httpx.Request) -> Any:

@@ -16,7 +16,7 @@ import httpx
 from mcp import ClientSession, McpError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CONNECTION_CLOSED
+from mcp.types import CONNECTION_CLOSED, CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest
 
 from llama_stack_messages_provider.server_tools.mcp.guarded_http import Resolve, http_client
 
@@ -90,7 +90,9 @@ class McpSession:
         try:
             with _failures():
                 session = await self._session()
-                result = await session.call_tool(tool, dict(arguments))
+                # `call_tool` holds the answer against a schema of the server's own choice, with its patterns and links.
+                params = CallToolRequestParams(name=tool, arguments=dict(arguments))
+                result = await session.send_request(ClientRequest(CallToolRequest(params=params)), CallToolResult)
         except ServerFailedError as exc:
             if exc.lost:  # others may still wait for its answers
                 self._ready = None
