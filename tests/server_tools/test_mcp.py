@@ -107,7 +107,7 @@ async def test_calls_of_one_message_are_of_one_session(wiki: McpServer) -> None:
 
 
 async def test_an_answer_is_not_held_against_a_schema_of_the_server_s(wiki: McpServer) -> None:
-    """The client of the `mcp` package would, and ask for its schemas first: patterns and links of the server's choice."""
+    """The client of the `mcp` package would: with patterns and links of the server's choice."""
     tools = (await opened(asks(named("wiki", wiki.url))))["tools.0"]
     assert (await called(tools, "broken"))["content"] == [text("not what the schema says")]
     assert wiki.listed == 1
