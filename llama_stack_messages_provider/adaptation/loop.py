@@ -135,7 +135,10 @@ class Adapter:
 def apply_change(change: Change, draft: Draft) -> None:
     """Change a draft, and name what it loses."""
     draft.dropped += [name for name in change.dropped(draft.params) if name not in draft.dropped]
-    draft.params = change.apply(draft.params)
+    changed = change.apply(draft.params)
+    # What stays as it is stays the client's own bytes.
+    if changed != draft.params:
+        draft.params = changed
     # An answer of that length has reached its limit, and not the end of the window.
     if isinstance(change, CapMaxTokens) and change.of_model and draft.max_tokens is not None:
         draft.max_tokens = min(draft.max_tokens, change.max_tokens)

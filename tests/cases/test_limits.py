@@ -1,5 +1,6 @@
 """Limits of models, in their services' words, on both routes."""
 
+import json
 from typing import Any
 
 import pytest
@@ -206,6 +207,18 @@ def test_claude_codes_first_request_is_taken_at_the_first_try(window: int, by: s
     assert answer.route == ("native" if path == MESSAGES else "translation")
     (sent,) = bench.sent(by="windows", path=path)
     assert window // 3 < sent["max_tokens"] < WINDOWS[window]
+
+
+def test_what_fits_goes_through_byte_by_byte_although_it_is_looked_through(bench: Bench) -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 90_000}}
+    said = [{"role": "user", "content": [image, {"type": "text", "text": "What is it?"}]}]
+    raw = json.dumps(
+        {"model": "windows/w32768", "max_tokens": 20_000, "messages": said, "stream": bench.stream}, indent=1
+    )
+    answer = bench.http.post("/v1/messages", content=raw, headers={"content-type": "application/json"})
+    assert answer.status_code == 200
+    sent = bench.upstreams["windows"].requests_to(MESSAGES)[-1].body.decode()
+    assert sent == raw.replace("windows/w32768", "w32768")
 
 
 @pytest.mark.parametrize("by", ["windows", "windows-translated"], ids=["native", "translated"])

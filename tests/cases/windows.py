@@ -1,5 +1,7 @@
 """A vLLM that counts: what does not fit its window it refuses, in its words of 2026."""
 
+import re
+
 import orjson
 
 from tests.cases.bench import FINE, speaks_messages
@@ -9,6 +11,7 @@ from tests.support.upstream import Json, Personality, RecordedRequest, Reply, ch
 
 __all__ = ["tokens_of", "with_windows"]
 
+_IMAGE = re.compile(rb'"data":"[^"]*"')
 SIZES = (16_384, 32_768, 40_960, 141_000)
 LISTED: Json = {"object": "model", "created": 1, "owned_by": "vllm"}
 
@@ -16,7 +19,8 @@ LISTED: Json = {"object": "model", "created": 1, "owned_by": "vllm"}
 def tokens_of(body: Json) -> int:
     """What its tokenizer would count."""
     prompt = {name: body[name] for name in ("system", "messages", "tools") if name in body}
-    return len(orjson.dumps(prompt)) * 10 // 38
+    images = sum(len(text) for text in _IMAGE.findall(orjson.dumps(prompt)))
+    return (len(orjson.dumps(prompt)) - images) * 10 // 38
 
 
 def no_room(request: RecordedRequest) -> Reply | None:

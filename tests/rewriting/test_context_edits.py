@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, rewrite
+from llama_stack_messages_provider.rewriting import RewriteOptions, Rewritten, rewrite, rewrite_native
 from llama_stack_messages_provider.rewriting.context_edits import changes_nothing
 from llama_stack_messages_provider.rewriting.passes.context_edits import CLEARED
 from llama_stack_messages_provider.wire.token_estimate import estimated_tokens
@@ -256,6 +256,35 @@ junk = st.recursive(
     ),
     max_leaves=8,
 )
+
+
+blocks = st.fixed_dictionaries(
+    {"type": st.sampled_from(["tool_use", "tool_result", "thinking", "compaction", "text", 7])},
+    optional={
+        "id": junk,
+        "tool_use_id": junk,
+        "name": junk,
+        "input": junk,
+        "content": junk,
+        "text": junk,
+        "thinking": junk,
+        "tool_changes": junk,
+    },
+)
+turns = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "other"])}, optional={"content": st.lists(blocks) | junk}
+)
+
+
+@given(messages=st.lists(turns | junk, max_size=6))
+def test_a_native_request_of_any_shape_is_edited_without_a_fault(messages: list[Any]) -> None:
+    """Its upstream is the judge of it."""
+    edits = [{"type": THINKING}, uses(trigger=over("tool_uses", 1), keep=over("tool_uses", 0), clear_tool_inputs=True)]
+    request = {"messages": messages, "context_management": {"edits": edits}}
+    found = rewrite_native(
+        request, marked=["context_edits"], lacks=frozenset(), options=RewriteOptions(), dropped=DroppedFields()
+    )
+    assert "context_management" not in found.request
 
 
 @given(asked=junk)
