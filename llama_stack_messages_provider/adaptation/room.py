@@ -18,8 +18,6 @@ _MARGIN, _MARGIN_TOKENS = 1.25, 64
 _SHORT_ANSWER, _SHORTEST_ANSWER = 1024, 256
 # Fewer bytes than this, no text has for a token, or none that anybody sends at length.
 _FEWEST_BYTES = 2
-# A prompt of so many windows is weighed no further.
-_MOST_WINDOWS = 8
 _SMALLEST_WINDOW = 512
 
 
@@ -47,8 +45,7 @@ class FitWindow(Change):
             return dict(params)
         # What is lighter than this leaves room enough.
         light = (self.window - asked) * _FEWEST_BYTES
-        heaviest = max(self.window * _MOST_WINDOWS * self.bytes_per_token, light)
-        weight = prompt_weight(params, heaviest)
+        weight = prompt_weight(params)
         if weight <= light:
             return dict(params)
         room = self._room(weight / self.bytes_per_token)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+import orjson
+
 __all__ = [
     "BYTES_PER_TOKEN",
     "DEFAULTS",
@@ -39,6 +41,8 @@ _THREE_BYTES, _TWO_BYTES, _ASCII = 2.2, 1.3, 1.002
 _LETTERS, _SAMPLE, _WORDS = 0.72, 256, 24
 
 _PROMPT = ("system", "messages", "tools", "output_config", "response_format")
+# Where blocks stand in blocks, and in messages.
+_HOLDERS = ("content", "source")
 _UNREAD = frozenset({"cache_control", "encrypted_content", "encrypted_index", "signature"})
 
 
@@ -61,14 +65,9 @@ DEFAULTS: tuple[float, ...] = (3.5, 4.3, 3.2, 3.2, 3.0)
 """Bytes of a token by `Kind`, where nothing is known of the model."""
 
 
-def prompt_weight(request: Mapping[str, Any], most: float = math.inf) -> int:
-    """The weight of all that a request shows to its model, in bytes.
-
-    Args:
-        request: A Messages request, or the parameters of a chat completion.
-        most: Where weighing may end: a heavier prompt has at least this weight.
-    """
-    return weight_of(_prompt_of(request), most)
+def prompt_weight(request: Mapping[str, Any]) -> int:
+    """The weight of all that a request shows to its model: a Messages request, or a chat completion's parameters."""
+    return weight_of(_prompt_of(request))
 
 
 def estimated_tokens(request: Mapping[str, Any], bytes_per_token: float = BYTES_PER_TOKEN) -> int:
@@ -76,14 +75,29 @@ def estimated_tokens(request: Mapping[str, Any], bytes_per_token: float = BYTES_
     return math.ceil(prompt_weight(request) / bytes_per_token)
 
 
-def weight_of(values: Iterable[Any], most: float = math.inf) -> int:
-    """The weight of JSON values, in bytes; of shapes that nobody documented as well."""
-    weight = 0
-    for text, other in _parts(values):
-        weight += other + (len(text) if text.isascii() else len(text.encode(errors="replace")))
-        if weight >= most:
-            break
-    return weight
+def weight_of(values: Iterable[Any]) -> int:
+    """The weight of JSON values, in bytes of JSON but for what is not read as text."""
+    return sum(_json_length(value) + _not_as_text(value) for value in values)
+
+
+def _json_length(value: Any) -> int:
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:  # a number or a text that JSON cannot carry
+        return len(str(value))
+
+
+def _not_as_text(value: Any) -> int:
+    """What the blocks in a value weigh more, and mostly less, than their JSON has bytes."""
+    if isinstance(value, list):
+        return sum(_not_as_text(each) for each in value if not isinstance(each, str))
+    if not isinstance(value, Mapping):
+        return 0
+    known = _known_weight(value)
+    if known is not None:
+        return known - _json_length(value)
+    unread = sum(_json_length(value[name]) for name in _UNREAD if name in value)
+    return sum(_not_as_text(value[name]) for name in _HOLDERS if name in value) - unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +107,12 @@ class Measure:
     Args:
         texts: Bytes by `Kind`.
         others: Bytes of what is around texts; what images weigh.
+        weight: As `prompt_weight` has it.
     """
 
     texts: tuple[int, ...]
     others: int
-
-    @property
-    def weight(self) -> int:
-        """As `prompt_weight` has it."""
-        return sum(self.texts) + self.others
+    weight: int
 
     def tokens(self, ratios: Sequence[float] = DEFAULTS) -> float:
         """An estimate of its tokens, by bytes per token of each kind."""
@@ -117,7 +128,7 @@ def measured(request: Mapping[str, Any]) -> Measure:
         if text:
             size = len(text) if text.isascii() else len(text.encode(errors="replace"))
             texts[_kind_of(text, size)] += size
-    return Measure(tuple(texts), others)
+    return Measure(tuple(texts), others, prompt_weight(request))
 
 
 def _kind_of(text: str, size: int) -> Kind:

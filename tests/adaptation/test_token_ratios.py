@@ -75,7 +75,7 @@ def test_what_others_send_changes_nothing_for_who_has_been_here(texts: list[str]
 
 def test_one_of_many_does_not_decide_for_a_stranger() -> None:
     known = ratios()
-    prompt = Measure((0, 40_000, 0, 0, 0), 0)
+    prompt = Measure((0, 40_000, 0, 0, 0), 0, 40_000)
     for n in range(5):
         known.observe(SCOPE, f"user-{n}", prompt, 10_000)
     before = known.ratios(SCOPE, "new")
@@ -85,7 +85,7 @@ def test_one_of_many_does_not_decide_for_a_stranger() -> None:
 
 
 def test_the_ratio_of_edits_changes_rarely() -> None:
-    known, prompt = ratios(), Measure((0, 40_000, 0, 0, 0), 0)
+    known, prompt = ratios(), Measure((0, 40_000, 0, 0, 0), 0, 40_000)
     assert known.bytes_per_token(SCOPE) == BYTES_PER_TOKEN
     seen = set()
     for tokens in (10_000, 10_300, 9_800, 9_600, 10_500, 9_900):
@@ -95,7 +95,7 @@ def test_the_ratio_of_edits_changes_rarely() -> None:
 
 
 def test_what_is_known_is_bounded() -> None:
-    known, prompt = ratios(), Measure((0, 40_000, 0, 0, 0), 0)
+    known, prompt = ratios(), Measure((0, 40_000, 0, 0, 0), 0, 40_000)
     for n in range(3000):
         known.observe(("http://upstream", str(n)), "me", prompt, 5000)
         known.observe(SCOPE, str(n), prompt, 5000)
@@ -106,12 +106,14 @@ def test_what_is_known_is_bounded() -> None:
 def test_a_measure_weighs_what_a_prompt_weighs() -> None:
     for language in RECORDED:
         request, _ = turns_of(language)[-1]
-        assert measured(request).weight == prompt_weight(request)
+        assert (
+            measured(request).weight == prompt_weight(request) == pytest.approx(sum(measured(request).texts), rel=0.4)
+        )
     assert measured({"messages": ["word " * 20]}).texts == (0, 100, 0, 0, 0)
     assert len(DEFAULTS) == len(Kind)
 
 
 def test_later_on_few_counts_are_looked_at() -> None:
     known = ratios()
-    known.observe(SCOPE, "me", Measure((0, 40_000, 0, 0, 0), 0), 10_000)
+    known.observe(SCOPE, "me", Measure((0, 40_000, 0, 0, 0), 0, 40_000), 10_000)
     assert sum(known.wants(SCOPE, "me") for _ in range(160)) == 16 + 9

@@ -170,7 +170,7 @@ class _Context:
         if use is None or use.result is not None:
             return
         use.result, use.of_result = placed, turn
-        use.weight = max(0, weight_of([placed.value.get("content")]) - len(CLEARED))
+        use.weight = max(0, weight_of([placed.value.get("content")]) - weight_of([CLEARED]))
         if self._edit.clears_input(use.call.value["name"]):
             use.weight += weight_of([use.call.value.get("input")])
 
