@@ -306,6 +306,59 @@ def test_what_is_not_as_documented_is_refused_by_its_path(request_: Json, messag
     assert refused.value.message.startswith(message)
 
 
+SHAPES = st.recursive(
+    st.sampled_from([None, True, 5, "a", "b", "url", "mcp_toolset", "https://mcp.test/mcp"]),
+    lambda each: (
+        st.lists(each, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "type",
+                    "name",
+                    "url",
+                    "mcp_server_name",
+                    "configs",
+                    "default_config",
+                    "tools",
+                    "tool_configuration",
+                    "a",
+                ]
+            ),
+            each,
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+SERVER_SHAPES = SHAPES | st.lists(
+    st.builds(
+        lambda more: {**SERVERS[0], **more},
+        st.dictionaries(st.sampled_from(["name", "url", "authorization_token", "tool_configuration"]), SHAPES),
+    )
+)
+TOOL_SHAPES = SHAPES | st.lists(
+    st.builds(
+        lambda more: {**toolset("a"), **more},
+        st.dictionaries(
+            st.sampled_from(["mcp_server_name", "configs", "default_config", "tools", "cache_control"]), SHAPES
+        ),
+    )
+)
+
+
+@given(SERVER_SHAPES, TOOL_SHAPES, SHAPES)
+async def test_any_shape_is_read_or_refused_by_its_path(servers: Any, tools: Any, content: Any) -> None:
+    request = {"mcp_servers": servers, "tools": tools, "messages": [{"role": "assistant", "content": content}]}
+    toolsets, refusal = [], "mcp_servers"
+    try:
+        toolsets = toolsets_of(request, most_servers=2)
+    except InvalidRequestError as exc:
+        refusal = exc.message
+    assert refusal.startswith(("mcp_servers", "tools."))
+    for each in toolsets:
+        list(each.offered(each.pinned or LISTING))
+
+
 LISTING = [{"name": name, "input_schema": {}} for name in ("x", "y", "z", "x")]
 
 
