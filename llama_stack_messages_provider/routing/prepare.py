@@ -39,8 +39,8 @@ class Preparer:
     ) -> dict[str, Any]:
         """The request for the planned route; the client's own object where nothing is to be changed.
 
-        What is rewritten or translated has been validated, and its documents read; of anything else a native upstream
-        is the judge. Server tools become custom tools.
+        What is rewritten or translated, or has tools that are run here, has been validated, and its documents read; of
+        anything else a native upstream is the judge. Server tools become custom tools.
 
         Args:
             request: The client's request.
@@ -54,7 +54,7 @@ class Preparer:
         """
         plan, dropped = state.plan, DroppedFields(strict=state.strict)
         rewrites = plan.rewrites if isinstance(plan, NativePlan) else None
-        if rewrites is None or rewrites:
+        if rewrites is None or rewrites or plan.server_tools:
             request = await _validated(kind, request, raw)
         if rewrites is None or "document" in rewrites:
             files = plan.dialect.files and rewrites is None

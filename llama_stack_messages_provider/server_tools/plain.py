@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.server_tools.references import plain_changes, plain_choice
+from llama_stack_messages_provider.server_tools.references import ToolChanges, plain_choice
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult, ServerTool
 
 __all__ = ["OpenTools", "plain_request", "plain_turns", "server_tool_definitions"]
@@ -94,31 +94,33 @@ def _plain_messages(request: Mapping[str, Any], tools: OpenTools, dropped: Dropp
     messages = request.get("messages")
     if not isinstance(messages, list):
         return messages
-    taken = {block.get("id") for message in messages for block in _blocks(message) if block.get("type") == "tool_use"}
+    calls = (block for message in messages for block in _blocks(message) if block.get("type") == "tool_use")
+    taken = {ident for block in calls if isinstance(ident := block.get("id"), str)}
     opened = _opened(tools)
     plain: list[Any] = []
+    changes = ToolChanges(opened)
     for index, message in enumerate(messages):
         path = f"messages.{index}.content"
         if isinstance(message, Mapping) and message.get("role") == "assistant":
             plain += plain_turns(message, path, opened, dropped, taken)
         else:
-            plain.append(_with_definitions(message, path, tools))
+            plain.append(_with_definitions(message, path, tools, changes))
     return plain
 
 
-def _with_definitions(message: Any, path: str, tools: OpenTools) -> Any:
-    """A message with the definitions that it adds made plain."""
+def _with_definitions(message: Any, path: str, tools: OpenTools, changes: ToolChanges) -> Any:
+    """A message with the tools that it adds or removes made plain."""
     content = message.get("content") if isinstance(message, Mapping) else None
     paths = [f"{path}.{index}.tool.definition" for index in range(len(content))] if isinstance(content, list) else []
     if not tools.keys() & set(paths):
-        changed = plain_changes(content, _opened(tools))
+        changed = changes.plain(content, path)
         return message if changed is content else {**message, "content": changed}
     blocks = [
         {**block, "tool": {**block["tool"], "definition": definition}} if at in tools else block
         for block, at in zip(_listed(content), paths, strict=True)
         for definition in _in_place_of(_added(block), at, tools)
     ]
-    return {**message, "content": plain_changes(blocks, _opened(tools))}
+    return {**message, "content": changes.plain(blocks, path)}
 
 
 # --- the history ---

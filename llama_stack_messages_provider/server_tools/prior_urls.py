@@ -11,6 +11,8 @@ from typing import Any, Literal
 __all__ = ["stands_in"]
 
 type _Kind = Literal["user_input", "client_tool_results", "server_tool_results"]
+type _Sources = Mapping[_Kind, tuple[str, frozenset[Any]]]
+_KINDS: tuple[_Kind, ...] = ("user_input", "client_tool_results", "server_tool_results")
 
 _OF_SERVER = "srvtoolu_"
 _SERVERS = {"web_search_tool_result": "web_search", "web_fetch_tool_result": "web_fetch"}
@@ -29,9 +31,10 @@ def stands_in(url: str, request: Mapping[str, Any], sources: Mapping[str, Any]) 
         request: The request.
         sources: The tool's `url_sources`: whose words count.
     """
+    counted = {kind: _counted(sources.get(kind) or {"type": "all"}) for kind in _KINDS}
     needle = _SCHEME.sub("", url, count=1).partition("#")[0].rstrip("/")
     needles = {needle, escape(needle)}  # results have some as attributes
-    return bool(needle) and any(_has(text, each) for text in _texts(request, sources) for each in needles)
+    return bool(needle) and any(_has(text, each) for text in _texts(request, counted) for each in needles)
 
 
 def _has(text: str, needle: str) -> bool:
@@ -44,7 +47,7 @@ def _has(text: str, needle: str) -> bool:
     return False
 
 
-def _texts(request: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[str]:
+def _texts(request: Mapping[str, Any], sources: _Sources) -> Iterator[str]:
     names: dict[Any, Any] = {}
     for message in request["messages"]:
         content = message.get("content")
@@ -64,7 +67,7 @@ def _texts(request: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[s
                 yield from _strings(block)
 
 
-def _counts_result(block: Mapping[str, Any], names: Mapping[Any, Any], sources: Mapping[str, Any]) -> bool:
+def _counts_result(block: Mapping[str, Any], names: Mapping[Any, Any], sources: _Sources) -> bool:
     ident = block.get("tool_use_id")
     name = names.get(ident)
     if isinstance(ident, str) and ident.startswith(_OF_SERVER):
@@ -72,19 +75,14 @@ def _counts_result(block: Mapping[str, Any], names: Mapping[Any, Any], sources: 
     return _counts(sources, "client_tool_results", name)
 
 
-def _counts(sources: Mapping[str, Any], kind: _Kind, name: Any = None) -> bool:
+def _counted(source: Mapping[str, Any]) -> tuple[str, frozenset[Any]]:
+    return source["type"], frozenset(each.get("name") for each in source.get("tools") or ())
+
+
+def _counts(sources: _Sources, kind: _Kind, name: Any = None) -> bool:
     """Whether a source contributes: all of it unless the tool says otherwise."""
-    source = sources.get(kind) or {"type": "all"}
-    is_named = any(each.get("name") == name for each in source.get("tools") or ())
-    match source["type"]:
-        case "none":
-            return False
-        case "only":
-            return is_named
-        case "except":
-            return not is_named
-        case _:
-            return True
+    how, named = sources[kind]
+    return how == "all" or (how == "only" and name in named) or (how == "except" and name not in named)
 
 
 def _strings(value: Any, depth: int = 0) -> Iterator[str]:

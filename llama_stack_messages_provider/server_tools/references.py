@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.server_tools.tool import Block, ServerTool
 
-__all__ = ["plain_changes", "plain_choice"]
+__all__ = ["ToolChanges", "plain_choice"]
 
-_CHANGES = frozenset({"tool_addition", "tool_removal"})
-_REFERENCES = frozenset({"mcp_tool_reference", "mcp_toolset_reference"})
+# Tools that come or go in one request.
+_MOST_CHANGES = 20_000
+_CHANGES = ("tool_addition", "tool_removal")
+_REFERENCES = ("mcp_tool_reference", "mcp_toolset_reference")
 
 
 def plain_choice(choice: Any, tools: Iterable[ServerTool], others: Iterable[str]) -> Any:
@@ -29,24 +32,50 @@ def plain_choice(choice: Any, tools: Iterable[ServerTool], others: Iterable[str]
     return {**choice, "name": found[0]} if len(found) == 1 else choice
 
 
-def plain_changes(content: Any, tools: Iterable[ServerTool]) -> Any:
-    """A turn's content with the names of custom tools where tools of MCP servers come and go; the same object where
-    none does.
+class ToolChanges:
+    """The tools of MCP servers that come and go in a conversation, as the custom tools that they are.
+
+    Args:
+        tools: The tools that are run here.
     """
-    if not isinstance(content, list) or not any(map(_reference_of, content)):
-        return content
-    known = list(_known(tools))
-    return [each for block in content for each in _plain_change(block, known)]
 
+    def __init__(self, tools: Iterable[ServerTool]) -> None:
+        self._names: dict[tuple[Any, Any], list[str]] = {}
+        self._left = _MOST_CHANGES
+        for custom, fields in _known(tools):
+            if fields["type"] == "mcp_tool_use":
+                for name in (fields["name"], None):
+                    self._names.setdefault((fields["server_name"], name), []).append(custom)
 
-def _plain_change(block: Any, known: list[tuple[str, Mapping[str, Any]]]) -> Iterator[Any]:
-    reference = _reference_of(block)
-    wanted = {} if reference is None else {k: reference[k] for k in ("server_name", "name") if k in reference}
-    names = [name for name, fields in known if wanted and wanted.items() <= fields.items()]
-    if not names:
-        yield block
-    for name in names:
-        yield {**block, "tool": {"type": "tool_reference", "name": name}}
+    def plain(self, content: Any, path: str) -> Any:
+        """A turn's content with the names of custom tools in its changes; the same object where it has none.
+
+        Args:
+            content: The content, of any shape.
+            path: Where it stands in the request.
+
+        Raises:
+            InvalidRequestError: The request has too many: one block may stand for all tools of a server.
+        """
+        if not isinstance(content, list) or not any(map(_reference_of, content)):
+            return content
+        return [each for index, block in enumerate(content) for each in self._plain(block, f"{path}.{index}")]
+
+    def _plain(self, block: Any, path: str) -> Iterator[Any]:
+        reference = _reference_of(block)
+        names = [] if reference is None else self._named(reference)
+        self._left -= len(names)
+        if self._left < 0:
+            raise InvalidRequestError(f"{path}: more than {_MOST_CHANGES} tools of MCP servers come and go")
+        if not names:
+            yield block
+        for name in names:
+            yield {**block, "tool": {"type": "tool_reference", "name": name}}
+
+    def _named(self, reference: Mapping[str, Any]) -> list[str]:
+        server, name = reference.get("server_name"), reference.get("name")
+        is_known = isinstance(server, str) and (name is None or isinstance(name, str))
+        return self._names.get((server, name), []) if is_known else []
 
 
 def _reference_of(block: Any) -> Mapping[str, Any] | None:

@@ -21,9 +21,10 @@ from llama_stack_messages_provider.http.limits import parse_request
 from llama_stack_messages_provider.native.relay import Relay
 from llama_stack_messages_provider.native.repair import StreamRepair
 from llama_stack_messages_provider.native.request import with_model
-from llama_stack_messages_provider.rewriting import RewriteOptions, rewrite
+from llama_stack_messages_provider.rewriting import RewriteOptions, marked_features, rewrite, rewrite_native
+from llama_stack_messages_provider.rewriting.context_edits import compaction_of
 from llama_stack_messages_provider.rewriting.rewrite import SUPPLIED
-from llama_stack_messages_provider.server_tools.registry import ServerTools
+from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.translation.answer import unsigned
 from llama_stack_messages_provider.translation.request import TranslationOptions, to_chat_completion
 from llama_stack_messages_provider.translation.stream import StreamTranslator
@@ -31,6 +32,7 @@ from llama_stack_messages_provider.wire.request import CountTokensRequest, Creat
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode_all
 from llama_stack_messages_provider.wire.validation import check_top_level, validate_in_steps
 from tests.batches import fuzz_intake
+from tests.server_tools.helpers import server_tools
 from tests.support.laws import assert_well_formed
 from tests.support.sse import parse
 
@@ -42,6 +44,7 @@ logging.getLogger("llama_stack_messages_provider").setLevel(logging.CRITICAL)
 type Target = Callable[[bytes], object]
 
 LIMITS = RequestLimits()
+SERVER_TOOLS = server_tools()
 MAX_PIECES = 5
 MAX_MESSAGE_CHARACTERS = 10_000
 
@@ -200,7 +203,11 @@ def _prepare(body: bytes, engine: str, kind: type[CreateMessageRequest] | type[C
     check_top_level(request, count=kind is CountTokensRequest)
     orjson.dumps(sorted(features_of(request)))
     with_model(body, request, "model")
-    _done(ServerTools([]).open(request, DroppedFields()))
+    # As it goes natively: nobody has looked at it.
+    plain = plain_request(request, _done(SERVER_TOOLS.open(request, DroppedFields())), DroppedFields())
+    compaction_of(plain)
+    marked = marked_features(body, ENGINES[engine].native)
+    rewrite_native(plain, marked=marked, lacks=frozenset(), options=RewriteOptions(), dropped=DroppedFields())
     request = _done(validate_in_steps(kind, request, size=len(body), has_null=b"null" in body))
     if kind is CountTokensRequest:
         request = {name: request[name] for name in kind.model_fields if name in request}

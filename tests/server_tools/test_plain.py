@@ -1,7 +1,7 @@
 """Requests with server tools, as any model takes them."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.server_tools.references import ToolChanges
+from llama_stack_messages_provider.server_tools.tool import ServerTool
 from llama_stack_messages_provider.server_tools.web_search import error_block
 from tests.server_tools.helpers import OTTERS, READ, TOOL, found, opened, searched
 from tests.support.wire import Json
@@ -184,3 +186,24 @@ def test_a_request_that_is_plain_is_not_changed_again(turns: list[list[Json]]) -
 
 def blocks_of(message: Json) -> list[Json]:
     return message["content"] if isinstance(message["content"], list) else []
+
+
+def test_tools_of_a_server_that_come_and_go_are_bounded() -> None:
+    """One block may stand for all of a server's tools: the blocks that come of a request are not what it holds times
+    what its servers list.
+    """
+
+    class Server:
+        definitions = tuple({"name": f"mcp_{number}"} for number in range(1000))
+
+        def call_fields(self, name: str) -> dict[str, Any]:
+            return {"type": "mcp_tool_use", "server_name": "docs", "name": name.removeprefix("mcp_")}
+
+    def turn(times: int) -> list[dict[str, Any]]:
+        reference = {"type": "mcp_toolset_reference", "server_name": "docs"}
+        return [{"type": "tool_removal", "tool": reference}] * times
+
+    changes = ToolChanges([cast("ServerTool", Server())])
+    assert len(changes.plain(turn(20), "messages.0.content")) == 20_000
+    with pytest.raises(InvalidRequestError, match=r"^messages\.1\.content\.0: "):
+        changes.plain(turn(1), "messages.1.content")
