@@ -82,6 +82,17 @@ def _searches(count: int) -> list[dict[str, Any]]:
     return [*HELLO, {"role": "assistant", "content": blocks}, *HELLO]
 
 
+def _deferred(count: int) -> dict[str, Any]:
+    """Tools that a search has found, each of them."""
+    search = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
+    tools = [search, *({**tool, "defer_loading": True} for tool in _tools(count))]
+    references = [{"type": "tool_reference", "tool_name": tool["name"]} for tool in tools[1:]]
+    found = {"type": "tool_search_tool_search_result", "tool_references": references}
+    call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": search["name"], "input": {"query": "a"}}
+    result = {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_1", "content": found}
+    return {"tools": tools, "messages": [*HELLO, {"role": "assistant", "content": [call, result]}, *HELLO]}
+
+
 def _batch(params: bytes, custom_id: str = "a") -> bytes:
     return b'{"requests":[{"custom_id":' + json.dumps(custom_id).encode() + b',"params":' + params + b"}]}"
 
@@ -162,6 +173,13 @@ def _inputs() -> Iterator[Input]:
     )
     yield Input("a body of 30 MB of {},{}", lambda m: _raw(m, "x", b"[" + b"{}," * 10_000_000 + b"{}]"))
     yield Input("31 MB of text", lambda m: _json(m, messages=_turns(1, "a" * 31_000_000)))
+    edits = [{"type": "clear_tool_uses_20250919", "trigger": {"type": "tool_uses", "value": 1}}]
+    answered = _answered(20_000)
+    yield Input("20,000 tool uses to clear", lambda m: _json(m, messages=answered, context_management={"edits": edits}))
+    yield Input("9,000 deferred tools and their references", lambda m: _json(m, **_deferred(9000)))
+    compacted = [{"type": "compaction", "content": "a", "encrypted_content": None}]
+    turns = [*HELLO, {"role": "assistant", "content": compacted}] * 20_000
+    yield Input("20,000 summaries in the history", lambda m: _json(m, messages=[*turns, *HELLO]))
     yield Input("100,000 short turns", lambda m: _json(m, messages=_turns(100_000, "a")))
     yield Input("100,000 nested arrays", lambda m: _raw(m, "metadata", deep), allowed=(400,))
     yield Input("a number of 5,000 digits", lambda m: _raw(m, "max_tokens", digits), allowed=(400,))
