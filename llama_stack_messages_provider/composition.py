@@ -27,6 +27,7 @@ from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Safeguards
 from llama_stack_messages_provider.server_tools.advisor import Advisor
+from llama_stack_messages_provider.server_tools.code_execution import CodeExecution
 from llama_stack_messages_provider.server_tools.fetch_runtime import WebFetch
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.registry import ServerTools
@@ -66,7 +67,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     documents = documents_of(config)
     fetch = WebFetch(documents.pages, config.web_fetch)
     advisor = Advisor(config.advisor)
-    server_tools = ServerTools([search, ToolSearch(), fetch, advisor], servers)
+    code = CodeExecution(tools, config.code_execution)
+    server_tools = ServerTools([search, ToolSearch(), fetch, advisor, code], servers)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload = Offload()
@@ -104,6 +106,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         tools,
         config.web_search.tool,
         servers,
+        runs_code=code.run_by,
         fetches=fetch.run_by,
         advises=config.advisor.enabled,
         infers=config.translation.count_by_inference,

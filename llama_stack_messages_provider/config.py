@@ -10,6 +10,7 @@ from llama_stack_messages_provider.batches.config import BatchesConfig
 __all__ = [
     "URL_PATTERN",
     "AdvisorConfig",
+    "CodeExecutionConfig",
     "DocumentsConfig",
     "McpConfig",
     "MessagesConfig",
@@ -251,6 +252,21 @@ class AdvisorConfig(BaseModel):
     max_tokens: int = Field(default=4096, gt=0, description="Its output tokens, if the client wants no others.")
 
 
+class CodeExecutionConfig(BaseModel):
+    """What runs the programs of requests with a `code_execution` tool. This server has no sandbox of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tool: str | None = Field(
+        default=None,
+        description="Name of the tool of the stack's tool runtime that runs Python, such as one of an MCP server. "
+        "Null: no code is run.",
+    )
+    argument: str = Field(default="code", description="The argument of that tool which takes the program.")
+    seconds: float = Field(default=60.0, gt=0, description="How long a program may run.")
+    characters: int = Field(default=50_000, gt=0, description="Output of one program that the model is shown.")
+
+
 class SafeguardsConfig(BaseModel):
     """How calls are judged for clients that want that before they run them: Claude Code in its auto mode."""
 
@@ -321,6 +337,7 @@ class MessagesConfig(BaseModel):
     mcp: McpConfig = Field(default_factory=McpConfig, description="See below.")
     web_fetch: WebFetchConfig = Field(default_factory=WebFetchConfig, description="See below.")
     advisor: AdvisorConfig = Field(default_factory=AdvisorConfig, description="See below.")
+    code_execution: CodeExecutionConfig = Field(default_factory=CodeExecutionConfig, description="See below.")
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 

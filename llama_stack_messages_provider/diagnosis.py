@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -44,6 +44,7 @@ class Diagnostics:
         tools: The stack's tool runtime; None if it has none.
         search_tool: The name of its web search.
         servers: Its MCP servers.
+        runs_code: Who runs programs for the current user, in words; None where nobody does.
         fetches: Who fetches pages of the web, in words; None where nobody does.
         advises: Whether models give advice.
         infers: Whether a token may be generated to count others.
@@ -60,6 +61,7 @@ class Diagnostics:
         search_tool: str | None,
         servers: McpConnector,
         *,
+        runs_code: Callable[[], Awaitable[str | None]],
         fetches: str | None = None,
         advises: bool = False,
         infers: bool = False,
@@ -73,6 +75,7 @@ class Diagnostics:
         self._tools = tools
         self._search_tool = search_tool
         self._servers = servers
+        self._runs_code = runs_code
         self._fetches = fetches
         self._advises = advises
         self._endpoints = Endpoints()
@@ -108,7 +111,7 @@ class Diagnostics:
             ToolFinding("tool_search_tool", "this provider"),
             ToolFinding("advisor", "models of the stack" if self._advises else None),
             ToolFinding("mcp_toolset", await self._servers.run_by()),
-            ToolFinding("code_execution"),
+            ToolFinding("code_execution", await self._runs_code()),
         ]
 
     def _silent(self, models: Sequence[Target]) -> list[Target]:

@@ -65,7 +65,6 @@ def _refused(reason: str, needs: str | None = None) -> Support:
 
 _CACHING = _harmless("upstreams cache prefixes by themselves; never changes the prompt")
 _ANTHROPIC_ONLY = _dropped("means something to Anthropic's servers only")
-_NOBODY_RUNS_IT = _dropped("nothing here runs it; refused where it is the only or the forced tool", "server_tool")
 _SEARCH = _emulated(
     "run by the stack's own web search; where it has none, named as dropped, or refused as the only or the forced tool",
     "web_search",
@@ -175,7 +174,7 @@ _BLOCKS: Mapping[str, Support] = {
     "server_tool_use": _SEARCHED,
     "web_search_tool_result": _SEARCHED,
     "web_fetch_tool_result": _SEARCHED,
-    "code_execution_tool_result": _RESULT_OF_A_SERVER,
+    "code_execution_tool_result": _SEARCHED,
     "bash_code_execution_tool_result": _RESULT_OF_A_SERVER,
     "text_editor_code_execution_tool_result": _RESULT_OF_A_SERVER,
     "tool_search_tool_result": _emulated(
@@ -250,7 +249,11 @@ _TOOLS: Mapping[str, Support] = {
             "code_execution_20260120",
             "code_execution_20260521",
         ),
-        _NOBODY_RUNS_IT,
+        _emulated(
+            "run by a tool of the stack where one is configured; elsewhere named as dropped, or refused as the only or "
+            "the forced tool",
+            "server_tool",
+        ),
     ),
     **dict.fromkeys(
         (
@@ -328,11 +331,11 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
         ("mcp_tool_use", "mcp_tool_result", "mcp_tool_listing"), _emulated("made where the stack calls MCP servers")
     ),
     "web_fetch_tool_result": _emulated("made where pages are fetched here"),
+    "code_execution_tool_result": _emulated("made where a tool of the stack runs programs"),
     "advisor_tool_result": _emulated("made where a model of the stack gives advice"),
     **dict.fromkeys(
         (
             "redacted_thinking",
-            "code_execution_tool_result",
             "bash_code_execution_tool_result",
             "text_editor_code_execution_tool_result",
             "container_upload",

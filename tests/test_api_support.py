@@ -225,7 +225,9 @@ def test_tools_fare_as_declared(name: str) -> None:
     check(SUPPORT["tool"][name], {**HELLO, "tools": [TOOLS[name], {**LOOK, "name": "see"}]})
 
 
-SEARCHES = [name for name in SUPPORT["tool"] if name.startswith(("web_search_", "web_fetch_", "advisor_"))]
+SEARCHES = [
+    name for name in SUPPORT["tool"] if name.startswith(("web_search_", "web_fetch_", "advisor_", "code_execution_"))
+]
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -13,7 +13,7 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.tool_runtime import may_use
 from llama_stack_messages_provider.rewriting.documents import found_text
-from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
+from llama_stack_messages_provider.server_tools.tool import Block, PlainResult, answer_text
 from llama_stack_messages_provider.server_tools.web_search import (
     NAME,
     RESULT,
@@ -91,7 +91,9 @@ class _Searches:
                 answer = await self._tools.invoke_tool(self._config.tool, {"query": query})
             if answer.error_message or answer.error_code:
                 return _failed(call, answer.error_message, answer.error_code == _TOO_MANY_REQUESTS)
-            hits = [hit for hit in hits_of(_text(answer.content)) if self._search.allows(hit)][: self._config.results]
+            hits = [hit for hit in hits_of(answer_text(answer.content)) if self._search.allows(hit)][
+                : self._config.results
+            ]
         except Exception as exc:  # a search service may answer anything, and no search ends a message
             return _failed(call, exc, _is_busy(exc))
         return result_block(call["id"], hits, most_characters=self._config.characters)
@@ -118,12 +120,3 @@ def _failed(call: Mapping[str, Any], why: object, busy: bool) -> dict[str, Any]:
 
 def _is_busy(exc: Exception) -> bool:
     return isinstance(exc, httpx.HTTPStatusError) and exc.response.status_code == _TOO_MANY_REQUESTS
-
-
-def _text(content: Any) -> str:
-    """The text of a tool's answer: a string, an item, or a list of them."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "\n".join(map(_text, content))
-    return str(getattr(content, "text", "") or "")

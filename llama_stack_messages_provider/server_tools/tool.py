@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from llama_stack_messages_provider.dropped import DroppedFields
 
-__all__ = ["Block", "PlainResult", "ServerTool", "ServerToolType"]
+__all__ = ["Block", "PlainResult", "ServerTool", "ServerToolType", "answer_text"]
 
 type Block = Mapping[str, Any]
 
@@ -86,3 +86,12 @@ class ServerToolType(Protocol):
             InvalidRequestError: A field is not as Anthropic documents it.
         """
         ...
+
+
+def answer_text(content: Any) -> str:
+    """The text of a tool's answer: a string, an item, or a list of them."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(map(answer_text, content))
+    return str(getattr(content, "text", "") or "")

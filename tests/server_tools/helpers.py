@@ -5,6 +5,7 @@ from typing import Any
 
 from llama_stack_messages_provider.config import (
     AdvisorConfig,
+    CodeExecutionConfig,
     McpConfig,
     MessagesConfig,
     WebFetchConfig,
@@ -14,6 +15,7 @@ from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import NotFoundError
 from llama_stack_messages_provider.server_tools.advisor import Advisor, Ask
+from llama_stack_messages_provider.server_tools.code_execution import CodeExecution
 from llama_stack_messages_provider.server_tools.fetch_runtime import WebFetch
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.plain import plain_request
@@ -36,7 +38,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.routing_table = self
-        self.tool_to_toolgroup = {"web_search": "websearch"}
+        self.tool_to_toolgroup = {"web_search": "websearch", "run_python": "python"}
         self.queries: list[str] = []
 
     async def get_object_by_identifier(self, kind: str, name: str) -> str:
@@ -54,12 +56,14 @@ async def no_advice(request: Json) -> Json:
 
 def server_tools(runtime: Runtime | None = None, ask: Ask | None = None) -> ServerTools:
     servers = McpConnector(McpConfig(allow=[ALLOWED_SERVER]))
+    runtime = runtime or Runtime()
+    code = CodeExecution(runtime, CodeExecutionConfig(tool="run_python"))
     fetch = WebFetchConfig(enabled=True)
     advisor = Advisor(AdvisorConfig())
     advisor.ask = ask or no_advice
     pages = documents_of(MessagesConfig(web_fetch=fetch)).pages
     return ServerTools(
-        [WebSearch(runtime or Runtime(), WebSearchConfig()), ToolSearch(), WebFetch(pages, fetch), advisor], servers
+        [WebSearch(runtime, WebSearchConfig()), ToolSearch(), WebFetch(pages, fetch), advisor, code], servers
     )
 
 
