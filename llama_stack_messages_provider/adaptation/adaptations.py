@@ -255,7 +255,7 @@ def _native_room(refusal: Refusal, request: Params) -> Iterator[Change]:
     if _is_exact(refusal):
         yield CapMaxTokens(refusal.limit - (refusal.used or 0))
     else:
-        yield FitWindow(refusal.limit)
+        yield FitWindow(refusal.limit, least=refusal.used or 0)
 
 
 def _is_exact(refusal: Refusal) -> bool:

@@ -12,10 +12,10 @@ from llama_stack_messages_provider.wire.token_estimate import BYTES_PER_TOKEN, p
 
 __all__ = ["FitWindow", "learned_window", "may_exceed"]
 
-# A prompt that is longer than its estimate must not have its request refused: a shorter answer can be gone on with.
-_MARGIN, _MARGIN_TOKENS = 1.25, 64
-# Where the margin would take even this, the estimate counts as it is; where that does as well, the upstream says.
-_SHORT_ANSWER, _SHORTEST_ANSWER = 1024, 256
+# A prompt that is longer than its estimate is not to have its request refused, where there is room for an answer.
+_MARGIN, _MARGIN_TOKENS = 1.1, 64
+# What is asked for where the estimate leaves nothing: it may be wrong, and the upstream says whether it is.
+_SHORTEST_ANSWER = 256
 # Fewer bytes than this, no text has for a token, or none that anybody sends at length.
 _FEWEST_BYTES = 2
 _SMALLEST_WINDOW = 512
@@ -34,28 +34,27 @@ class FitWindow(Change):
     Args:
         window: The window in tokens.
         bytes_per_token: What a token of the model has, in bytes.
+        least: Tokens that the prompt has at least.
     """
 
     window: int
     bytes_per_token: float = BYTES_PER_TOKEN
+    least: int = 0
 
     def apply(self, params: Mapping[str, Any]) -> dict[str, Any]:
         asked = max((n for name in MAX_TOKENS_PARAMS if type(n := params.get(name)) is int), default=0)
         if asked <= 0:
             return dict(params)
-        # What is lighter than this leaves room enough.
-        light = (self.window - asked) * _FEWEST_BYTES
-        weight = prompt_weight(params)
-        if weight <= light:
-            return dict(params)
-        room = self._room(weight / self.bytes_per_token)
-        return CapMaxTokens(room).apply(params) if room < asked else dict(params)
+        prompt = max(prompt_weight(params) / self.bytes_per_token, self.least)
+        room = self._room(prompt)
+        return CapMaxTokens(room).apply(params) if prompt + asked > self.window and room < asked else dict(params)
 
     def _room(self, prompt: float) -> int:
         """Tokens for the answer to a prompt of so many."""
-        least = min(_SHORTEST_ANSWER, max(1, self.window // 4))
-        short = min(_SHORT_ANSWER, int(self.window - prompt))
-        return max(int(self.window - prompt * _MARGIN) - _MARGIN_TOKENS, short, least)
+        shortest = min(_SHORTEST_ANSWER, max(1, self.window // 4))
+        # Of a long prompt, the margin alone would be more than is left.
+        half = int(self.window - prompt) // 2
+        return max(int(self.window - prompt * _MARGIN) - _MARGIN_TOKENS, half, shortest)
 
 
 def learned_window(change: Change, refusal: Refusal) -> FitWindow | None:

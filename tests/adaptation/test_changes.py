@@ -185,10 +185,10 @@ ROOM = [
     ),
     Case(
         # The count stops where both together exceed the window, so that it says nothing about the prompt.
-        "vLLM of 2026 leaves the rest of the window to the upstream",
+        "vLLM of 2026",
         "This model's maximum context length is 40960 tokens. However, you requested 32000 output tokens and your "
         "prompt contains at least 8961 input tokens, for a total of at least 40961 tokens.",
-        CapMaxTokens(0),
+        FitWindow(40960, least=8961),
     ),
     Case(
         "vLLM of 2026, before it counts",

@@ -46,6 +46,22 @@ def test_what_fits_is_left_alone() -> None:
     assert FitWindow(8192).apply(request) == request
 
 
+def test_a_long_conversation_keeps_the_answer_that_fits() -> None:
+    """The prompt has some 114,000 tokens by the estimate, and fewer in truth."""
+    long = asking("word " * 80_000, max_tokens=8000)
+    longer = asking("word " * 88_000, max_tokens=8000)
+
+    assert FitWindow(131_072).apply(long) == long
+    assert 2000 < FitWindow(131_072).apply(longer)["max_tokens"] < 8000
+
+
+def test_a_lower_bound_of_the_prompt_counts_where_the_estimate_is_lower() -> None:
+    request = asking("Hello")
+
+    assert FitWindow(40_960).apply(request) == request
+    assert 30_000 < FitWindow(40_960, least=8961).apply(request)["max_tokens"] < 40_960 - 8961
+
+
 def test_the_other_name_of_the_limit_and_none() -> None:
     request = {"messages": [], "max_completion_tokens": 32_000}
 
