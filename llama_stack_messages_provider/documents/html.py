@@ -5,6 +5,7 @@ beside it; html2text is under the GPL. It comes with the extra `web`.
 """
 
 import asyncio
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 import orjson
 
 from llama_stack_messages_provider.documents.pdf import worker_process
+from llama_stack_messages_provider.documents.slots import FairSlots
 
 __all__ = ["HtmlError", "HtmlLimits", "HtmlReader", "can_read_html"]
 
@@ -29,12 +31,14 @@ class HtmlLimits:
 
     Args:
         processes: At once.
+        waiting: Pages that wait for one.
         seconds: For one page.
         memory_bytes: Of a process.
         characters: Of text that is kept.
     """
 
     processes: int = 2
+    waiting: int = 64
     seconds: float = 10.0
     memory_bytes: int = 256 * 1024 * 1024
     characters: int = 1_000_000
@@ -53,16 +57,22 @@ class HtmlReader:
 
     def __init__(self, limits: HtmlLimits) -> None:
         self._limits = limits
-        self._turn = asyncio.Semaphore(limits.processes)
+        self._slots = FairSlots(limits.processes, limits.waiting)
 
-    async def read(self, page: str, url: str) -> tuple[str, str]:
+    async def read(self, page: str, url: str, client: Hashable | None = None) -> tuple[str, str]:
         """The title and the Markdown of a page that stands at a URL.
+
+        Args:
+            page: The page.
+            url: The URL.
+            client: Whose request it is, if that is known.
 
         Raises:
             HtmlError: It takes too long, or too much memory.
+            OverloadedError: Too many wait to be read.
         """
         head = orjson.dumps({"url": url, "characters": self._limits.characters})
-        async with self._turn:
+        async with self._slots.slot(client):
             process = await worker_process(_WORKER, self._limits.memory_bytes, self._limits.seconds)
             try:
                 async with asyncio.timeout(self._limits.seconds):

@@ -58,7 +58,7 @@ class WebPages:
         if self._html is None:
             raise FetchError("nothing here reads HTML", "unsupported_content_type")
         try:
-            title, text = await self._html.read(text, fetched.url)
+            title, text = await self._html.read(text, fetched.url, client)
         except HtmlError as exc:
             raise FetchError(str(exc), "unsupported_content_type") from None
         return Page(fetched.url, title, text)

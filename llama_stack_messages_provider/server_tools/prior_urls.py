@@ -48,29 +48,36 @@ def _has(text: str, needle: str) -> bool:
 
 
 def _texts(request: Mapping[str, Any], sources: _Sources) -> Iterator[str]:
-    names: dict[Any, Any] = {}
-    for message in request["messages"]:
-        content = message.get("content")
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
-        for block in content if isinstance(content, list) else ():
-            kind = block.get("type")
-            if kind == "tool_use":
-                names[block.get("id")] = block.get("name")
-            elif kind == "tool_result":
-                if _counts_result(block, names, sources):
-                    yield from _strings(block.get("content"))
-            elif kind in _SERVERS:  # of a server that ran it itself
-                if _counts(sources, "server_tool_results", _SERVERS[kind]):
-                    yield from _strings(block.get("content"))
-            elif message.get("role") == "user" and _counts(sources, "user_input"):
-                yield from _strings(block)
+    names: dict[str, Any] = {}
+    for message, block in _blocks(request.get("messages")):
+        kind = block.get("type")
+        if kind == "tool_use":
+            names[str(block.get("id"))] = block.get("name")
+        elif kind == "tool_result":
+            if _counts_result(block, names, sources):
+                yield from _strings(block.get("content"))
+        elif kind in _SERVERS:  # of a server that ran it itself
+            if _counts(sources, "server_tool_results", _SERVERS[kind]):
+                yield from _strings(block.get("content"))
+        elif message.get("role") == "user" and _counts(sources, "user_input"):
+            yield from _strings(block)
 
 
-def _counts_result(block: Mapping[str, Any], names: Mapping[Any, Any], sources: _Sources) -> bool:
-    ident = block.get("tool_use_id")
+def _blocks(messages: Any) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Messages with each of their blocks; what has another shape is passed over."""
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for block in blocks if isinstance(blocks, list) else ():
+            if isinstance(block, Mapping) and isinstance(block.get("type"), str):
+                yield message, block
+
+
+def _counts_result(block: Mapping[str, Any], names: Mapping[str, Any], sources: _Sources) -> bool:
+    ident = str(block.get("tool_use_id"))
     name = names.get(ident)
-    if isinstance(ident, str) and ident.startswith(_OF_SERVER):
+    name = name if isinstance(name, str) else None
+    if ident.startswith(_OF_SERVER):
         return name in _SERVERS.values() and _counts(sources, "server_tool_results", name)
     return _counts(sources, "client_tool_results", name)
 

@@ -20,6 +20,7 @@ from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.server_tools.prior_urls import stands_in
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from tests.fidelity.documents import pdf
+from tests.strategies import json_values
 from tests.support.upstream import Reply, ScriptedUpstream, Wait, raw_reply, stream_reply
 from tests.support.wire import Json
 from tests.translation.helpers import assistant, text, tool, tool_result, tool_use, user
@@ -78,6 +79,17 @@ def test_no_url_stands_nowhere(url: str) -> None:
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_can_be_looked_through(url: str, words: str) -> None:
     stands_in(url, asked(user(words)), {})
+
+
+@given(json_values())
+def test_any_json_can_be_looked_through(messages: Any) -> None:
+    odd = [
+        {"type": kind, "id": messages, "name": messages, "tool_use_id": messages}
+        for kind in ("tool_use", "tool_result")
+    ]
+    stands_in("https://a.test", asked(assistant(*odd), user(*odd), user({"type": messages})), {})
+    stands_in("https://a.test", {"messages": messages}, {})
+    stands_in("https://a.test", asked({"role": "user", "content": [messages]}, messages), {})
 
 
 CONVERSATION = asked(
