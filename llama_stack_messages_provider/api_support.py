@@ -17,7 +17,8 @@ something is here that neither it nor `OBSERVED` knows.
 
 from collections.abc import Mapping
 
-from llama_stack_messages_provider.support_rows import SUPPORT, Kind, Support
+from llama_stack_messages_provider.support import Kind, Support
+from llama_stack_messages_provider.support_rows import SUPPORT
 
 __all__ = [
     "OBSERVED",

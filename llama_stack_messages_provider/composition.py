@@ -61,36 +61,23 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
     timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
     sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
-    tools = deps.get(Api.tool_runtime)
-    search = WebSearch(tools, config.web_search)
+    documents, tools = documents_of(config), deps.get(Api.tool_runtime)
+    search, fetch = WebSearch(tools, config.web_search), WebFetch(documents.pages, config.web_fetch)
+    advisor, code = Advisor(config.advisor), CodeExecution(tools, config.code_execution)
     servers = McpConnector(config.mcp, tools, deps.get(Api.connectors), policy)
-    documents = documents_of(config)
-    fetch = WebFetch(documents.pages, config.web_fetch)
-    advisor = Advisor(config.advisor)
-    code = CodeExecution(tools, config.code_execution)
     server_tools = ServerTools([search, ToolSearch(), fetch, advisor, code], servers)
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
-    offload = Offload()
-    memory = AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
+    offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
     native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory, offload)
-    translated = TranslatedRoute(
-        ChatCompletions(inference, sessions, timeouts, store=config.store_completions),
-        TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference),
-        key,
-        TranslationOptions(tool_error_marker=marker),
-        config.translation.system_messages,
-        memory,
-        offload,
-    )
+    completions = ChatCompletions(inference, sessions, timeouts, store=config.store_completions)
+    counter = TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference)
+    options, system = TranslationOptions(tool_error_marker=marker), config.translation.system_messages
+    translated = TranslatedRoute(completions, counter, key, options, system, memory, offload)
+    preparer, safeguards = Preparer(documents, offload), Safeguards(config.safeguards)
+    max_calls = config.web_search.rounds
     service = MessageService(
-        planner,
-        native,
-        translated,
-        Preparer(documents, offload),
-        Safeguards(config.safeguards),
-        strict=config.strict,
-        max_calls=config.web_search.rounds,
+        planner, native, translated, preparer, safeguards, strict=config.strict, max_calls=max_calls
     )
     advisor.ask = service.ask
     batches = _batches(config.batches, service.run_for_batch, policy, servers)

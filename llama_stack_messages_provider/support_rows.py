@@ -1,46 +1,11 @@
 """The rows of `api_support`: what becomes of everything the Messages API can say, on each route."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-__all__ = ["SUPPORT", "Kind", "Support"]
+from llama_stack_messages_provider.support import Kind, Support
 
-Kind = Literal[
-    "parameter",
-    "batch parameter",
-    "setting",
-    "header",
-    "block",
-    "block field",
-    "source",
-    "tool",
-    "tool field",
-    "tool choice",
-    "response block",
-    "delta",
-    "event",
-    "stop reason",
-    "error",
-]
-Translated = Literal["mapped", "emulated", "dropped", "refused"]
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """What becomes of one thing.
-
-    Args:
-        translated: Its fate under translation.
-        reason: How, or why not.
-        named: Whether the client is told of a loss; false where dropping changes no answer.
-        needs: What a native engine must have for it, in the words of the engines' profiles; None where all have it.
-    """
-
-    translated: Translated
-    reason: str
-    named: bool = True
-    needs: str | None = None
+__all__ = ["SUPPORT"]
 
 
 def _mapped(reason: str, needs: str | None = None) -> Support:

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 import httpx
 import pytest
 
-from llama_stack_messages_provider.support_rows import SUPPORT, Kind
+from llama_stack_messages_provider.support import Kind
+from llama_stack_messages_provider.support_rows import SUPPORT
 from tests.conftest import Fleet
 from tests.fidelity.cases import CALL, HELLO, LOOK, Json
 from tests.support.personalities import anthropic
