@@ -77,7 +77,14 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     preparer, safeguards = Preparer(documents, offload), Safeguards(config.safeguards)
     max_calls = config.web_search.rounds
     service = MessageService(
-        planner, native, translated, preparer, safeguards, strict=config.strict, max_calls=max_calls
+        planner,
+        native,
+        translated,
+        preparer,
+        safeguards,
+        strict=config.strict,
+        max_calls=max_calls,
+        summary_model=config.compaction.model,
     )
     advisor.ask = service.ask
     batches = _batches(config.batches, service.run_for_batch, policy, servers)

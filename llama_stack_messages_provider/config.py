@@ -291,6 +291,18 @@ class SafeguardsConfig(BaseModel):
     )
 
 
+class CompactionConfig(BaseModel):
+    """How conversations are summarised, for clients that ask for it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(
+        default=None,
+        description="The model that summarises; for users without access to it, conversations stay as they are. Null: "
+        "the request's own, which has the conversation in its cache.",
+    )
+
+
 class MessagesConfig(BaseModel):
     """Every setting has a default that suits most: `config: {}` works."""
 
@@ -339,6 +351,7 @@ class MessagesConfig(BaseModel):
     advisor: AdvisorConfig = Field(default_factory=AdvisorConfig, description="See below.")
     code_execution: CodeExecutionConfig = Field(default_factory=CodeExecutionConfig, description="See below.")
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
+    compaction: CompactionConfig = Field(default_factory=CompactionConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 
     @classmethod

@@ -11,7 +11,7 @@ from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.compaction import has_turns
 from llama_stack_messages_provider.rewriting.context_edits import FIELD, compaction_of
 from llama_stack_messages_provider.routing.applied_edits import edited_events, edited_message
-from llama_stack_messages_provider.routing.compactor import Compacted, compact_conversation, is_due
+from llama_stack_messages_provider.routing.compactor import Call, Compacted, compact_conversation, is_due
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
@@ -32,10 +32,19 @@ class ModelCalls:
         translated: The translated route.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         offload: Works on large requests.
+        summarise: Asks another model for a summary; None where the request's own is asked.
     """
 
-    def __init__(self, native: NativeRoute, translated: TranslatedRoute, max_calls: int, offload: Offload) -> None:
+    def __init__(
+        self,
+        native: NativeRoute,
+        translated: TranslatedRoute,
+        max_calls: int,
+        offload: Offload,
+        summarise: Call | None = None,
+    ) -> None:
         self._offload = offload
+        self._summarise = summarise
         self._native = native
         self._translated = translated
         self._max_calls = max_calls
@@ -90,7 +99,7 @@ class ModelCalls:
         async def call(request: dict[str, Any]) -> dict[str, Any]:
             return json_of(await self._call(request, None, state, message_id))
 
-        return await compact_conversation(compact, request, state, call)
+        return await compact_conversation(compact, request, state, self._summarise or call)
 
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str

@@ -66,6 +66,7 @@ class MessageService:
         safeguards: Judges calls for clients that want it.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
+        summary_model: The model that summarises conversations; None if each does it itself.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class MessageService:
         *,
         strict: bool,
         max_calls: int,
+        summary_model: str | None = None,
     ) -> None:
         self._planner = planner
         self._native = native
@@ -85,7 +87,9 @@ class MessageService:
         self._preparer = preparer
         self._safeguards = safeguards
         self._strict = strict
-        self._calls = ModelCalls(native, translated, max_calls, preparer.offload)
+        self._summary_model = summary_model
+        summarise = self._summarised if summary_model else None
+        self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise)
 
     async def plan(self, exchange: Exchange) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
@@ -267,6 +271,10 @@ class MessageService:
         message = json_of(await self.complete(exchange, state, new_message_id()))
         report_dropped(state)
         return message
+
+    async def _summarised(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The same by the model that summarises."""
+        return await self.ask({**request, "model": self._summary_model})
 
     def close(self) -> None:
         """End the reading of documents."""

@@ -27,11 +27,12 @@ from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode, encode_all
 from llama_stack_messages_provider.wire.token_estimate import estimated_tokens
 
-__all__ = ["Compacted", "compact_conversation", "is_due"]
+__all__ = ["Call", "Compacted", "compact_conversation", "is_due"]
 
 logger = get_logger(name=__name__, category="providers")
 
 type Call = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Asks a model for a message."""
 
 # Where nothing is said: Anthropic's own, and what leaves a small window room for a summary.
 _TRIGGER, _WINDOW_PART = 150_000, 0.7

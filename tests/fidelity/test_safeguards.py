@@ -66,6 +66,10 @@ def verdict(request: RecordedRequest) -> str:
     return orjson.dumps({"explanation": "It is so.", "outcome": outcome}).decode()
 
 
+HELLO: list[Json] = [{"role": "user", "content": "Hello"}]
+SUMMARIZE: Json = {"type": "summarize"}
+
+
 def speaks_messages(upstream: ScriptedUpstream, found: Callable[[RecordedRequest], str] = verdict) -> Responder:
     """A native engine that makes two calls, and judges; the probe meets it as it is."""
 
@@ -190,7 +194,7 @@ def test_the_judge_is_one_that_the_user_may_use(tmp_path_factory: pytest.TempPat
         config = run_config(
             folder,
             inference=[vllm_provider(big.url, "big"), vllm_provider(small.url, "small")],
-            messages={"safeguards": {"model": "small/small-model"}},
+            messages={"safeguards": {"model": "small/small-model"}, "compaction": {"model": "small/small-model"}},
             auth=custom_auth(auth.url, policy),
         )
         version, body = SHAPES["332 first"]
@@ -201,6 +205,11 @@ def test_the_judge_is_one_that_the_user_may_use(tmp_path_factory: pytest.TempPat
                 key = {**headers(version), "authorization": f"Bearer {user}"}
                 _, results = answered(httpx.post(stack.base_url + MESSAGES, json=sent, headers=key))
                 told[user] = results[0]["status"]
+            for user, summarised in (("boss", True), ("clerk", False)):
+                asked = {"model": "big/big-model", "max_tokens": 9, "messages": HELLO, "compaction": SUMMARIZE}
+                key = {"authorization": f"Bearer {user}"}
+                block = httpx.post(stack.base_url + MESSAGES, json=asked, headers=key).json()["content"][0]
+                assert (block["type"], block["content"] is not None) == ("compaction", summarised)
         assert told == {
             "boss": {"type": "available", "tool_uses": FOUND},
             "clerk": {"type": "unavailable", "reason": "error"},
