@@ -12,7 +12,7 @@ import pytest
 from tests.support import personalities
 from tests.support.laws import assert_well_formed
 from tests.support.replies import stream_reply
-from tests.support.stack import Stack, openai_provider, run_config, vllm_provider
+from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
 from tests.support.upstream import (
     RecordedRequest,
     Reply,
@@ -28,6 +28,14 @@ from tests.support.wire import Json, anthropic_message, anthropic_stream, encode
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 FETCH: Json = {"type": "web_fetch_20260318", "name": "web_fetch"}
 HTML = b"<html><head><title>Otters</title></head><body><p>They <b>swim</b>.</p></body></html>"
+USERS = {"any": ("ann", {"roles": ["admin"]}), "key-bob": ("bob", {"roles": ["user"]})}
+POLICY: list[Json] = [
+    {
+        "forbid": {"actions": ["read"], "resource": "model::openai/openai-model"},
+        "unless": "user with admin in roles",
+    },
+    {"permit": {"actions": ["read", "create", "delete"]}},
+]
 MODELS = {"translated": "openai/openai-model", "native": "vllm/vllm-model"}
 
 
@@ -55,9 +63,12 @@ def _world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         openai = opened.enter_context(ScriptedUpstream(personalities.openai_style(models=["openai-model"])))
         vllm = opened.enter_context(ScriptedUpstream(personalities.vllm(models=["vllm-model"])))
         providers = [openai_provider(openai.url, "openai"), vllm_provider(vllm.url, "vllm")]
+        auth = opened.enter_context(ScriptedUpstream(personalities.identities(USERS)))
         fetch = {"enabled": True, "allow": ["127.0.0.1/32"]}
         messages = {"web_fetch": fetch, "probe": {"yes_seconds": 86_400}}
-        stack = opened.enter_context(Stack(run_config(folder, inference=providers, messages=messages), folder))
+        access = custom_auth(auth.url, POLICY)
+        config = run_config(folder, inference=providers, messages=messages, auth=access)
+        stack = opened.enter_context(Stack(config, folder))
         yield World(stack, web, openai, vllm)
 
 
@@ -175,5 +186,34 @@ def test_a_batch_fetches_too(client: Any, world: World) -> None:
 
 
 def test_doctor_says_who_fetches(world: World) -> None:
-    found = httpx.get(f"{world.stack.base_url}/v1/messages/diagnosis", timeout=60)
+    url = f"{world.stack.base_url}/v1/messages/diagnosis"
+    found = httpx.get(url, headers={"x-api-key": "any"}, timeout=60)
     assert {"tool": "web_fetch", "run_by": "this provider"} in found.json()["server_tools"], found.text
+
+
+@both
+def test_advice_is_given_by_models_that_the_user_may_use(streamed: bool, world: World) -> None:
+    def by_messages(request: RecordedRequest) -> Reply:
+        body = request.json or {}
+        if not body.get("messages") or "max_tokens" not in body:
+            probe = world.vllm.personality.answer("POST", MESSAGES)
+            return probe(request) if callable(probe) else probe
+        asked = "tool_result" in str(body["messages"])
+        block = text_block("So.") if asked else tool_use_block("advisor", {})
+        message = anthropic_message([block], model=body["model"])
+        return stream_reply(encode_events(anthropic_stream(message))) if body.get("stream") else json_reply(message)
+
+    world.vllm.reply(MESSAGES, by_messages)
+    world.openai.reply(CHAT, chat_reply("Test first."))
+    advisor = {"type": "advisor_20260301", "name": "advisor", "model": "openai/openai-model"}
+    body: Any = {**request("native", "it"), "tools": [advisor]}
+    for key, found in (("any", "advisor_result"), ("key-bob", "advisor_tool_result_error")):
+        with anthropic.Anthropic(base_url=world.stack.base_url, api_key=key, max_retries=0) as client:
+            if streamed:
+                with client.beta.messages.stream(**body) as stream:
+                    message = stream.get_final_message()
+            else:
+                message = client.beta.messages.create(**body)
+        assert message.content[1].content.type == found  # type: ignore[union-attr]
+        assert message.stop_reason == "end_turn"
+    assert len(world.openai.requests_to(CHAT)) == 1
