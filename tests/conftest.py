@@ -62,6 +62,7 @@ SLOW_FILES = frozenset(
         "live/test_network.py",
         "live/test_upstream_errors.py",
         "live/test_ways.py",
+        "live/test_web_fetch.py",
         "live/test_web_search.py",
         "test_embedded.py",
         "test_packaging.py",
