@@ -229,6 +229,18 @@ async def test_private_addresses_are_not_connected_to(wiki: McpServer) -> None:
     assert wiki.listed == 0
 
 
+async def test_redirects_stay_with_the_server(docs: McpServer, wiki: McpServer) -> None:
+    docs.away = wiki.url
+    away = named("docs", docs.url.replace("/mcp", "/away"), authorization_token="secret")
+    with pytest.raises(InvalidRequestError, match=r"mcp_servers\.0\.url: .* status 307"):
+        await opened(asks(away))
+    assert wiki.methods == []
+    docs.away = docs.url
+    tools = (await opened(asks(away)))["tools.0"]
+    assert (await called(tools, "search", query="a"))["content"] == [text("docs on a for secret")]
+    await tools.close()
+
+
 async def test_servers_that_may_not_be_named_are_left_out(wiki: McpServer) -> None:
     dropped = DroppedFields()
     request = asks(named("wiki", wiki.url), named("evil", "http://169.254.169.254/mcp"))

@@ -49,6 +49,8 @@ class McpServer:
         self.sessions: list[int] = []
         self.methods: list[str] = []
         self.listed = 0
+        self.away = "http://127.0.0.1:1/mcp"
+        """Where `/away` redirects to."""
         self.released = threading.Event()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -119,6 +121,11 @@ class McpServer:
             body = await _body(receive)
             receive = _again(body, receive)
         if await self._seen(body, token, send):
+            return
+        if scope["path"] == "/away":
+            location = [(b"location", self.away.encode()), (b"content-length", b"0")]
+            await send({"type": "http.response.start", "status": 307, "headers": location})
+            await send({"type": "http.response.body", "body": b""})
             return
         app = self._events if scope["path"].startswith(("/sse", "/messages")) else self._streamable
         await app(scope, receive, send)
