@@ -16,6 +16,7 @@ from llama_stack_messages_provider.config import AdvisorConfig
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.server_tools.one_name import OneName, custom_tool, is_of_kind
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
 from llama_stack_messages_provider.server_tools.usage import iteration
 from llama_stack_messages_provider.wire.base import describe
@@ -62,8 +63,7 @@ class Advisor:
 
     def defines(self, definition: Block) -> bool:
         """Whether a tool of a request is Anthropic's advisor, of any version."""
-        kind = definition.get("type")
-        return isinstance(kind, str) and kind.startswith(_KIND) and "input_schema" not in definition
+        return is_of_kind(definition, _KIND)
 
     async def available(self) -> bool:
         """Whether models may be asked for advice."""
@@ -79,9 +79,10 @@ class Advisor:
         return _Advice(self.ask, self._config, definition)
 
 
-class _Advice:
+class _Advice(OneName):
     """The advisor of one request: a `ServerTool`."""
 
+    name = _NAME
     usage_field = "advisor_requests"
 
     def __init__(self, ask: Ask, config: AdvisorConfig, definition: Block) -> None:
@@ -100,13 +101,7 @@ class _Advice:
             "Asks a more experienced model for advice. It reads the whole conversation: nothing has to be explained. "
             "Ask before you commit to a plan, when you are stuck, and before you say that you are done."
         )
-        schema = {"type": "object", "properties": {}, "additionalProperties": False}
-        definition = {"name": _NAME, "description": text, "input_schema": schema}
-        return [{**definition, "strict": True} if self._strict else definition]
-
-    def call_fields(self, name: str) -> dict[str, Any]:
-        """The fields of a question's block."""
-        return {"type": "server_tool_use", "name": name}
+        return [custom_tool(_NAME, text, {}, strict=self._strict)]
 
     def refusal(self, call: Block, uses: int) -> dict[str, Any] | None:
         """The result of a question that is not asked."""
@@ -136,10 +131,6 @@ class _Advice:
         """What advice has cost since this was asked last."""
         taken, self._iterations = self._iterations, []
         return taken
-
-    def custom_name(self, block: Block) -> str | None:
-        """The custom tool, if a block asks for advice."""
-        return _NAME if block.get("type") == "server_tool_use" and block.get("name") == _NAME else None
 
     def plain_result(self, block: Block, path: str, dropped: DroppedFields) -> PlainResult | None:
         """The advice, if a block holds some."""

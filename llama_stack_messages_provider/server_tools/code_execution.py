@@ -13,6 +13,7 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.tool_runtime import may_use
 from llama_stack_messages_provider.rewriting.documents import encodable
+from llama_stack_messages_provider.server_tools.one_name import OneName, custom_tool, is_of_kind
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult, answer_text
 
 __all__ = ["CodeExecution"]
@@ -36,8 +37,7 @@ class CodeExecution:
 
     def defines(self, definition: Block) -> bool:
         """Whether a tool of a request is Anthropic's code execution, of any version."""
-        kind = definition.get("type")
-        return isinstance(kind, str) and kind.startswith(_KIND) and "input_schema" not in definition
+        return is_of_kind(definition, _KIND)
 
     async def available(self) -> bool:
         """Whether there is such a tool, and the current user may use it."""
@@ -53,9 +53,10 @@ class CodeExecution:
         return _Programs(self._tools, self._config, strict=definition.get("strict") is True)
 
 
-class _Programs:
+class _Programs(OneName):
     """The code execution of one request: a `ServerTool`."""
 
+    name = _NAME
     usage_field = "code_execution_requests"
 
     def __init__(self, tools: Any, config: CodeExecutionConfig, *, strict: bool) -> None:
@@ -67,18 +68,8 @@ class _Programs:
     def definitions(self) -> Sequence[dict[str, Any]]:
         """The custom tool that the model is offered."""
         code = {"type": "string", "description": "The program, in Python. What it prints is the result."}
-        schema = {
-            "type": "object",
-            "properties": {"code": code},
-            "required": ["code"],
-            "additionalProperties": False,
-        }
-        definition = {"name": _NAME, "description": "Runs a Python program.", "input_schema": schema}
-        return [{**definition, "strict": True} if self._strict else definition]
-
-    def call_fields(self, name: str) -> dict[str, Any]:
-        """The fields of a program's block."""
-        return {"type": "server_tool_use", "name": name}
+        text = "Runs a Python program."
+        return [custom_tool(_NAME, text, {"code": code}, required=["code"], strict=self._strict)]
 
     def refusal(self, call: Block, uses: int) -> dict[str, Any] | None:
         """The result of a program that is not run."""
@@ -101,10 +92,6 @@ class _Programs:
         for name in ("stdout", "stderr"):
             result[name] = encodable(str(result[name]))[: config.characters]
         return _block(call, {"type": "code_execution_result", **result, "content": []})
-
-    def custom_name(self, block: Block) -> str | None:
-        """The custom tool, if a block is a program."""
-        return _NAME if block.get("type") == "server_tool_use" and block.get("name") == _NAME else None
 
     def plain_result(self, block: Block, path: str, dropped: DroppedFields) -> PlainResult | None:
         """What a program printed, if a block says it."""

@@ -13,6 +13,7 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import OverloadedError
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.rewriting.documents import fetched_text
+from llama_stack_messages_provider.server_tools.one_name import OneName
 from llama_stack_messages_provider.server_tools.prior_urls import stands_in
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
 from llama_stack_messages_provider.server_tools.web_fetch import (
@@ -67,9 +68,10 @@ class WebFetch:
         return _Fetches(self._pages, tool, self._config.characters)
 
 
-class _Fetches:
+class _Fetches(OneName):
     """The web fetch of one request: a `ServerTool`."""
 
+    name = NAME
     usage_field = "web_fetch_requests"
 
     def __init__(self, pages: WebPages, tool: FetchTool, characters: int) -> None:
@@ -81,10 +83,6 @@ class _Fetches:
     def definitions(self) -> Sequence[dict[str, Any]]:
         """The custom tool that the model is offered."""
         return [self._tool.definition]
-
-    def call_fields(self, name: str) -> dict[str, Any]:
-        """The fields of a fetch's block."""
-        return {"type": "server_tool_use", "name": name}
 
     def refusal(self, call: Block, uses: int) -> dict[str, Any] | None:
         """The result of a fetch that is not made."""
@@ -111,10 +109,6 @@ class _Fetches:
             return error_block(call["id"], "unavailable")
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         return result_block(call["id"], page.url, page.title, page.text[: self._characters], now)
-
-    def custom_name(self, block: Block) -> str | None:
-        """The custom tool, if a block is a fetch."""
-        return NAME if block.get("type") == "server_tool_use" and block.get("name") == NAME else None
 
     def plain_result(self, block: Block, path: str, dropped: DroppedFields) -> PlainResult | None:
         """The page, if a block holds one."""

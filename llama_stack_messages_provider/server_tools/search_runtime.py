@@ -13,6 +13,7 @@ from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.tool_runtime import may_use
 from llama_stack_messages_provider.rewriting.documents import found_text
+from llama_stack_messages_provider.server_tools.one_name import OneName
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult, answer_text
 from llama_stack_messages_provider.server_tools.web_search import (
     NAME,
@@ -57,9 +58,10 @@ class WebSearch:
         return _Searches(self._tools, self._config, SearchTool.of(definition, path))
 
 
-class _Searches:
+class _Searches(OneName):
     """The web search of one request: a `ServerTool`."""
 
+    name = NAME
     usage_field = "web_search_requests"
 
     def __init__(self, tools: Any, config: WebSearchConfig, search: SearchTool) -> None:
@@ -71,10 +73,6 @@ class _Searches:
     def definitions(self) -> Sequence[dict[str, Any]]:
         """The custom tool that the model is offered."""
         return [self._search.definition]
-
-    def call_fields(self, name: str) -> dict[str, Any]:
-        """The fields of a search's block."""
-        return {"type": "server_tool_use", "name": name}
 
     def refusal(self, call: Block, uses: int) -> dict[str, Any] | None:
         """The result of a search that is not made."""
@@ -97,10 +95,6 @@ class _Searches:
         except Exception as exc:  # a search service may answer anything, and no search ends a message
             return _failed(call, exc, _is_busy(exc))
         return result_block(call["id"], hits, most_characters=self._config.characters)
-
-    def custom_name(self, block: Block) -> str | None:
-        """The custom tool, if a block is a search."""
-        return NAME if block.get("type") == "server_tool_use" and block.get("name") == NAME else None
 
     def plain_result(self, block: Block, path: str, dropped: DroppedFields) -> PlainResult | None:
         """What was found, if a block says it."""

@@ -22,6 +22,7 @@ from llama_stack_messages_provider.server_tools.catalogue import (
     matching,
     ranked,
 )
+from llama_stack_messages_provider.server_tools.one_name import OneName, custom_tool
 from llama_stack_messages_provider.server_tools.plain import server_tool_definitions
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
 from llama_stack_messages_provider.wire.base import describe
@@ -86,38 +87,29 @@ def _name_of(definition: Block) -> str | None:
     return next((name for name in (_BM25, _REGEX) if kind == name or kind.startswith(f"{name}_")), None)
 
 
-class _ToolSearches:
+class _ToolSearches(OneName):
     """The tool search of one request: a `ServerTool`."""
 
     usage_field = "tool_search_requests"
 
     def __init__(self, name: str, *, strict: bool) -> None:
-        self._name = name
+        self.name = name
         self._strict = strict
 
     @property
     def definitions(self) -> Sequence[dict[str, Any]]:
         """The custom tool that the model is offered."""
-        description, about = _WORDS[self._name]
-        schema = {
-            "type": "object",
-            "properties": {_FIELDS[self._name]: {"type": "string", "description": about}},
-            "required": [_FIELDS[self._name]],
-            "additionalProperties": False,
-        }
-        definition = {"name": self._name, "description": description, "input_schema": schema}
-        return [{**definition, "strict": True} if self._strict else definition]
-
-    def call_fields(self, name: str) -> dict[str, Any]:
-        """The fields of a search's block."""
-        return {"type": "server_tool_use", "name": name}
+        description, about = _WORDS[self.name]
+        field = _FIELDS[self.name]
+        fields = {field: {"type": "string", "description": about}}
+        return [custom_tool(self.name, description, fields, required=[field], strict=self._strict)]
 
     def refusal(self, call: Block, uses: int) -> dict[str, Any] | None:
         """Nothing but a search that cannot be made has no result."""
         asked = self._asked(call)
         if not asked.strip():
-            return _failed(call, f"{_FIELDS[self._name]} has to be a text")
-        most = MOST_PATTERN if self._name == _REGEX else _MOST_QUERY
+            return _failed(call, f"{_FIELDS[self.name]} has to be a text")
+        most = MOST_PATTERN if self.name == _REGEX else _MOST_QUERY
         return _failed(call, f"It has more than {most} characters") if len(asked) > most else None
 
     async def run(self, call: Block, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,17 +125,13 @@ class _ToolSearches:
         return _block(call, {"type": "tool_search_tool_search_result", "tool_references": references})
 
     def _search(self, asked: str, found: Sequence[Entry]) -> list[str]:
-        return matching(asked, found) if self._name == _REGEX else ranked(asked, found)
+        return matching(asked, found) if self.name == _REGEX else ranked(asked, found)
 
     def _asked(self, call: Block) -> str:
         given = call["input"] if isinstance(call.get("input"), Mapping) else {}
         # Anthropic's models say `pattern`, its documentation `query`.
-        asked = given.get(_FIELDS[self._name], given.get("query"))
+        asked = given.get(_FIELDS[self.name], given.get("query"))
         return asked if isinstance(asked, str) else ""
-
-    def custom_name(self, block: Block) -> str | None:
-        """The custom tool, if a block is a search of this kind."""
-        return self._name if block.get("type") == "server_tool_use" and block.get("name") == self._name else None
 
     def plain_result(self, block: Block, path: str, dropped: DroppedFields) -> PlainResult | None:
         """The references, if a block has some; what comes of them is the passes' to say."""

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
+from llama_stack_messages_provider.server_tools.one_name import custom_tool, is_of_kind
 from llama_stack_messages_provider.server_tools.web_search import Domain, domains_of
 from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.types import wire_type
@@ -75,15 +76,9 @@ class FetchTool:
     def definition(self) -> dict[str, Any]:
         """The custom tool that is offered to the model."""
         about = "The address of the page. It has to stand in the conversation: in the user's words, or in a result."
-        schema = {
-            "type": "object",
-            "properties": {"url": {"type": "string", "description": about}},
-            "required": ["url"],
-            "additionalProperties": False,
-        }
         text = "Fetches a page of the web, or a PDF, and returns its text."
-        definition = {"name": NAME, "description": text, "input_schema": schema}
-        return {**definition, "strict": True} if self.strict else definition
+        url = {"type": "string", "description": about}
+        return custom_tool(NAME, text, {"url": url}, required=["url"], strict=self.strict)
 
     def permits(self, url: str) -> bool:
         """Whether a page is of a domain that the client wants."""
@@ -94,8 +89,7 @@ class FetchTool:
 
 def is_fetch_tool(tool: Any) -> bool:
     """Whether a tool is Anthropic's web fetch, of any version."""
-    kind = tool.get("type") if isinstance(tool, Mapping) else None
-    return isinstance(kind, str) and kind.startswith(_KIND) and "input_schema" not in tool
+    return isinstance(tool, Mapping) and is_of_kind(tool, _KIND)
 
 
 def url_of(block: Mapping[str, Any]) -> str:

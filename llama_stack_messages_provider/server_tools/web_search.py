@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
 from llama_stack_messages_provider.rewriting.encrypted_content import encode_encrypted_content
+from llama_stack_messages_provider.server_tools.one_name import custom_tool, is_of_kind
 from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.types import wire_type
 
@@ -160,14 +161,7 @@ class SearchTool:
         if self.location:
             text += f" The user is in {self.location}."
         query = {"type": "string", "description": "What to search for."}
-        schema = {
-            "type": "object",
-            "properties": {"query": query},
-            "required": ["query"],
-            "additionalProperties": False,
-        }
-        definition = {"name": NAME, "description": text, "input_schema": schema}
-        return {**definition, "strict": True} if self.strict else definition
+        return custom_tool(NAME, text, {"query": query}, required=["query"], strict=self.strict)
 
     def build_query(self, query: str) -> str:
         """The query that a search service gets: with the domains in the words that most of them know."""
@@ -201,8 +195,7 @@ def domains_of(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
 
 def is_search_tool(tool: Any) -> bool:
     """Whether a tool is Anthropic's web search, of any version."""
-    kind = tool.get("type") if isinstance(tool, Mapping) else None
-    return isinstance(kind, str) and kind.startswith(_KIND) and "input_schema" not in tool
+    return isinstance(tool, Mapping) and is_of_kind(tool, _KIND)
 
 
 def failure_of(block: Mapping[str, Any]) -> str | None:
