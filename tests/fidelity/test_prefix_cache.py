@@ -1,6 +1,7 @@
 """The second turn of a conversation reads the first from the cache of a real llama.cpp, as Claude Code sends them."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -75,6 +76,33 @@ def test_marks_change_nothing_in_the_prompt(real_client: anthropic.Anthropic) ->
     assert read(marked) == read(plain)
     # All of the prompt but its last token, which is always evaluated: it is the same prompt.
     assert marked.usage.cache_read_input_tokens == read(plain) - 1
+
+
+def test_what_the_server_ran_is_read_from_the_cache_in_the_next_turn(real_client: anthropic.Anthropic) -> None:
+    """The model is too small to call a tool; the turn in which one was called is given."""
+    name = "tool_search_tool_bm25"
+    boats = {"name": "list_boats", "description": "Lists boats.", "input_schema": {"type": "object"}}
+    asked = {"role": "user", "content": f"Which boats are on the river of {real_client.base_url.port}? {RULES}"}
+    content = {
+        "type": "tool_search_tool_search_result",
+        "tool_references": [{"type": "tool_reference", "tool_name": "list_boats"}],
+    }
+    ran = [
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": name, "input": {"query": "boats"}},
+        {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_1", "content": content},
+        text_block("There is a list of them."),
+    ]
+    tools = [{"type": f"{name}_20251119", "name": name}, {**boats, "defer_loading": True}]
+    create = partial(
+        real_client.messages.create, model="claude-any", max_tokens=8, tools=tools, extra_body={"temperature": 0}
+    )  # type: ignore[call-overload]
+    turns = [asked, {"role": "assistant", "content": ran}, {"role": "user", "content": "And nets?"}]
+    first = create(messages=turns)
+    second = create(
+        messages=[*turns, {"role": "assistant", "content": first.content}, {"role": "user", "content": "Why?"}]
+    )
+    assert read(second) > read(first)
+    assert second.usage.cache_read_input_tokens >= read(first) - SLACK_TOKENS
 
 
 # --- the same, for everything that Claude Code sends ---
