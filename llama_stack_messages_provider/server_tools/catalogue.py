@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-import re2
-
 from llama_stack_messages_provider.rewriting.documents import encodable
 
 __all__ = ["MOST_PATTERN", "Entry", "PatternError", "entries", "matching", "ranked"]
@@ -102,6 +100,8 @@ def matching(pattern: str, found: Sequence[Entry]) -> list[str]:
     Raises:
         PatternError: It is no regular expression, or one with look-around or back-references.
     """
+    import re2  # some megabytes that only these searches need
+
     options = re2.Options()
     options.log_errors, options.max_mem = False, _MOST_MEMORY
     try:
