@@ -78,6 +78,33 @@ def _within(factor: float, kind: int) -> float:
     return min(max(factor, DEFAULTS[kind] / _MOST), DEFAULTS[kind] / _LEAST)
 
 
+@dataclass(slots=True)
+class _Model:
+    """What was seen of a model.
+
+    Args:
+        clients: Of its clients, the one that came last at the end.
+        offered: Counts that there were.
+        steady: The ratio that edits of the context count by.
+    """
+
+    clients: OrderedDict[str, _Seen] = field(default_factory=OrderedDict)
+    offered: int = 0
+    steady: float = BYTES_PER_TOKEN
+
+    def of(self, client: str) -> _Seen:
+        """What was seen of a client."""
+        own = self.clients.pop(client, None) or _Seen()
+        self.clients[client] = own
+        while len(self.clients) > _MOST_CLIENTS:
+            self.clients.popitem(last=False)
+        return own
+
+    def known(self) -> dict[str, _Seen]:
+        """The clients of which anything was seen."""
+        return {name: each for name, each in self.clients.items() if each.tokens}
+
+
 class TokenRatios:
     """Bytes per token, by model, client and kind of text.
 
@@ -87,17 +114,19 @@ class TokenRatios:
     """
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._known: TTLCache[Scope, OrderedDict[str, _Seen]] = TTLCache(_MOST_SCOPES, seconds, timer=clock)
-        self._steady: TTLCache[Scope, float] = TTLCache(_MOST_SCOPES, seconds, timer=clock)
+        self._known: TTLCache[Scope, _Model] = TTLCache(_MOST_SCOPES, seconds, timer=clock)
 
     def wants(self, scope: Scope, client: str) -> bool:
-        """Whether another count is worth looking at the prompt: at first each is, and one of some later on."""
-        clients = self._known.get(scope)
-        own = clients.get(client) if clients else None
-        if own is None:
-            return True
+        """Whether another count is worth looking at the prompt, which takes long: at first each of a client's is, one
+        that tells nothing too, and one of some later on.
+        """
+        model = self._known.get(scope) or _Model()
+        self._known[scope] = model
+        model.offered += 1
+        own = model.of(client)
         own.offered += 1
-        return own.offered <= _EACH or own.offered % _ONE_OF == 0
+        is_new = own.offered <= _EACH and model.offered <= _EACH * _MOST_CLIENTS
+        return is_new or model.offered % _ONE_OF == 0
 
     def observe(self, scope: Scope, client: str, prompt: Measure, tokens: int) -> None:
         """An upstream counted a prompt.
@@ -113,17 +142,14 @@ class TokenRatios:
             return
         if not _LEAST <= prompt.weight / max(tokens, 1) <= _MOST:
             return
-        clients: OrderedDict[str, _Seen] = self._known.get(scope) or OrderedDict()
-        own = clients.pop(client, None) or _Seen()
-        own.follow(prompt, tokens)
-        clients[client] = own
-        while len(clients) > _MOST_CLIENTS:
-            clients.popitem(last=False)
-        self._known[scope] = clients
+        model = self._known.get(scope) or _Model()
+        self._known[scope] = model
+        model.of(client).follow(prompt, tokens)
 
     def ratios(self, scope: Scope, client: str) -> tuple[float, ...]:
         """Bytes per token by `Kind`, as far as they are known."""
-        clients = self._known.get(scope)
+        model = self._known.get(scope)
+        clients = model.known() if model else {}
         if not clients:
             return DEFAULTS
         seen = [clients[client]] if client in clients else list(clients.values())
@@ -131,9 +157,10 @@ class TokenRatios:
 
     def bytes_per_token(self, scope: Scope) -> float:
         """One number for any prompt, which changes rarely, and by much if it does."""
-        steady = self._steady.get(scope, BYTES_PER_TOKEN)
-        if clients := self._known.get(scope):
+        model = self._known.get(scope)
+        if model is None:
+            return BYTES_PER_TOKEN
+        if clients := model.known():
             now = median(each.weight / each.tokens for each in clients.values())
-            steady = now if abs(now - steady) > _STEP * steady else steady
-            self._steady[scope] = steady
-        return steady
+            model.steady = now if abs(now - model.steady) > _STEP * model.steady else model.steady
+        return model.steady

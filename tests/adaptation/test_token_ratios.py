@@ -100,7 +100,7 @@ def test_what_is_known_is_bounded() -> None:
         known.observe(("http://upstream", str(n)), "me", prompt, 5000)
         known.observe(SCOPE, str(n), prompt, 5000)
     assert len(known._known) <= 1024
-    assert len(known._known[SCOPE]) <= 32
+    assert len(known._known[SCOPE].clients) <= 32
 
 
 def test_a_measure_weighs_what_a_prompt_weighs() -> None:
@@ -117,3 +117,16 @@ def test_later_on_few_counts_are_looked_at() -> None:
     known = ratios()
     known.observe(SCOPE, "me", Measure((0, 40_000, 0, 0, 0), 0, 40_000), 10_000)
     assert sum(known.wants(SCOPE, "me") for _ in range(160)) == 16 + 9
+
+
+def test_counts_that_tell_nothing_are_not_looked_at_for_ever() -> None:
+    """Nor those of many clients, each of whom comes once."""
+    known, prompt = ratios(), Measure((0, 40_000, 0, 0, 0), 0, 40_000)
+    looked_at = 0
+    for _ in range(160):
+        if known.wants(SCOPE, "me"):
+            looked_at += 1
+            known.observe(SCOPE, "me", prompt, 1)
+    assert looked_at == 16 + 9
+    assert known.ratios(SCOPE, "me") == DEFAULTS
+    assert sum(known.wants(SCOPE, str(n)) for n in range(5000)) < 16 * 32 + 5000 / 16 + 1
