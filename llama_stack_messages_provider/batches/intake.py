@@ -18,7 +18,7 @@ from llama_stack_messages_provider.wire.validation import check_names
 
 __all__ = ["Check", "Intake", "read_requests"]
 
-type Check = Callable[[Mapping[str, Any]], None]
+type Check = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Raises an `InvalidRequestError` for the parameters of a request, with the path of the field."""
 
 CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -35,7 +35,7 @@ class Intake:
 
     Args:
         config: The limits.
-        check: Refuses the parameters of a request that cannot be kept for later.
+        check: Makes of the parameters of a request what may be kept for later, or refuses them.
 
     Raises:
         InvalidRequestError: The body is not JSON, or a request breaks a rule; names the request.
@@ -87,7 +87,7 @@ class Intake:
             try:
                 check_names(item["params"])
                 if self._check is not None:
-                    self._check(item["params"])
+                    item["params"] = self._check(item["params"])
             except InvalidRequestError as exc:
                 raise InvalidRequestError(f"{path}.params.{exc.message}") from None
         return NewRequest(position, custom_id, orjson.dumps(item["params"]).decode())

@@ -34,7 +34,7 @@ async def upload(
         batch_id: The batch; nothing of it remains where this fails, or the client leaves.
         body: The bytes of `{"requests": [{"custom_id": ..., "params": {...}}, ...]}`.
         config: The limits, and how long the lease holds.
-        check: Refuses the parameters of a request.
+        check: Makes of the parameters of a request what may be kept, or refuses them.
 
     Raises:
         InvalidRequestError: The body breaks a rule.

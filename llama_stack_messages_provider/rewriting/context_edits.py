@@ -152,12 +152,13 @@ def edits_of(request: Mapping[str, Any]) -> ContextEdits:
 
 
 def compaction_of(request: Mapping[str, Any]) -> Compact | None:
-    """The summary that a request asks for, by its own parameter or as an edit of its context; raises as `edits_of`."""
+    """The summary that a request asks for, by its own parameter or as an edit of its context; raises as `edits_of`.
+
+    Anthropic refuses both in one request; here the parameter goes first.
+    """
     asked = request.get("compaction")
     if asked is None:
         return None if changes_nothing(request) else edits_of(request).compact
-    if request.get(FIELD):
-        raise InvalidRequestError(f"compaction: Extra inputs are not permitted beside {FIELD}")
     if _object(asked, "compaction").get("type") != "summarize":
         raise InvalidRequestError("compaction.type: Input should be 'summarize'")
     instructions = _text(asked.get("instructions"), "compaction.instructions")

@@ -46,20 +46,16 @@ def mentions(request: Mapping[str, Any]) -> Iterator[Mention]:
 
 
 def check_deferred(request: Mapping[str, Any], defined: Mapping[str, Any]) -> None:
-    """Refuse what Anthropic documents as errors.
+    """Refuse references that have no definition, as Anthropic does.
 
     Args:
         request: The request.
         defined: The names of all tools, those included that are defined on the way.
 
     Raises:
-        InvalidRequestError: Every tool is deferred; or a reference has no definition.
+        InvalidRequestError: One has none.
     """
     tools = _listed(request.get("tools"))
-    if tools and all(map(is_deferred, tools)):
-        raise InvalidRequestError(
-            "tools: All tools have defer_loading set. At least one tool must be non-deferred, such as a tool search"
-        )
     # The tools of an MCP server that nobody asked are not known; and without tools there is nothing to find them in.
     if not tools or any(isinstance(tool, Mapping) and tool.get("type") == "mcp_toolset" for tool in tools):
         return

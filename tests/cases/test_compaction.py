@@ -164,7 +164,6 @@ def test_a_summary_on_demand_with_words_of_the_clients(by: str, model: Bench) ->
 
 
 BAD: list[tuple[Json, str]] = [
-    ({"compaction": {"type": "summarize"}, **edit(9)}, "compaction: "),
     ({"compaction": {"type": "forget"}}, "compaction.type: "),
     (edit(9, instructions=7), "context_management.edits.0.instructions: "),
     (edit(0), "context_management.edits.0.trigger.value: "),

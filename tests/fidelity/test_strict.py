@@ -12,7 +12,7 @@ from tests.fidelity.cases import CALL, HELLO, LOOK, Json
 from tests.support.personalities import anthropic
 from tests.support.stack import Stack, openai_provider
 from tests.support.upstream import ScriptedUpstream
-from tests.test_api_support import BLOCK_FIELDS, BLOCKS, PARAMETERS, SETTINGS, TOOLS
+from tests.test_api_support import BLOCK_FIELDS, BLOCKS, PARAMETERS, SETTINGS, TOOL_FIELDS, TOOLS
 from tests.test_api_support import HELLO as MINIMAL
 
 STRICT = {"x-messages-strict": "true"}
@@ -21,6 +21,7 @@ EXAMPLES: Mapping[Kind, Mapping[str, Json]] = {
     "setting": {name: {**MINIMAL, **more} for name, more in SETTINGS.items()},
     "block": BLOCKS,
     "block field": BLOCK_FIELDS,
+    "tool field": {n: {**MINIMAL, "tools": [tool, {**LOOK, "name": "see"}]} for n, tool in TOOL_FIELDS.items()},
     "tool": {name: {**MINIMAL, "tools": [tool, {**LOOK, "name": "see"}]} for name, tool in TOOLS.items()},
 }
 DROPPED = {

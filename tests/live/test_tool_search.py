@@ -151,11 +151,10 @@ def test_tools_that_the_client_searches_itself_are_offered_once_they_are_found(
 
 
 @pytest.mark.parametrize("way", MODELS)
-def test_the_documented_errors_are_refused(way: str, client: anthropic.Anthropic) -> None:
-    _, model, _ = MODELS[way]
-    with pytest.raises(anthropic.BadRequestError, match="All tools have defer_loading set") as refused:
-        client.messages.create(model=model, max_tokens=9, messages=[{"role": "user", "content": "Hi"}], tools=DEFERRED)  # type: ignore[arg-type]
-    assert refused.value.type == "invalid_request_error"
+def test_where_nothing_could_find_them_all_are_offered(way: str, client: anthropic.Anthropic, fleet: Fleet) -> None:
+    name, model, path = MODELS[way]
+    client.messages.create(model=model, max_tokens=9, messages=[{"role": "user", "content": "Hi"}], tools=DEFERRED[:3])  # type: ignore[arg-type]
+    assert names_of(fleet.upstreams[name].requests_to(path)[-1].json) == [each["name"] for each in DEFERRED[:3]]
 
 
 def test_anthropic_itself_gets_all_of_it(client: anthropic.Anthropic, fleet: Fleet) -> None:

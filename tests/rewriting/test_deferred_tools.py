@@ -111,9 +111,9 @@ def test_a_request_without_deferred_tools_is_its_own_object() -> None:
 # --- what Anthropic refuses ---
 
 
-def test_a_request_in_which_all_tools_are_deferred_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match=r"^tools: All tools have defer_loading set"):
-        rewritten(request(tools=DEFERRED[1:]))
+def test_where_all_tools_are_deferred_all_are_offered() -> None:
+    """Anthropic refuses it, and the SDK's own tests send it."""
+    assert rewritten(request(tools=DEFERRED[1:]))["tools"] == [SEE, HEAR, FEEL]
 
 
 @pytest.mark.parametrize(

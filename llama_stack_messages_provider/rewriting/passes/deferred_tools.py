@@ -13,7 +13,7 @@ def rewrite(draft: Draft) -> None:
     """Offer what is loaded, in the order in which it was: a prompt's tools grow at their end.
 
     Raises:
-        InvalidRequestError: Every tool is deferred; or a reference has no definition.
+        InvalidRequestError: A reference has no definition.
     """
     defined: dict[str, list[Placed]] = {}
     for placed in draft.tools:
@@ -21,6 +21,9 @@ def rewrite(draft: Draft) -> None:
             defined.setdefault(name, []).append(placed)
     check_deferred(draft.fields, defined)
     if not any(is_deferred(placed.value) for placed in draft.tools):
+        return
+    if all(is_deferred(placed.value) for placed in draft.tools):  # nothing is left that could find them
+        draft.tools = list(map(_offered, draft.tools))
         return
     named = dict.fromkeys(each.name for each in mentions(draft.fields))
     loaded = [placed for name in named for placed in defined.get(name, ()) if is_deferred(placed.value)]

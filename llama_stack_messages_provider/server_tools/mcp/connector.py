@@ -95,11 +95,11 @@ class McpConnector:
         )
         return {toolset.path: tools for toolset, tools in zip(toolsets, opened, strict=True)}
 
-    async def batch_check(self) -> Callable[[Mapping[str, Any]], None]:
-        """What refuses a request of the current user that is to be kept for later: tokens are not kept, and only the
+    async def batch_check(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+        """What makes of a request of the current user what may be kept for later: tokens are not kept, and only the
         stack's own servers are called. It raises an `InvalidRequestError` with the path of the field.
         """
-        return partial(_check_for_batch, await self._known())
+        return partial(_kept_for_batch, await self._known(), self._allowed)
 
     async def run_by(self) -> str | None:
         """Which servers the current user can have called, in words; None if there are none."""
@@ -162,16 +162,29 @@ class McpConnector:
         return tools
 
 
-def _check_for_batch(known: Mapping[str, RegisteredServer], request: Mapping[str, Any]) -> None:
+def _kept_for_batch(
+    known: Mapping[str, RegisteredServer], allowed: AllowedServers, request: Mapping[str, Any]
+) -> Mapping[str, Any]:
     servers = request.get("mcp_servers")
-    for index, given in enumerate(servers if isinstance(servers, list) else ()):
-        path = f"mcp_servers.{index}"
-        if not isinstance(given, Mapping):
-            raise InvalidRequestError(f"{path}: Input should be an object")
-        if given.get("authorization_token") is not None:
-            raise InvalidRequestError(f"{path}.authorization_token: a batch keeps no tokens")
-        if _registered(McpServer(str(given.get("name")), path, str(given.get("url") or "")), known) is None:
-            raise InvalidRequestError(f"{path}.url: a batch can use only MCP servers that the stack knows")
+    if not isinstance(servers, list):
+        return request
+    return {**request, "mcp_servers": [_kept(known, allowed, each, index) for index, each in enumerate(servers)]}
+
+
+def _kept(known: Mapping[str, RegisteredServer], allowed: AllowedServers, given: Any, index: int) -> Any:
+    """An entry of `mcp_servers` as it may be kept for later."""
+    path = f"mcp_servers.{index}"
+    if not isinstance(given, Mapping):
+        raise InvalidRequestError(f"{path}: Input should be an object")
+    server = McpServer(str(given.get("name")), path, str(given.get("url") or ""))
+    is_known = _registered(server, known) is not None
+    if not (is_known or allowed.allows(server.url)):  # it is left out of any request
+        return {name: value for name, value in given.items() if name != "authorization_token"}
+    if given.get("authorization_token") is not None:
+        raise InvalidRequestError(f"{path}.authorization_token: a batch keeps no tokens")
+    if not is_known:
+        raise InvalidRequestError(f"{path}.url: a batch can use only MCP servers that the stack knows")
+    return given
 
 
 def _registered(server: McpServer, known: Mapping[str, RegisteredServer]) -> RegisteredServer | None:
