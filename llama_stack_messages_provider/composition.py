@@ -13,7 +13,7 @@ from llama_stack_messages_provider.batches.database import BackendError, find_ba
 from llama_stack_messages_provider.batches.runner import Runner
 from llama_stack_messages_provider.batches.runtime import BatchRuntime
 from llama_stack_messages_provider.batches.service import BatchService
-from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.config import MessagesConfig, RequestLimits
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.host.log import get_logger
@@ -58,9 +58,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         policy: The host's access policy.
     """
     inference = deps[Api.inference]
-    limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
-    timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
-    sessions = Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
+    sessions = _sessions(config.limits)
     documents, tools = documents_of(config), deps.get(Api.tool_runtime)
     search, fetch = WebSearch(tools, config.web_search), WebFetch(documents.pages, config.web_fetch)
     advisor, code = Advisor(config.advisor), CodeExecution(tools, config.code_execution)
@@ -69,13 +67,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     resolver = ModelResolver(inference.routing_table, config.model_aliases)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
-    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory, offload)
-    completions = ChatCompletions(inference, sessions, timeouts, store=config.store_completions)
-    counter = TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference)
-    options, system = TranslationOptions(tool_error_marker=marker), config.translation.system_messages
-    translated = TranslatedRoute(completions, counter, key, options, system, memory, offload)
+    native, translated = _routes(config, inference, sessions, memory, offload)
     preparer, safeguards = Preparer(documents, offload), Safeguards(config.safeguards)
-    max_calls = config.web_search.rounds
     service = MessageService(
         planner,
         native,
@@ -83,7 +76,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         preparer,
         safeguards,
         strict=config.strict,
-        max_calls=max_calls,
+        max_calls=config.web_search.rounds,
         summary_model=config.compaction.model,
     )
     advisor.ask = service.ask
@@ -108,9 +101,26 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)
 
 
+def _sessions(limits: RequestLimits) -> Sessions:
+    return Sessions(ResponseLimits(limits.max_answer_bytes, limits.max_event_bytes, limits.max_stream_bytes))
+
+
 def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:
     probe = config.probe
     return Prober(sessions, timeout=probe.timeout_seconds, yes_seconds=probe.yes_seconds, no_seconds=probe.no_seconds)
+
+
+def _routes(
+    config: MessagesConfig, inference: Any, sessions: Sessions, memory: AdaptationMemory, offload: Offload
+) -> tuple[NativeRoute, TranslatedRoute]:
+    limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
+    timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
+    native = NativeRoute(NativeMessages(sessions, timeouts), key, marker, memory, offload)
+    completions = ChatCompletions(inference, sessions, timeouts, store=config.store_completions)
+    counter = TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference)
+    options, system = TranslationOptions(tool_error_marker=marker), config.translation.system_messages
+    translated = TranslatedRoute(completions, counter, key, options, system, memory, offload)
+    return native, translated
 
 
 def _batches(config: BatchesConfig, run: Runner, policy: list[Any], servers: McpConnector) -> BatchService | None:
@@ -123,4 +133,4 @@ def _batches(config: BatchesConfig, run: Runner, policy: list[Any], servers: Mcp
             raise
         logger.warning("Message Batches are off", reason=str(exc))
         return None
-    return BatchService(config, BatchRuntime(config, backend, run), policy, servers.batch_check)
+    return BatchService(config, BatchRuntime(config, backend, run), policy, servers.kept_in_batches)

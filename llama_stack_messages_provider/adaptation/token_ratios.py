@@ -120,8 +120,7 @@ class TokenRatios:
         """Whether another count is worth looking at the prompt, which takes long: at first each of a client's is, one
         that tells nothing too, and one of some later on.
         """
-        model = self._known.get(scope) or _Model()
-        self._known[scope] = model
+        model = self._model(scope)
         model.offered += 1
         own = model.of(client)
         own.offered += 1
@@ -142,9 +141,12 @@ class TokenRatios:
             return
         if not _LEAST <= prompt.weight / max(tokens, 1) <= _MOST:
             return
-        model = self._known.get(scope) or _Model()
-        self._known[scope] = model
-        model.of(client).follow(prompt, tokens)
+        self._model(scope).of(client).follow(prompt, tokens)
+
+    def _model(self, scope: Scope) -> _Model:
+        """What was seen of a model, kept from now on for its time."""
+        model = self._known[scope] = self._known.get(scope) or _Model()
+        return model
 
     def ratios(self, scope: Scope, client: str) -> tuple[float, ...]:
         """Bytes per token by `Kind`, as far as they are known."""

@@ -16,9 +16,9 @@ from llama_stack_messages_provider.batches.store import NewRequest
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
 from llama_stack_messages_provider.wire.validation import check_names
 
-__all__ = ["Check", "Intake", "read_requests"]
+__all__ = ["Intake", "Keep", "read_requests"]
 
-type Check = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+type Keep = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """Raises an `InvalidRequestError` for the parameters of a request, with the path of the field."""
 
 CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]+")
@@ -35,16 +35,16 @@ class Intake:
 
     Args:
         config: The limits.
-        check: Makes of the parameters of a request what may be kept for later, or refuses them.
+        keep: Makes of the parameters of a request what may be kept for later, or refuses them.
 
     Raises:
         InvalidRequestError: The body is not JSON, or a request breaks a rule; names the request.
         RequestTooLargeError: The body, or one request, is larger than allowed.
     """
 
-    def __init__(self, config: BatchesConfig, check: Check | None = None) -> None:
+    def __init__(self, config: BatchesConfig, keep: Keep | None = None) -> None:
         self._config = config
-        self._check = check
+        self._keep = keep
         self._bytes = 0
         self._positions: dict[str, int] = {}
         self._splitter = RequestSplitter(
@@ -86,8 +86,8 @@ class Intake:
         if isinstance(item["params"], dict):
             try:
                 check_names(item["params"])
-                if self._check is not None:
-                    item["params"] = self._check(item["params"])
+                if self._keep is not None:
+                    item["params"] = self._keep(item["params"])
             except InvalidRequestError as exc:
                 raise InvalidRequestError(f"{path}.params.{exc.message}") from None
         return NewRequest(position, custom_id, orjson.dumps(item["params"]).decode())

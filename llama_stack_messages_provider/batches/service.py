@@ -12,7 +12,7 @@ from llama_stack_messages_provider.batches.identity import (
     refuse_credentials,
 )
 from llama_stack_messages_provider.batches.ids import is_id, new_batch_id
-from llama_stack_messages_provider.batches.intake import Check
+from llama_stack_messages_provider.batches.intake import Keep
 from llama_stack_messages_provider.batches.lifecycle import BatchStatus
 from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.runtime import BatchRuntime
@@ -41,7 +41,7 @@ class BatchService:
         config: The settings.
         runtime: The database, and the worker that runs requests.
         policy: The host's access policy.
-        checks: Makes what refuses requests that the current user cannot have kept for later.
+        keeps: Makes what says what is kept of the requests of the current user.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class BatchService:
         config: BatchesConfig,
         runtime: BatchRuntime,
         policy: Sequence[AccessRule] = (),
-        checks: Callable[[], Awaitable[Check]] | None = None,
+        keeps: Callable[[], Awaitable[Keep]] | None = None,
     ) -> None:
-        self._checks = checks
+        self._keeps = keeps
         self._config = config
         self.runtime = runtime
         self._policy = policy
@@ -75,7 +75,7 @@ class BatchService:
         batch_id = new_batch_id()
         if not allowed(self._policy, Action.CREATE, batch_id, identity, identity):
             raise PermissionDeniedError("The access policy does not let you create message batches")
-        check = await self._checks() if self._checks is not None else None
+        keep = await self._keeps() if self._keeps is not None else None
         running = await self.runtime.running()
         await running.store.begin(
             batch_id,
@@ -85,7 +85,7 @@ class BatchService:
             headers=headers,
         )
         try:
-            batch = await upload(running.store, batch_id, body, self._config, check)
+            batch = await upload(running.store, batch_id, body, self._config, keep)
         except BaseException:
             running.worker.wake_sweep()
             raise

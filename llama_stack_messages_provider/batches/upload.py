@@ -6,7 +6,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.batches.database import StorageError
-from llama_stack_messages_provider.batches.intake import Check, Intake, read_requests
+from llama_stack_messages_provider.batches.intake import Intake, Keep, read_requests
 from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.store import BatchStore, NewRequest
 from llama_stack_messages_provider.batches.worker import wait_for
@@ -25,7 +25,7 @@ async def upload(
     batch_id: str,
     body: AsyncIterator[bytes],
     config: BatchesConfig,
-    check: Check | None = None,
+    keep: Keep | None = None,
 ) -> Batch:
     """Write the requests of a body as they arrive, then publish the batch.
 
@@ -34,7 +34,7 @@ async def upload(
         batch_id: The batch; nothing of it remains where this fails, or the client leaves.
         body: The bytes of `{"requests": [{"custom_id": ..., "params": {...}}, ...]}`.
         config: The limits, and how long the lease holds.
-        check: Makes of the parameters of a request what may be kept, or refuses them.
+        keep: Makes of the parameters of a request what may be kept, or refuses them.
 
     Raises:
         InvalidRequestError: The body breaks a rule.
@@ -43,7 +43,7 @@ async def upload(
     """
     try:
         async with _lease(store, batch_id, config.lease_seconds):
-            return await _receive(store, batch_id, body, Intake(config, check))
+            return await _receive(store, batch_id, body, Intake(config, keep))
     except BaseException:
         # Even if it is the client that left: nothing may remain. What cannot be removed now is when its lease ends.
         with suppress(StorageError):

@@ -12,10 +12,9 @@ import asyncio
 import base64
 import codecs
 import socket
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -23,6 +22,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from llama_stack_messages_provider.documents.lookups import Lookups
 from llama_stack_messages_provider.documents.slots import FairSlots
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.document_refs import DocumentRef, documents
@@ -48,7 +48,6 @@ _MOST_REDIRECTS = 3
 _MOST_DOCUMENTS = 20
 _AT_ONCE = 4
 _REQUESTS_AT_ONCE, _REQUESTS_WAITING = 16, 64
-_LOOKUPS_AT_ONCE = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PDF_HEAD = b"%PDF-"
 _TEXTS = ("text/", "application/json", "application/xml", "application/xhtml+xml", "application/yaml")
@@ -115,9 +114,8 @@ class DocumentFetcher:
 
     def __init__(self, limits: FetchLimits, resolve: Resolve | None = None, allowed: Allowed | None = None) -> None:
         self._limits = limits
-        # Names that nobody answers for take a thread for long; those of the loop are everybody's.
-        self._lookups = ThreadPoolExecutor(_LOOKUPS_AT_ONCE, "documents-dns")
-        self._resolve = resolve or self.addresses_of
+        self._lookups = Lookups("documents-dns")
+        self._resolve = resolve or self._lookups.addresses_of
         self._allowed = allowed or is_public
         self._slots = FairSlots(_REQUESTS_AT_ONCE, _REQUESTS_WAITING)
 
@@ -149,13 +147,7 @@ class DocumentFetcher:
 
     def close(self) -> None:
         """Look up no more names."""
-        self._lookups.shutdown(wait=False, cancel_futures=True)
-
-    async def addresses_of(self, host: str, port: int) -> Sequence[str]:
-        """The addresses that the system's resolver gives for a host."""
-        look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._lookups, look_up)
-        return list(dict.fromkeys(str(address[0]) for *_, address in found))
+        self._lookups.close()
 
     async def page(self, url: str, permits: Callable[[str], bool], client: Hashable | None = None) -> Fetched:
         """What stands at one URL.
@@ -171,12 +163,8 @@ class DocumentFetcher:
         """
         async with self._slots.slot(client):
             try:
-                async with asyncio.timeout(self._limits.seconds):
+                async with self._in_time():
                     return await self._get(URL(url), _Left(self._limits.total), permits)
-            except TimeoutError:
-                raise FetchError(f"it took longer than {self._limits.seconds:g} s") from None
-            except (aiohttp.ClientError, OSError):
-                raise FetchError("its server could not be reached") from None
             except FetchError:
                 raise
             except ValueError as exc:  # no URL
@@ -185,15 +173,22 @@ class DocumentFetcher:
     async def _source(self, url: str, path: str, turn: asyncio.Semaphore, left: "_Left") -> dict[str, Any]:
         async with turn:
             try:
-                async with asyncio.timeout(self._limits.seconds):
+                async with self._in_time():
                     return await _source_of(await self._get(URL(url), left))
-            except TimeoutError:
-                reason = f"it took longer than {self._limits.seconds:g} s"
-            except (aiohttp.ClientError, OSError):
-                reason = "its server could not be reached"
             except ValueError as exc:
                 reason = str(exc)
         raise InvalidRequestError(f"{path}: the document could not be fetched: {reason}")
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        """Within it one URL is fetched; what its server fails in is a `FetchError`."""
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                yield
+        except TimeoutError:
+            raise FetchError(f"it took longer than {self._limits.seconds:g} s") from None
+        except (aiohttp.ClientError, OSError):
+            raise FetchError("its server could not be reached") from None
 
     async def _get(self, url: URL, left: "_Left", permits: Callable[[str], bool] | None = None) -> Fetched:
         for _ in range(_MOST_REDIRECTS + 1):

@@ -21,6 +21,7 @@ from llama_stack_messages_provider.rewriting.compaction import (
 )
 from llama_stack_messages_provider.rewriting.context_edits import Compact
 from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.server_tools.usage import iteration
 from llama_stack_messages_provider.translation.answer import message_skeleton
 from llama_stack_messages_provider.translation.reasons import usage_of
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
@@ -37,7 +38,6 @@ type Call = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 # Where nothing is said: Anthropic's own, and what leaves a small window room for a summary.
 _TRIGGER, _WINDOW_PART = 150_000, 0.7
 _SUMMARY_TOKENS, _SUMMARY_PART = 4096, 8
-_COUNTED = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
 def is_due(compact: Compact, request: Mapping[str, Any], window: int | None, bytes_per_token: float) -> bool:
@@ -84,7 +84,7 @@ async def compact_conversation(compact: Compact, request: dict[str, Any], state:
     else:
         block["tool_changes"] = tool_changes(request["messages"])
         after = continued(request, summary, block["tool_changes"])
-    return Compacted(after, block, _iteration("compaction", usage), compact.pauses)
+    return Compacted(after, block, iteration(usage, "compaction", cache_creation=None), compact.pauses)
 
 
 @dataclass(slots=True)
@@ -180,9 +180,5 @@ class Compacted:
         ]
 
     def _with_iterations(self, usage: Mapping[str, Any], spent: Mapping[str, Any]) -> dict[str, Any]:
-        others = usage.get("iterations") or [_iteration("message", spent)]
+        others = usage.get("iterations") or [iteration(spent, cache_creation=None)]
         return {**usage, "iterations": [self.iteration, *others]}
-
-
-def _iteration(kind: str, usage: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": kind, **{name: usage.get(name) or 0 for name in _COUNTED}, "cache_creation": None}

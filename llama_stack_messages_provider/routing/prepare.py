@@ -3,12 +3,11 @@
 import asyncio
 from typing import Any
 
-from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.documents.resolve import Documents
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.plan import NativePlan
-from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.state import RouteState, client_name
 from llama_stack_messages_provider.server_tools.plain import plain_request
 from llama_stack_messages_provider.wire.base import WireModel
 from llama_stack_messages_provider.wire.request import CreateMessageRequest
@@ -58,7 +57,7 @@ class Preparer:
             request = await _validated(kind, request, raw)
         if rewrites is None or "document" in rewrites:
             files = plan.dialect.files and rewrites is None
-            request = await self._documents.resolve(request, body=raw, files=files, client=_user() or client)
+            request = await self._documents.resolve(request, body=raw, files=files, client=client_name() or client)
         if plan.server_tools:
             request = await self.offload.run(state.size, plain_request, request, plan.server_tools, dropped)
         state.drop(dropped.names)
@@ -79,9 +78,3 @@ async def _validated(kind: type[WireModel], request: dict[str, Any], raw: bytes)
         except StopIteration as done:
             return dict(done.value)
         await asyncio.sleep(0)
-
-
-def _user() -> str | None:
-    """Whose request it is, if that is known."""
-    identity = current_identity()
-    return identity.principal or None if identity else None

@@ -10,16 +10,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from llama_stack_messages_provider.config import AdvisorConfig
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
+from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.host.log import get_logger
-from llama_stack_messages_provider.server_tools.one_name import OneName, custom_tool, is_of_kind
+from llama_stack_messages_provider.server_tools.one_name import OneName, check_definition, custom_tool, is_of_kind
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
 from llama_stack_messages_provider.server_tools.usage import iteration
-from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.types import wire_type
 
 __all__ = ["Advisor", "Ask", "advice_request"]
@@ -71,10 +68,8 @@ class Advisor:
 
     async def open(self, definition: Block, path: str, dropped: DroppedFields) -> "_Advice":
         """The advisor of a request."""
-        try:  # a version that is not known yet has not been looked at
-            _TYPE.model_validate({**definition, "type": "advisor_20260301", "name": _NAME})
-        except ValidationError as exc:
-            raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
+        # A version that is not known yet has not been looked at.
+        check_definition(_TYPE, {**definition, "type": "advisor_20260301", "name": _NAME}, path)
         assert self.ask is not None
         return _Advice(self.ask, self._config, definition)
 

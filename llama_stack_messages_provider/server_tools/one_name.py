@@ -3,15 +3,31 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llama_stack_messages_provider.server_tools.tool import Block
+from pydantic import ValidationError
 
-__all__ = ["OneName", "custom_tool", "is_of_kind"]
+from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.server_tools.tool import Block
+from llama_stack_messages_provider.wire.base import WireModel, describe
+
+__all__ = ["OneName", "check_definition", "custom_tool", "is_of_kind"]
 
 
 def is_of_kind(definition: Block, prefix: str) -> bool:
     """Whether a tool of a request is one of Anthropic's whose type begins so, of any version."""
     kind = definition.get("type")
     return isinstance(kind, str) and kind.startswith(prefix) and "input_schema" not in definition
+
+
+def check_definition(kind: type[WireModel], definition: Block, path: str) -> None:
+    """Refuse a tool of a request that is not as Anthropic documents it.
+
+    Raises:
+        InvalidRequestError: It begins with the path of the field.
+    """
+    try:
+        kind.model_validate(definition)
+    except ValidationError as exc:
+        raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
 
 
 def custom_tool(

@@ -9,10 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.deferred_tools import is_deferred
 from llama_stack_messages_provider.server_tools.catalogue import (
     MOST_PATTERN,
@@ -22,10 +19,9 @@ from llama_stack_messages_provider.server_tools.catalogue import (
     matching,
     ranked,
 )
-from llama_stack_messages_provider.server_tools.one_name import OneName, custom_tool
+from llama_stack_messages_provider.server_tools.one_name import OneName, check_definition, custom_tool
 from llama_stack_messages_provider.server_tools.plain import server_tool_definitions
 from llama_stack_messages_provider.server_tools.tool import Block, PlainResult
-from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.types import wire_type
 
 __all__ = ["RESULT", "ToolSearch"]
@@ -73,10 +69,8 @@ class ToolSearch:
         """The searches of a request."""
         name = _name_of(definition)
         assert name is not None
-        try:  # a version that is not known yet has not been looked at
-            _TYPES[name].model_validate({**definition, "type": name, "name": name})
-        except ValidationError as exc:
-            raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
+        # A version that is not known yet has not been looked at.
+        check_definition(_TYPES[name], {**definition, "type": name, "name": name}, path)
         return _ToolSearches(name, strict=definition.get("strict") is True)
 
 

@@ -7,13 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
-from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
-from llama_stack_messages_provider.server_tools.one_name import custom_tool, is_of_kind
+from llama_stack_messages_provider.server_tools.one_name import check_definition, custom_tool, is_of_kind
 from llama_stack_messages_provider.server_tools.web_search import Domain, domains_of
-from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.types import wire_type
 
 __all__ = ["NAME", "RESULT", "FetchTool", "error_block", "failure_of", "is_fetch_tool", "result_block", "url_of"]
@@ -55,18 +51,12 @@ class FetchTool:
         Raises:
             InvalidRequestError: A field is not as Anthropic documents it.
         """
-        try:  # a version that is not known yet has not been looked at
-            _NEWEST.model_validate({**given, "type": "web_fetch_20260318", "name": NAME})
-        except ValidationError as exc:
-            raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
-        allowed, blocked = given.get("allowed_domains"), given.get("blocked_domains")
-        if allowed and blocked:
-            raise InvalidRequestError(f"{path}: only one of allowed_domains and blocked_domains can be used")
+        # A version that is not known yet has not been looked at.
+        check_definition(_NEWEST, {**given, "type": "web_fetch_20260318", "name": NAME}, path)
         tokens = given.get("max_content_tokens")
         return cls(
             given.get("max_uses"),
-            domains_of(allowed, f"{path}.allowed_domains"),
-            domains_of(blocked, f"{path}.blocked_domains"),
+            *domains_of(given, path),
             None if tokens is None else max(0, tokens) * _TOKEN_CHARACTERS,
             given.get("url_sources") or {},
             given.get("strict") is True,

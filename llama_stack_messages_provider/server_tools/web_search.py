@@ -16,13 +16,10 @@ from html import unescape
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.documents import encodable
 from llama_stack_messages_provider.rewriting.encrypted_content import encode_encrypted_content
-from llama_stack_messages_provider.server_tools.one_name import custom_tool, is_of_kind
-from llama_stack_messages_provider.wire.base import describe
+from llama_stack_messages_provider.server_tools.one_name import check_definition, custom_tool, is_of_kind
 from llama_stack_messages_provider.wire.types import wire_type
 
 __all__ = [
@@ -138,18 +135,12 @@ class SearchTool:
         Raises:
             InvalidRequestError: A field is not as Anthropic documents it.
         """
-        try:  # a version that is not known yet has not been looked at
-            _NEWEST.model_validate({**given, "type": "web_search_20260318", "name": "web_search"})
-        except ValidationError as exc:
-            raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
-        allowed, blocked = given.get("allowed_domains"), given.get("blocked_domains")
-        if allowed and blocked:
-            raise InvalidRequestError(f"{path}: only one of allowed_domains and blocked_domains can be used")
+        # A version that is not known yet has not been looked at.
+        check_definition(_NEWEST, {**given, "type": "web_search_20260318", "name": "web_search"}, path)
         where = given.get("user_location") or {}
         return cls(
             given.get("max_uses"),
-            domains_of(allowed, f"{path}.allowed_domains"),
-            domains_of(blocked, f"{path}.blocked_domains"),
+            *domains_of(given, path),
             ", ".join(filter(None, (where.get(name) for name in ("city", "region", "country")))),
             given.get("strict") is True,
         )
@@ -177,7 +168,19 @@ class SearchTool:
         return not any(domain.matches(hit.url) for domain in self.blocked_domains)
 
 
-def domains_of(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
+def domains_of(definition: Mapping[str, Any], path: str) -> tuple[tuple[Domain, ...], tuple[Domain, ...]]:
+    """The domains that a tool allows, and those that it blocks.
+
+    Raises:
+        InvalidRequestError: It does both; or one is none, or they are too many.
+    """
+    allowed, blocked = definition.get("allowed_domains"), definition.get("blocked_domains")
+    if allowed and blocked:
+        raise InvalidRequestError(f"{path}: only one of allowed_domains and blocked_domains can be used")
+    return _domains(allowed, f"{path}.allowed_domains"), _domains(blocked, f"{path}.blocked_domains")
+
+
+def _domains(given: Sequence[str] | None, path: str) -> tuple[Domain, ...]:
     """The domains that a request names at a path.
 
     Raises:

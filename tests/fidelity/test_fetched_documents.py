@@ -19,6 +19,7 @@ from llama_stack_messages_provider.documents.fetch import (
     allowing,
     is_public,
 )
+from llama_stack_messages_provider.documents.lookups import Lookups
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.rewriting.document_refs import with_sources
 from tests.conftest import Fleet
@@ -370,7 +371,7 @@ async def test_one_that_fails_ends_the_others() -> None:
 
 
 async def test_the_system_s_resolver_is_asked() -> None:
-    assert "127.0.0.1" in await DocumentFetcher(LIMITS).addresses_of("localhost", 80)
+    assert "127.0.0.1" in await Lookups("tests").addresses_of("localhost", 80)
 
 
 # --- over the server ---

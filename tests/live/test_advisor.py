@@ -7,9 +7,9 @@ import pytest
 
 from tests.conftest import Fleet
 from tests.support.laws import assert_well_formed
-from tests.support.replies import stream_reply
-from tests.support.upstream import RecordedRequest, Reply, ScriptedUpstream, call, chat_reply, json_reply
-from tests.support.wire import Json, anthropic_message, anthropic_stream, encode_events, text_block, tool_use_block
+from tests.support.native_model import native_model
+from tests.support.upstream import RecordedRequest, Reply, call, chat_reply
+from tests.support.wire import Json, text_block, tool_use_block
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 LOOK: Json = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
@@ -32,24 +32,16 @@ def by_chat(request: RecordedRequest) -> Reply:
     return reply(request) if callable(reply) else reply
 
 
-def by_messages(upstream: ScriptedUpstream) -> Any:
-    def answer(request: RecordedRequest) -> Reply:
-        body = request.json or {}
-        if not body.get("messages") or "max_tokens" not in body:
-            probe = upstream.personality.answer("POST", MESSAGES)
-            return probe(request) if callable(probe) else probe
-        has_advice = "Test first." in str(body["messages"])
-        block = text_block("Test first.") if is_advisor(body) else tool_use_block("advisor", {})
-        message = anthropic_message([text_block("I test.") if has_advice else block], model=body["model"])
-        return stream_reply(encode_events(anthropic_stream(message))) if body.get("stream") else json_reply(message)
-
-    return answer
+def by_messages(body: Json) -> Json:
+    has_advice = "Test first." in str(body["messages"])
+    block = text_block("Test first.") if is_advisor(body) else tool_use_block("advisor", {})
+    return text_block("I test.") if has_advice else block
 
 
 @pytest.fixture
 def client(fleet: Fleet) -> Any:
     fleet.upstreams["openai"].reply(CHAT, by_chat)
-    fleet.upstreams["vllm"].reply(MESSAGES, by_messages(fleet.upstreams["vllm"]))
+    fleet.upstreams["vllm"].reply(MESSAGES, native_model(fleet.upstreams["vllm"], by_messages))
     with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
         yield client
 

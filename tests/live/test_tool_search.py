@@ -9,13 +9,10 @@ import pytest
 
 from tests.conftest import Fleet
 from tests.support.laws import assert_well_formed
-from tests.support.replies import stream_reply
-from tests.support.upstream import RecordedRequest, Reply, ScriptedUpstream, call, chat_reply, json_reply
+from tests.support.native_model import native_model
+from tests.support.upstream import RecordedRequest, Reply, call, chat_reply
 from tests.support.wire import (
     Json,
-    anthropic_message,
-    anthropic_stream,
-    encode_events,
     text_block,
     tool_use_block,
 )
@@ -68,25 +65,16 @@ def by_chat(request: RecordedRequest) -> Reply:
     return reply(request) if callable(reply) else reply
 
 
-def by_messages(upstream: ScriptedUpstream) -> Any:
-    def answer(request: RecordedRequest) -> Reply:
-        body = request.json or {}
-        if not body.get("messages") or "max_tokens" not in body:
-            probe = upstream.personality.answer("POST", MESSAGES)
-            return probe(request) if callable(probe) else probe
-        name, given = choose(body)
-        block = tool_use_block(name, given) if name else text_block("It rains.")
-        message = anthropic_message([block], model=body["model"])
-        return stream_reply(encode_events(anthropic_stream(message))) if body.get("stream") else json_reply(message)
-
-    return answer
+def by_messages(body: Json) -> Json:
+    name, given = choose(body)
+    return tool_use_block(name, given) if name else text_block("It rains.")
 
 
 @pytest.fixture
 def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
     for name, _, path in MODELS.values():
         upstream = fleet.upstreams[name]
-        upstream.reply(path, by_chat if path == CHAT else by_messages(upstream))
+        upstream.reply(path, by_chat if path == CHAT else native_model(upstream, by_messages))
     with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
         yield client
 

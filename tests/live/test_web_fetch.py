@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import personalities
 from tests.support.laws import assert_well_formed
-from tests.support.replies import stream_reply
+from tests.support.native_model import native_model
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
 from tests.support.upstream import (
     RecordedRequest,
@@ -19,11 +19,10 @@ from tests.support.upstream import (
     ScriptedUpstream,
     call,
     chat_reply,
-    json_reply,
     raw_reply,
 )
 from tests.support.waiting import eventually
-from tests.support.wire import Json, anthropic_message, anthropic_stream, encode_events, text_block, tool_use_block
+from tests.support.wire import Json, text_block, tool_use_block
 
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 FETCH: Json = {"type": "web_fetch_20260318", "name": "web_fetch"}
@@ -86,22 +85,16 @@ def world(_world: World) -> World:
         reply = chat_reply(tool_calls=[call("web_fetch", {"url": url})]) if url else chat_reply(f"I read {last}")
         return reply(request) if callable(reply) else reply
 
-    def by_messages(request: RecordedRequest) -> Reply:
-        body = request.json or {}
-        if not body.get("messages") or "max_tokens" not in body:
-            probe = _world.vllm.personality.answer("POST", MESSAGES)
-            return probe(request) if callable(probe) else probe
+    def by_messages(body: Json) -> Json:
         url = asked_for(body)
         last = body["messages"][-1]["content"]
-        block = tool_use_block("web_fetch", {"url": url}) if url else text_block(f"I read {last}")
-        message = anthropic_message([block], model=body["model"])
-        return stream_reply(encode_events(anthropic_stream(message))) if body.get("stream") else json_reply(message)
+        return tool_use_block("web_fetch", {"url": url}) if url else text_block(f"I read {last}")
 
     for upstream in (_world.web, _world.openai, _world.vllm):
         upstream.forget()
     _world.web.reply("/a", raw_reply(HTML, content_type="text/html"))
     _world.openai.reply(CHAT, by_chat)
-    _world.vllm.reply(MESSAGES, by_messages)
+    _world.vllm.reply(MESSAGES, native_model(_world.vllm, by_messages))
     return _world
 
 
@@ -193,17 +186,10 @@ def test_doctor_says_who_fetches(world: World) -> None:
 
 @both
 def test_advice_is_given_by_models_that_the_user_may_use(streamed: bool, world: World) -> None:
-    def by_messages(request: RecordedRequest) -> Reply:
-        body = request.json or {}
-        if not body.get("messages") or "max_tokens" not in body:
-            probe = world.vllm.personality.answer("POST", MESSAGES)
-            return probe(request) if callable(probe) else probe
-        asked = "tool_result" in str(body["messages"])
-        block = text_block("So.") if asked else tool_use_block("advisor", {})
-        message = anthropic_message([block], model=body["model"])
-        return stream_reply(encode_events(anthropic_stream(message))) if body.get("stream") else json_reply(message)
+    def by_messages(body: Json) -> Json:
+        return text_block("So.") if "tool_result" in str(body["messages"]) else tool_use_block("advisor", {})
 
-    world.vllm.reply(MESSAGES, by_messages)
+    world.vllm.reply(MESSAGES, native_model(world.vllm, by_messages))
     world.openai.reply(CHAT, chat_reply("Test first."))
     advisor = {"type": "advisor_20260301", "name": "advisor", "model": "openai/openai-model"}
     body: Any = {**request("native", "it"), "tools": [advisor]}

@@ -95,7 +95,7 @@ class McpConnector:
         )
         return {toolset.path: tools for toolset, tools in zip(toolsets, opened, strict=True)}
 
-    async def batch_check(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    async def kept_in_batches(self) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
         """What makes of a request of the current user what may be kept for later: tokens are not kept, and only the
         stack's own servers are called. It raises an `InvalidRequestError` with the path of the field.
         """

@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.server_tools.one_name import check_definition
 from llama_stack_messages_provider.server_tools.plain import server_tool_definitions
-from llama_stack_messages_provider.wire.base import describe
 from llama_stack_messages_provider.wire.types import wire_type
 
 __all__ = ["LISTING", "TOOLSET", "Listing", "McpServer", "Toolset", "toolsets_of"]
@@ -143,10 +141,7 @@ def _toolset(
 def _checked(kind: Any, given: Any, path: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise InvalidRequestError(f"{path}: Input should be an object")
-    try:
-        kind.model_validate(given)
-    except ValidationError as exc:
-        raise InvalidRequestError(f"{path}.{describe(exc)}") from exc
+    check_definition(kind, given, path)
     return dict(given)
 
 

@@ -10,28 +10,26 @@
 Source: https://modelcontextprotocol.io/specification/2025-06-18/basic/transports
 """
 
-import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import httpx
 import orjson
+
+from llama_stack_messages_provider.documents.lookups import Lookups
 
 __all__ = ["GuardedTransport", "Resolve", "http_client", "public_addresses"]
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses that may be connected to for a host and port; an `httpx.ConnectError` where there are none."""
 
-_LOOKUPS_AT_ONCE = 4
 _FAILED = -32000
 _JSON, _EVENTS = "application/json", "text/event-stream"
 _BLANKS = (b"\r\n\r\n", b"\n\n", b"\r\r")
 _IDS = (b"\nid:", b"\rid:")
-_lookups: list[ThreadPoolExecutor] = []
+_lookups = Lookups("mcp-dns")
 
 
 async def public_addresses(allowed: Callable[[str], bool], host: str, port: int) -> Sequence[str]:
@@ -45,24 +43,13 @@ async def public_addresses(allowed: Callable[[str], bool], host: str, port: int)
     Raises:
         httpx.ConnectError: It has none, or one that is not allowed: that tells what kind of name it is.
     """
-    addresses = await _system_addresses(host, port)
+    try:
+        addresses = await _lookups.addresses_of(host, port)
+    except OSError as exc:
+        raise httpx.ConnectError("its name is not known") from exc
     if not addresses or not all(map(allowed, addresses)):
         raise httpx.ConnectError("its address is not one that may be connected to")
     return addresses
-
-
-async def _system_addresses(host: str, port: int) -> Sequence[str]:
-    """What the system's resolver says. Names that nobody answers for hold a thread for long: those of the loop are
-    everybody's.
-    """
-    if not _lookups:
-        _lookups.append(ThreadPoolExecutor(_LOOKUPS_AT_ONCE, "mcp-dns"))
-    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    try:
-        found = await asyncio.get_running_loop().run_in_executor(_lookups[0], look_up)
-    except OSError as exc:
-        raise httpx.ConnectError("its name is not known") from exc
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
 def http_client(headers: dict[str, str], resolve: Resolve | None, *, most_bytes: int, seconds: float) -> Any:
