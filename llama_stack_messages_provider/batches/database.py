@@ -34,6 +34,11 @@ logger = get_logger(name=__name__, category="providers")
 BUSY_SECONDS = 30.0
 """How long a SQLite connection waits for the writer of another process."""
 
+SQLITE_CONNECTIONS = 4
+"""One writes at a time, and the others read; each has a thread and a cache."""
+
+SQLITE_CACHE_KILOBYTES = 8192
+
 CREATE_TRIES = 20
 """Several processes that start at once contend for a new SQLite file before its busy handler is at work."""
 
@@ -88,7 +93,10 @@ def batches_file(db_path: str) -> Path:
 def _sqlite_engine(file: Path) -> AsyncEngine:
     file.parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(file)), connect_args={"timeout": BUSY_SECONDS}
+        URL.create("sqlite+aiosqlite", database=str(file)),
+        pool_size=SQLITE_CONNECTIONS,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_SECONDS},
     )
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -96,7 +104,7 @@ def _sqlite_engine(file: Path) -> AsyncEngine:
         # The driver would begin transactions of its own, and deferred ones: two of them can deadlock.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-16384"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{SQLITE_CACHE_KILOBYTES}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
