@@ -48,12 +48,18 @@ RUN_YAML_VARIABLES = (
 
 SLOW_FILES = frozenset(
     {
+        "batches/test_intake.py",
         "batches/test_interleavings.py",
         "batches/test_real_server.py",
         "documents/test_server.py",
         "faults/test_faults.py",
+        "fidelity/test_documents.py",
+        "fidelity/test_fetched_documents.py",
         "fidelity/test_sdk_suite.py",
+        "fuzz/test_openapi.py",
         "http/test_shutdown.py",
+        "live/test_anthropic_client.py",
+        "live/test_bad_input.py",
         "live/test_clients.py",
         "live/test_distribution.py",
         "live/test_doctor.py",
