@@ -11,6 +11,7 @@ from llama_stack_messages_provider.config import (
     WebFetchConfig,
     WebSearchConfig,
 )
+from llama_stack_messages_provider.documents.pages import WebPages
 from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import NotFoundError
@@ -54,25 +55,29 @@ async def no_advice(request: Json) -> Json:
     raise NotFoundError
 
 
-def server_tools(runtime: Runtime | None = None, ask: Ask | None = None) -> ServerTools:
+def server_tools(runtime: Runtime | None = None, ask: Ask | None = None, pages: WebPages | None = None) -> ServerTools:
     servers = McpConnector(McpConfig(allow=[ALLOWED_SERVER]))
     runtime = runtime or Runtime()
     code = CodeExecution(runtime, CodeExecutionConfig(tool="run_python"))
     fetch = WebFetchConfig(enabled=True)
     advisor = Advisor(AdvisorConfig())
     advisor.ask = ask or no_advice
-    pages = documents_of(MessagesConfig(web_fetch=fetch)).pages
+    pages = pages or documents_of(MessagesConfig(web_fetch=fetch)).pages
     return ServerTools(
         [WebSearch(runtime, WebSearchConfig()), ToolSearch(), WebFetch(pages, fetch), advisor, code], servers
     )
 
 
 async def opened(
-    request: Json, runtime: Runtime | None = None, dropped: DroppedFields | None = None, ask: Ask | None = None
+    request: Json,
+    runtime: Runtime | None = None,
+    dropped: DroppedFields | None = None,
+    ask: Ask | None = None,
+    pages: WebPages | None = None,
 ) -> tuple[Json, list[ServerTool]]:
     """The plain request, and its tools that are run here."""
     dropped = dropped or DroppedFields(strict=True)
-    tools = await server_tools(runtime, ask).open(request, dropped)
+    tools = await server_tools(runtime, ask, pages).open(request, dropped)
     return plain_request(request, tools, dropped), [tool for tool in tools.values() if tool is not None]
 
 

@@ -3,21 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import pytest
-from anthropic.types.beta import (
-    BetaMCPToolListingBlock,
-    BetaMCPToolResultBlock,
-    BetaMCPToolUseBlock,
-    BetaServerToolUseBlock,
-    BetaUsage,
-    BetaWebSearchToolResultBlock,
-)
-from hypothesis import given
-from hypothesis import strategies as st
+from anthropic.types.beta import BetaUsage
 
+from llama_stack_messages_provider.documents.pages import WebPages
+from llama_stack_messages_provider.server_tools.advisor import Ask
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
 from llama_stack_messages_provider.server_tools.mcp.blocks import listing_block
 from llama_stack_messages_provider.server_tools.mcp.connector import McpTools
@@ -32,13 +24,6 @@ from tests.translation.helpers import assistant, text, tool, tool_use, user
 REQUEST: Json = {"model": "m", "max_tokens": 100, "messages": [user("Otters?")], "tools": [TOOL, tool("look")]}
 USAGE: Json = {"input_tokens": 10, "output_tokens": 30, "cache_read_input_tokens": None}
 
-SDK_BLOCKS: dict[str, Any] = {
-    "mcp_tool_listing": BetaMCPToolListingBlock,
-    "mcp_tool_result": BetaMCPToolResultBlock,
-    "mcp_tool_use": BetaMCPToolUseBlock,
-    "server_tool_use": BetaServerToolUseBlock,
-    "web_search_tool_result": BetaWebSearchToolResultBlock,
-}
 ITERATION: Json = {
     "type": "message",
     "input_tokens": 10,
@@ -154,14 +139,17 @@ async def loop_of(
     runtime: Runtime | None = None,
     max_calls: int = 3,
     opening: Sequence[Json] = (),
+    ask: Ask | None = None,
+    pages: WebPages | None = None,
+    message_id: str = "msg_1",
     **bounds: Any,
 ) -> Loop:
     tools = [{**each, **bounds} if each.get("type") else each for each in request["tools"]]
-    plain, opened_tools = await opened({**request, "tools": tools}, runtime)
+    plain, opened_tools = await opened({**request, "tools": tools}, runtime, ask=ask, pages=pages)
     for each in opened_tools:
         if isinstance(each, McpTools):
             each.session = McpAnswers(each.toolset.server.name)  # type: ignore[assignment]
-    return Loop(plain, opened_tools, "msg_1", max_calls=max_calls, opening=opening)
+    return Loop(plain, opened_tools, message_id, max_calls=max_calls, opening=opening)
 
 
 async def whole(*answers: Json, request: Json = REQUEST, **more: Any) -> tuple[Json, Route]:
@@ -371,63 +359,6 @@ async def test_a_call_before_one_that_was_cut_off_is_made() -> None:
         kinds = [each["type"] for each in message["content"]]
         assert (runtime.queries, message["stop_reason"]) == (["a"], "max_tokens")
         assert kinds == ["server_tool_use", "server_tool_use", "web_search_tool_result"]
-
-
-# --- the laws of streams, and of prefixes ---
-
-SAID = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
-NAMES = st.sampled_from(["web_search", "look", "mcp__docs__search", "mcp__wiki__search"])
-QUERIES = st.sampled_from(["otters", "beavers", "fail"])
-CALLS = st.lists(st.tuples(NAMES, QUERIES), max_size=3)
-STOPS = st.sampled_from(["tool_use", "end_turn", "max_tokens"])
-
-
-@st.composite
-def answers(draw: st.DrawFn) -> Json:
-    content = []
-    if thought := draw(SAID):
-        content.append({"type": "thinking", "thinking": thought, "signature": "s"})
-    if said := draw(SAID):
-        content.append(text(said))
-    content += [called(name, f"call_{n}", query=query) for n, (name, query) in enumerate(draw(CALLS))]
-    return answer(*content, stop_reason=draw(STOPS))
-
-
-OPENINGS = st.sampled_from([[], [listing_block("docs", [LISTED])], [listing_block(name, []) for name in SERVERS]])
-OURS = ("server_tool_use", "mcp_tool_use")
-
-
-@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4), OPENINGS)
-async def test_streams_and_whole_messages_are_the_same_and_keep_the_laws(
-    given: list[Json], most: int, opening: list[Json]
-) -> None:
-    message, route = await whole(*given, request=WITH_MCP, max_calls=most, opening=opening)
-    events, streaming = await streamed(*given, request=WITH_MCP, max_calls=most, opening=opening)
-    assert_well_formed(events)
-    folded = fold(events)
-    assert {name: folded.get(name) for name in message} == message
-    assert streaming.requests == route.requests
-    ids = [block["id"] for block in message["content"] if block["type"] in OURS]
-    assert len(ids) == len(set(ids))
-    assert message["content"][: len(opening)] == opening
-    for block in message["content"]:
-        if (kind := SDK_BLOCKS.get(block["type"])) is not None:
-            assert block.keys() <= kind.model_fields.keys()
-            kind.model_validate(block)
-    assert len(message["usage"].get("iterations", [0])) == len(route.requests)
-
-
-@given(st.lists(answers(), min_size=4, max_size=4), st.integers(1, 4), OPENINGS)
-async def test_each_prompt_begins_with_the_one_before(given: list[Json], most: int, opening: list[Json]) -> None:
-    message, route = await whole(*given, request=WITH_MCP, max_calls=most, opening=opening)
-    cut_off = message["content"] and message["content"][-1]["type"] in OURS
-    turns = [*REQUEST["messages"], assistant(*message["content"]), user("Go on.")]
-    following, _ = await opened({**WITH_MCP, "messages": turns})
-    asked = [*route.requests, *([] if cut_off else [following])]
-    for before, after in pairwise(asked):
-        assert after["messages"][: len(before["messages"])] == before["messages"]
-        assert after["tools"] == before["tools"]
-    assert "mcp_tool_listing" not in str(asked)
 
 
 async def test_a_stream_that_was_begun_before_the_model_begins_with_listings_too() -> None:
