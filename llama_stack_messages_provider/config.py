@@ -257,12 +257,18 @@ class CodeExecutionConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    tool: str | None = Field(
-        default=None,
-        description="Name of the tool of the stack's tool runtime that runs Python, such as one of an MCP server. "
-        "Null: no code is run.",
-    )
+    tool: str | None = Field(default=None, description="Name of the tool that runs Python. Null: no code is run.")
     argument: str = Field(default="code", description="The argument of that tool which takes the program.")
+    bash: str | None = Field(
+        default=None,
+        description="Name of a tool beside it that runs shell commands, for `code_execution_20250825` and later.",
+    )
+    bash_argument: str = Field(default="command", description="The argument of that tool which takes the command.")
+    server: str | None = Field(
+        default=None,
+        description="The MCP server that has these tools: the id of a connector or of a tool group of "
+        "`remote::model-context-protocol`. Null: they are tools of another provider of the stack's tool runtime.",
+    )
     seconds: float = Field(default=60.0, gt=0, description="How long a program may run.")
     characters: int = Field(default=50_000, gt=0, description="Output of one program that the model is shown.")
 

@@ -140,7 +140,7 @@ _BLOCKS: Mapping[str, Support] = {
     "web_search_tool_result": _SEARCHED,
     "web_fetch_tool_result": _SEARCHED,
     "code_execution_tool_result": _SEARCHED,
-    "bash_code_execution_tool_result": _RESULT_OF_A_SERVER,
+    "bash_code_execution_tool_result": _SEARCHED,
     "text_editor_code_execution_tool_result": _RESULT_OF_A_SERVER,
     "tool_search_tool_result": _emulated(
         "a call and its result, or text; the tools that were found are offered", "server_tool_history"
@@ -297,11 +297,11 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
     ),
     "web_fetch_tool_result": _emulated("made where pages are fetched here"),
     "code_execution_tool_result": _emulated("made where a tool of the stack runs programs"),
+    "bash_code_execution_tool_result": _emulated("made where a tool of the stack runs commands of a shell"),
     "advisor_tool_result": _emulated("made where a model of the stack gives advice"),
     **dict.fromkeys(
         (
             "redacted_thinking",
-            "bash_code_execution_tool_result",
             "text_editor_code_execution_tool_result",
             "container_upload",
             "fallback",

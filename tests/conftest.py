@@ -61,6 +61,7 @@ SLOW_FILES = frozenset(
         "live/test_anthropic_client.py",
         "live/test_bad_input.py",
         "live/test_clients.py",
+        "live/test_code_execution.py",
         "live/test_distribution.py",
         "live/test_doctor.py",
         "live/test_liveness.py",

@@ -72,6 +72,10 @@ ELSEWHERE = {
         ],
         "tests/server_tools/test_code_execution.py::test_a_program_is_run_by_the_stack_s_tool",
     ),
+    (
+        "response block",
+        "bash_code_execution_tool_result",
+    ): "tests/server_tools/test_code_execution.py::test_a_command_is_run_by_the_tool_for_commands",
     ("tool field", "max_content_tokens"): "tests/live/test_web_fetch.py::test_a_page_is_cut_as_the_client_wants",
     ("tool field", "url_sources"): "tests/live/test_web_fetch.py::test_what_must_not_be_fetched_is_an_error",
     ("tool field", "max_uses"): "tests/live/test_web_search.py::test_no_more_searches_than_the_client_allows",

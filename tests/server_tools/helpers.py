@@ -39,7 +39,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.routing_table = self
-        self.tool_to_toolgroup = {"web_search": "websearch", "run_python": "python"}
+        self.tool_to_toolgroup = {"web_search": "websearch", "run_python": "python", "run_bash": "python"}
         self.queries: list[str] = []
 
     async def get_object_by_identifier(self, kind: str, name: str) -> str:
@@ -58,7 +58,7 @@ async def no_advice(request: Json) -> Json:
 def server_tools(runtime: Runtime | None = None, ask: Ask | None = None, pages: WebPages | None = None) -> ServerTools:
     servers = McpConnector(McpConfig(allow=[ALLOWED_SERVER]))
     runtime = runtime or Runtime()
-    code = CodeExecution(runtime, CodeExecutionConfig(tool="run_python"))
+    code = CodeExecution(runtime, servers, CodeExecutionConfig(tool="run_python", bash="run_bash"))
     fetch = WebFetchConfig(enabled=True)
     advisor = Advisor(AdvisorConfig())
     advisor.ask = ask or no_advice

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from anthropic.types.beta import BetaCodeExecutionToolResultBlock
+from anthropic.types.beta import BetaBashCodeExecutionToolResultBlock, BetaCodeExecutionToolResultBlock
 
-from llama_stack_messages_provider.config import CodeExecutionConfig
+from llama_stack_messages_provider.config import CodeExecutionConfig, McpConfig
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.server_tools.code_execution import CodeExecution
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message
+from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
 from llama_stack_messages_provider.server_tools.plain import plain_turns
 from tests.server_tools.helpers import Runtime, opened
 from tests.server_tools.test_loop import Route, answer
@@ -109,10 +110,49 @@ async def test_the_model_reads_how_a_program_ended() -> None:
     assert programs.plain_result(block, "x", DroppedFields()) is None
 
 
-async def test_nothing_is_run_unless_the_operator_says_by_what() -> None:
-    assert await CodeExecution(Runtime(), CodeExecutionConfig()).run_by() is None
-    assert await CodeExecution(None, CodeExecutionConfig(tool="run_python")).run_by() is None
-    assert await CodeExecution(Runtime(), CodeExecutionConfig(tool="gone")).run_by() is None
-    assert (
-        await CodeExecution(Runtime(), CodeExecutionConfig(tool="run_python")).run_by() == "the stack's tool run_python"
+@pytest.mark.parametrize(
+    ("by", "content"),
+    [
+        (Interpreter("a.txt"), {"stdout": "a.txt", "stderr": "", "return_code": 0}),
+        (Interpreter("", "not found"), {"stdout": "", "stderr": "not found", "return_code": 1}),
+        (Interpreter(raises=RuntimeError()), {"error_code": "unavailable"}),
+    ],
+    ids=["printed", "failed", "not run"],
+)
+async def test_a_command_is_run_by_the_tool_for_commands(by: Interpreter, content: Json) -> None:
+    request: Json = {"model": "m", "max_tokens": 100, "messages": [user("Files?")], "tools": [TOOL, tool("look")]}
+    plain, tools = await opened(request, by)
+    assert [each["name"] for each in plain["tools"]] == ["code_execution", "bash_code_execution", "look"]
+    route = Route(answer(tool_use("c1", "bash_code_execution", command="ls")), answer(text("So.")))
+    message = await complete_message(Loop(plain, tools, "msg_1", max_calls=3), route.complete)
+    called, result, _ = message["content"]
+    assert (called["type"], called["name"], called["input"]) == (
+        "server_tool_use",
+        "bash_code_execution",
+        {"command": "ls"},
     )
+    BetaBashCodeExecutionToolResultBlock.model_validate(result)
+    assert content.items() <= result["content"].items()
+    assert by.asked == [("run_bash", {"command": "ls"})]
+    second = route.requests[1]["messages"]
+    turns = plain_turns(assistant(*message["content"]), "messages.1.content", tools, DroppedFields(strict=True))
+    assert [user("Files?"), *turns][: len(second)] == second
+
+
+async def test_the_first_version_has_no_commands() -> None:
+    request: Json = {"model": "m", "messages": [user("Hi")], "tools": [{**TOOL, "type": "code_execution_20250522"}]}
+    plain, _ = await opened(request, Interpreter())
+    assert [each["name"] for each in plain["tools"]] == ["code_execution"]
+
+
+async def test_nothing_is_run_unless_the_operator_says_by_what() -> None:
+    servers = McpConnector(McpConfig())
+    for tools, config in (
+        (Runtime(), CodeExecutionConfig()),
+        (None, CodeExecutionConfig(tool="run_python")),
+        (Runtime(), CodeExecutionConfig(tool="gone")),
+        (Runtime(), CodeExecutionConfig(tool="run_python", server="gone")),
+    ):
+        assert await CodeExecution(tools, servers, config).run_by() is None
+    there = CodeExecution(Runtime(), servers, CodeExecutionConfig(tool="run_python"))
+    assert await there.run_by() == "the stack's tool run_python"

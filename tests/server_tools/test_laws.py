@@ -41,6 +41,7 @@ RESULTS = {
     "web_search": "web_search_tool_result",
     "web_fetch": "web_fetch_tool_result",
     "code_execution": "code_execution_tool_result",
+    "bash_code_execution": "bash_code_execution_tool_result",
     "advisor": "advisor_tool_result",
     "tool_search_tool_bm25": "tool_search_tool_result",
 }
@@ -57,7 +58,7 @@ class Everything(Runtime):
     async def invoke_tool(self, name: str, arguments: Json) -> Any:
         if name == "web_search":
             return await super().invoke_tool(name, arguments)
-        if arguments["code"] == "raise":
+        if arguments.get("code") == "raise":
             return SimpleNamespace(content="", error_message="Traceback", error_code=1)
         return SimpleNamespace(content="42", error_message=None, error_code=None)
 
@@ -101,6 +102,7 @@ CALLS: list[tuple[str, Json]] = [
     ("code_execution", {"code": "print(42)"}),
     ("code_execution", {"code": "raise"}),
     ("code_execution", {"code": " "}),
+    ("bash_code_execution", {"command": "ls"}),
 ]
 SAID = st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
 STOPS = st.sampled_from(["tool_use", "tool_use", "end_turn", "max_tokens"])

@@ -46,6 +46,7 @@ __all__ = [
     "embedded_provider",
     "free_port",
     "llama_cpp_provider",
+    "mcp_provider",
     "ollama_provider",
     "openai_provider",
     "postgres_storage",
@@ -98,6 +99,11 @@ def embedded_provider(provider_id: str = "llama-cpp", **config: Any) -> Json:
 def search_provider(name: str, **config: Any) -> Json:
     """`remote::tavily-search` or `remote::brave-search` by the first word of its name, with a key."""
     return _provider(name, f"remote::{name}-search", {"api_key": "search-key", **config})
+
+
+def mcp_provider() -> Json:
+    """`remote::model-context-protocol`, as `mcp`."""
+    return _provider("mcp", "remote::model-context-protocol", {})
 
 
 def custom_auth(url: str, access_policy: Sequence[Json] = ()) -> Json:

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -100,6 +100,17 @@ class McpConnector:
         stack's own servers are called. It raises an `InvalidRequestError` with the path of the field.
         """
         return partial(_kept_for_batch, await self._known(), self._allowed)
+
+    async def session(self, name: str, *, seconds: float) -> McpSession | None:
+        """A session with a server of the stack's own, not opened yet; None if the current user has no such server.
+
+        Args:
+            name: The id of its tool group or connector.
+            seconds: For one answer to begin, or to go on.
+        """
+        known = await self._known()
+        endpoint = self._endpoint(McpServer(name, name), known) if name in known else None
+        return McpSession(replace(endpoint, seconds=seconds)) if endpoint is not None else None
 
     async def run_by(self) -> str | None:
         """Which servers the current user can have called, in words; None if there are none."""
