@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llama_stack_messages_provider.errors import InvalidRequestError, NotFoundError
+from llama_stack_messages_provider.wire.validation import goes_on_with_thread
 
 __all__ = ["reject_server_thread"]
 
@@ -28,9 +29,8 @@ def reject_server_thread(request: Mapping[str, Any], *, strict: bool = False) ->
         NotFoundError: The request goes on with a conversation.
         InvalidRequestError: In strict mode, it wants one kept.
     """
-    thread = request.get("thread")
-    if isinstance(thread, Mapping) and thread.get("type") == "continue":
+    if goes_on_with_thread(request):
         raise NotFoundError(_LOST, details={"error_code": "thread_not_found"})
-    if thread and strict:
+    if request.get("thread") and strict:
         text = "thread: cannot be honoured (conversations are not kept), and strict mode is on"
         raise InvalidRequestError(text, details={"error_code": "thread_unsupported_request"})

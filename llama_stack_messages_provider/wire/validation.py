@@ -27,6 +27,7 @@ __all__ = [
     "WHOLE_BYTES",
     "check_names",
     "check_top_level",
+    "goes_on_with_thread",
     "validate",
     "validate_in_steps",
     "without_nulls",
@@ -95,9 +96,15 @@ def _wrong(request: Mapping[str, Any], name: str, types: tuple[type, ...], is_re
         return "Field required"
     if type(value) not in types and not (type(value) is int and float in types):
         return f"Input should be {_expected(types)}"
-    if name == "messages" and not 0 < len(value) <= MAX_MESSAGES:
+    if name == "messages" and not (0 < len(value) <= MAX_MESSAGES or (not value and goes_on_with_thread(request))):
         return f"List should have between 1 and {MAX_MESSAGES} items, not {len(value)}"
     return "String should have at least 1 character" if name == "model" and not value else None
+
+
+def goes_on_with_thread(request: Mapping[str, Any]) -> bool:
+    """Whether a server is said to hold the conversation: then no turn need be new, as after a `pause_turn`."""
+    thread = request.get("thread")
+    return isinstance(thread, Mapping) and thread.get("type") == "continue"
 
 
 def check_names(request: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The SDK's runners ask servers to keep conversations. Ours keeps none, says so where it matters, and loses no turn."""
 
+from itertools import product
 from typing import Any
 
 import anthropic
@@ -129,17 +130,27 @@ def test_a_thread_of_many_turns_arrives_whole_each_time(client: anthropic.Anthro
 
 
 def test_a_lost_thread_is_an_error_that_programs_can_read(client: anthropic.Anthropic) -> None:
+    """Also where no turn is new: so a message that was paused is taken up again."""
     thread: Any = {"type": "continue", "previous_message_id": "msg_1"}
+    hi: Any = {"role": "user", "content": "Hi"}
     for model in ("openai/openai-model", "vllm-native/vllm-model"):
-        for stream in (False, True):
+        for stream, messages in product((False, True), ([hi], [])):
             with pytest.raises(ThreadNotFoundError, match="send the whole conversation"):
                 client.beta.messages.create(
                     model=model,
                     max_tokens=9,
-                    messages=[{"role": "user", "content": "Hi"}],
+                    messages=messages,
                     thread=thread,
                     stream=stream,
                 )
+
+
+def test_no_turn_is_needed_where_anthropic_goes_on(client: anthropic.Anthropic, fleet: Fleet) -> None:
+    thread: Any = {"type": "continue", "previous_message_id": "msg_1"}
+    client.beta.messages.create(model="anthropic/anthropic-model", max_tokens=9, messages=[], thread=thread)
+    assert fleet.upstreams["anthropic"].last.json["messages"] == []
+    with pytest.raises(anthropic.BadRequestError, match="messages: List should have"):
+        client.beta.messages.create(model="anthropic/anthropic-model", max_tokens=9, messages=[])
 
 
 def test_strict_mode_refuses_a_thread_in_words_that_the_sdk_goes_on_from(

@@ -59,6 +59,7 @@ class McpServer:
         self.events_url = f"http://127.0.0.1:{self.port}/sse"
         self._mcp = FastMCP(name, log_level="ERROR")
         self._add_tools()
+        self._add_more()
 
     def _add_tools(self) -> None:
         @self._mcp.tool(description=f"Searches the {self.name}.")
@@ -105,6 +106,15 @@ class McpServer:
         async def die() -> str:
             """Never gets that far: the connection breaks first."""
             return ""
+
+    def _add_more(self) -> None:
+        @self._mcp.prompt()
+        def about(topic: str) -> str:
+            return f"What of {topic}?"
+
+        @self._mcp.resource("file:///notes.txt", mime_type="text/plain")
+        def notes() -> str:
+            return f"Notes of the {self.name}."
 
     async def _app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
