@@ -20,6 +20,7 @@ from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.errors import NotFoundError
+from llama_stack_messages_provider.host.telemetry import flush_traces, set_up_traces, trace_of
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.middleware import install_middleware
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -130,6 +131,7 @@ class MessagesAdapter:
                 max_batch_bytes=self._config.batches.max_bytes,
                 on_shutdown=self._begin_shutdown,
             )
+        set_up_traces()
         if self._batches is not None:
             await self._batches.runtime.start()
 
@@ -143,6 +145,7 @@ class MessagesAdapter:
             await self._batches.runtime.stop(self._config.limits.shutdown_seconds)
         self._service.close()
         await self._sessions.close()
+        await flush_traces()
 
     # --- over HTTP ---
 
@@ -159,8 +162,9 @@ class MessagesAdapter:
 
     def _streamed(self, exchange: Exchange, state: RouteState) -> EventStream:
         start = LateMessageStart(new_message_id(), exchange.request["model"], exchange.request_id)
+        events = self._service.stream(exchange, state, start, self._interactive())
         return EventStream(
-            self._service.stream(exchange, state, start, self._interactive()),
+            events if state.observed is None else state.observed.events(events),
             lambda: _answer_headers(exchange, state),
             start.now,
             ping_after=self._config.ping.after_seconds,
@@ -174,12 +178,13 @@ class MessagesAdapter:
 
     async def _count(self, exchange: Exchange) -> tuple[RouteState, Count]:
         check_top_level(exchange.request, count=True)
-        state = await self._service.plan(exchange)
+        state = await self._service.plan(exchange, "count_tokens")
         return state, await self._service.count(exchange, state)
 
     async def serve_batch(self, body: AsyncIterator[bytes], headers: Mapping[str, str]) -> Response:
         """`POST /v1/messages/batches`: the body is read as it comes."""
         kept = forwarded_headers(headers) | ({STRICT_HEADER: "true"} if wants_strict(headers) else {})
+        kept |= trace_of(headers)
         return JSONBody(await self._need_batches().create(body, current_identity(), kept))
 
     def _interactive(self) -> AbstractContextManager[None]:

@@ -1,7 +1,7 @@
 """The host's inference metrics for requests that do not pass its router."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 
 from opentelemetry import metrics
@@ -17,7 +17,14 @@ from llama_stack_messages_provider.host.telemetry import (
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
-__all__ = ["MAX_UNKNOWN_NAMES", "InferenceMetrics", "count_dropped", "count_unknown_fields", "count_verdict"]
+__all__ = [
+    "MAX_UNKNOWN_NAMES",
+    "InferenceMetrics",
+    "count_adaptations",
+    "count_dropped",
+    "count_unknown_fields",
+    "count_verdict",
+]
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -34,8 +41,21 @@ def count_dropped(target: Target, names: list[str]) -> None:
         part = name.partition(".")[0]
         # Any client can invent fields, and each would be a series of its own.
         known = part if part in CreateMessageRequest.model_fields else "unknown"
-        attributes = {"model": target.identifier, "provider": target.provider_id, "part": known}
+        attributes = {"model": target.label, "provider": target.provider_id, "part": known}
         _dropped.add(1, attributes=attributes)
+
+
+_adaptations = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.adaptations_total",
+    description="Changes to requests that upstreams had refused and then took",
+    unit="1",
+)
+
+
+def count_adaptations(target: Target, names: Collection[str]) -> None:
+    """Count how a request was changed, by the kinds of changes."""
+    for name in names:
+        _adaptations.add(1, attributes={"model": target.label, "provider": target.provider_id, "change": name})
 
 
 _unknown = metrics.get_meter("llama_stack.messages").create_counter(
@@ -110,7 +130,7 @@ class InferenceMetrics:
 
     def _attributes(self, status: str) -> dict[str, str]:
         return create_inference_metric_attributes(
-            model=self._target.identifier,
+            model=self._target.label,
             provider=self._target.provider_id,
             stream=self._stream,
             status=status,

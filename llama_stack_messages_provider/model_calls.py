@@ -1,7 +1,7 @@
 """Calls of a model by the planned route: one for a message, or as many as the tools take that are run here."""
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 import orjson
@@ -81,7 +81,7 @@ class ModelCalls:
         async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
             return json_of(await self._call(request, None, state, message_id))
 
-        return await complete_message(self._loop(request, state, message_id), call)
+        return await complete_message(self._loop(request, state, message_id), call, state.observed)
 
     async def _compacted(self, request: dict[str, Any], state: RouteState, message_id: str) -> Compacted | None:
         """The summary of a conversation, where its client wants one and it is due."""
@@ -99,12 +99,23 @@ class ModelCalls:
         async def call(request: dict[str, Any]) -> dict[str, Any]:
             return json_of(await self._call(request, None, state, message_id))
 
-        return await compact_conversation(compact, request, state, self._summarise or call)
+        with nullcontext() if state.observed is None else state.observed.compaction():
+            return await compact_conversation(compact, request, state, self._summarise or call)
 
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
     ) -> bytes | dict[str, Any]:
         """The message of one call of the model."""
+        if state.observed is None:
+            return await self._answered(request, raw, state, message_id)
+        with state.observed.call(stream=False) as told:
+            message = await self._answered(request, raw, state, message_id)
+            told.answered(message)
+            return message
+
+    async def _answered(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
         metrics = InferenceMetrics(state.plan.target, stream=False)
         if isinstance(state.plan, NativePlan):
             with metrics:
@@ -148,12 +159,26 @@ class ModelCalls:
                 async for piece in pieces:
                     yield piece
 
-        return await opened(stream_message(self._loop(request, state, start.message_id), call))
+        return await opened(stream_message(self._loop(request, state, start.message_id), call, state.observed))
 
     async def _call_opened(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
     ) -> OpenedStream:
         """The events of one call of the model."""
+        if state.observed is None:
+            return await self._begun(request, raw, state, start)
+        told = state.observed.call(stream=True)
+        try:
+            with told.current():
+                stream = await self._begun(request, raw, state, start)
+        except BaseException as exc:
+            told.failed(exc)
+            raise
+        return OpenedStream(stream.first, told.events(stream.first, stream.rest))
+
+    async def _begun(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
         if isinstance(state.plan, NativePlan):
             return await self._native.open(raw, request, state, start)
         return await self._translated.open(request, state, start)

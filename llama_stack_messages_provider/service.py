@@ -3,8 +3,9 @@
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import replace
+from functools import partial
 from traceback import format_exception
 from typing import Any
 
@@ -25,9 +26,11 @@ from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, Plan, Planner
 from llama_stack_messages_provider.routing.prepare import Preparer
-from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.state import RouteState, client_name
+from llama_stack_messages_provider.routing.told import counting, way_of
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
+from llama_stack_messages_provider.telemetry.observed import Observed, Observer
 from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
@@ -87,16 +90,35 @@ class MessageService:
         self._preparer = preparer
         self._safeguards = safeguards
         self._strict = strict
+        self._observer = Observer()
         self._summary_model = summary_model
         summarise = self._summarised if summary_model else None
         self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise)
 
-    async def plan(self, exchange: Exchange) -> RouteState:
+    async def plan(self, exchange: Exchange, operation: str = "chat") -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
+
+        Args:
+            exchange: The request.
+            operation: What OpenTelemetry calls it: `chat` or `count_tokens`.
 
         Raises:
             InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
         """
+        observed = self._observed(exchange, operation)
+        try:
+            state = await self._planned(exchange)
+        except BaseException as exc:
+            if observed is not None:
+                observed.failed(exc)
+            raise
+        _watch(state, observed)
+        return state
+
+    def _observed(self, exchange: Exchange, operation: str) -> Observed | None:
+        return self._observer.begin(operation, exchange.request, exchange.headers, client_name)
+
+    async def _planned(self, exchange: Exchange) -> RouteState:
         strict = self._strict or wants_strict(exchange.headers)
         dropped = DroppedFields(strict=strict)
         plan = await self._planner.plan(exchange.request, dropped)
@@ -119,8 +141,13 @@ class MessageService:
             message = await self._calls.complete(request, raw, state, message_id)
             return await judge.message(json_of(message)) if judge else message
 
-        with NamedFailures(state.plan.target.provider_id):
-            return await self._routed(exchange, state, send)
+        if state.observed is None:
+            with NamedFailures(state.plan.target.provider_id):
+                return await self._routed(exchange, state, send)
+        with state.observed as observed, NamedFailures(state.plan.target.provider_id):
+            message = await self._routed(exchange, state, send)
+            observed.answered(message)
+            return message
 
     async def stream(
         self,
@@ -177,7 +204,7 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        with NamedFailures(state.plan.target.provider_id):
+        with state.observed or nullcontext(), NamedFailures(state.plan.target.provider_id):
             count, edits = await self._count(exchange, state)
         if edits is None:
             return count
@@ -189,16 +216,19 @@ class MessageService:
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:
                 prompt = await self._prepared(exchange, state, CountTokensRequest)
-                return await self._native.count(_raw(exchange, prompt), prompt, state), state.applied_edits
+                with counting(state.observed) as told:
+                    return told(await self._native.count(_raw(exchange, prompt), prompt, state)), state.applied_edits
             except (NativeMissingError, TranslateInsteadError) as exc:
                 logger.warning("No native count of tokens", model=plan.target.identifier, reason=exc.message)
         if isinstance(plan, NativePlan):
             # The message itself goes natively and loses nothing, however its tokens are counted.
             plan = await self._planner.plan_for(plan.target, request, refused="it does not count")
-            state = RouteState(plan, state.headers, strict=False, size=state.size)
+            observed, state = state.observed, RouteState(plan, state.headers, strict=False, size=state.size)
+            state.observed = observed
         request = await self._prepared(exchange, state, CountTokensRequest)
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
-        return await self._translated.count(prompt, state), state.applied_edits
+        with counting(state.observed) as told:
+            return told(await self._translated.count(prompt, state)), state.applied_edits
 
     async def run_for_batch(
         self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
@@ -233,6 +263,7 @@ class MessageService:
             logger.warning("Native endpoint is gone", model=state.plan.target.identifier, reason=refused.message)
         state.plan = await self._planner.plan_instead(state.plan, exchange.request, refused, dropped)
         state.drop(dropped.names)
+        _watch(state, state.observed)
 
     async def _prepared(
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
@@ -249,10 +280,16 @@ class MessageService:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
         if "safeguards" not in exchange.request or _is_first_party(state.plan):
             return None
-        return await self._safeguards.open(exchange.request, self._classifier)
+        classifier = partial(self._classifier, state.observed)
+        return await self._safeguards.open(exchange.request, classifier)
 
-    async def _classifier(self, template: dict[str, Any]) -> Classifier:
-        """The model that requests like this one go to, with the access of the current user; raises as `plan` does."""
+    async def _classifier(self, observed: Observed | None, template: dict[str, Any]) -> Classifier:
+        """The model that requests like this one go to, with the access of the current user; raises as `plan` does.
+
+        Args:
+            observed: What tells of the message whose calls are judged.
+            template: A request like those that judge.
+        """
         plan = await self._planner.plan(template, DroppedFields())
         # Models of Anthropic's have none; others are asked without one where they refuse it.
         fields = {} if _is_first_party(plan) else {"temperature": 0}
@@ -260,7 +297,9 @@ class MessageService:
         async def ask(request: dict[str, Any]) -> dict[str, Any]:
             exchange = Exchange(new_request_id(), orjson.dumps({**request, **fields}), {**request, **fields})
             state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
-            return json_of(await self.complete(exchange, state, new_message_id()))
+            with nullcontext() if observed is None else observed.work("judge"):
+                _watch(state, self._observed(exchange, "chat"))
+                return json_of(await self.complete(exchange, state, new_message_id()))
 
         return Classifier(plan.target.identifier, ask, plan.window)
 
@@ -279,6 +318,13 @@ class MessageService:
     def close(self) -> None:
         """End the reading of documents."""
         self._preparer.close()
+
+
+def _watch(state: RouteState, observed: Observed | None) -> None:
+    """Tell of a request whose way is decided."""
+    if observed is not None:
+        observed.planned(way_of(state.plan), state.dropped)
+        state.observed = observed
 
 
 def _is_first_party(plan: Plan) -> bool:

@@ -72,6 +72,7 @@ SLOW_FILES = frozenset(
         "live/test_ways.py",
         "live/test_web_fetch.py",
         "live/test_web_search.py",
+        "telemetry/test_spans.py",
         "test_embedded.py",
         "test_packaging.py",
     }

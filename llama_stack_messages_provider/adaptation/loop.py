@@ -73,6 +73,11 @@ class Adapter:
     allowed: Callable[[Change], bool] = lambda change: True
     applied: list[tuple[Change, Refusal]] = field(default_factory=list)
 
+    @property
+    def names(self) -> list[str]:
+        """The kinds of changes of this request."""
+        return list(dict.fromkeys(type(change).__name__ for change, _ in self.applied))
+
     async def run[T](self, draft: Draft, attempt: Callable[[], Awaitable[T]]) -> T:
         """What an attempt gives, once the draft is one that the upstream takes.
 

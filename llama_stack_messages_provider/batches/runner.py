@@ -17,6 +17,8 @@ from llama_stack_messages_provider.batches.job_queue import Lease, Outcome
 from llama_stack_messages_provider.batches.lifecycle import RequestState, retry_delay
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.telemetry.instruments import BATCH_REQUESTS
+from llama_stack_messages_provider.telemetry.observed import current_batch
 
 __all__ = ["Runner", "run_lease"]
 
@@ -53,6 +55,13 @@ class Runner(Protocol):
 
 async def run_lease(runner: Runner, lease: Lease, config: BatchesConfig) -> Outcome:
     """Run a request once; the outcome is its result, or that it should be tried again."""
+    outcome = await _outcome(runner, lease, config)
+    tried_again = outcome.state is RequestState.PENDING
+    BATCH_REQUESTS.add(1, {"outcome": "tried_again" if tried_again else outcome.state.value})
+    return outcome
+
+
+async def _outcome(runner: Runner, lease: Lease, config: BatchesConfig) -> Outcome:
     try:
         message = await _run(runner, lease)
         return Outcome(lease, RequestState.SUCCEEDED, encode(message))
@@ -75,6 +84,8 @@ async def _run(runner: Runner, lease: Lease) -> dict[str, Any]:
         raise InvalidRequestError("params: Input should be an object")
     if params.get("stream"):
         raise InvalidRequestError("stream: streaming is not supported in a batch")
+    # The task is this request's own.
+    current_batch.set(lease.batch_id)
     with acting_as(lease.owner):
         return await runner(params, lease.owner, lease.headers)
 

@@ -44,4 +44,5 @@ ENGINE = Engine(
             "Thinking may not be enabled when tool_choice forces tool use.",
         ),
     ),
+    provider="anthropic",
 )

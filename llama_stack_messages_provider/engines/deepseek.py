@@ -54,4 +54,5 @@ ENGINE = Engine(
             "expected `text` at line 1 column 300",
         ),
     ),
+    provider="deepseek",
 )

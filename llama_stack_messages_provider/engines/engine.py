@@ -137,6 +137,8 @@ class Engine:
         window: Where an entry of its list of models says the context window, as dotted paths.
         ends_at_window: It takes any output limit, and an answer ends where the window does.
         refusals: Its words.
+        provider: Its `gen_ai.provider.name` in OpenTelemetry's conventions, where it is a service that they name;
+            otherwise that of Llama Stack's provider is told.
     """
 
     name: str
@@ -147,6 +149,7 @@ class Engine:
     window: tuple[str, ...] = ()
     ends_at_window: bool = False
     refusals: tuple[Words, ...] = ()
+    provider: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "chat", replace(self.chat, name=self.name))

@@ -44,4 +44,5 @@ ENGINE = Engine(
             "Function call is missing a thought_signature in functionCall parts.",
         ),
     ),
+    provider="gcp.gemini",
 )

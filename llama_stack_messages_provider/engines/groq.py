@@ -40,4 +40,5 @@ ENGINE = Engine(
             "Please reduce the length of the messages or completion.",
         ),
     ),
+    provider="groq",
 )

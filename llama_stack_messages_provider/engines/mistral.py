@@ -44,4 +44,5 @@ ENGINE = Engine(
             "Prompt contains 40000 tokens and 0 draft tokens, too large for model with 32768 maximum context length",
         ),
     ),
+    provider="mistral_ai",
 )

@@ -46,4 +46,5 @@ ENGINE = Engine(
             "invalid temperature: only 1 is allowed for this model",
         ),
     ),
+    provider="moonshot_ai",
 )

@@ -119,4 +119,5 @@ ENGINE = Engine(
             "Invalid content type. image_url is only supported by certain models.",
         ),
     ),
+    provider="openai",
 )

@@ -27,4 +27,5 @@ ENGINE = Engine(
             "This model's maximum prompt length is 131072 but the request contains 537812 tokens.",
         ),
     ),
+    provider="x_ai",
 )

@@ -7,6 +7,7 @@ that they may not use. A model whose provider is gone, which the host's registry
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -114,7 +115,7 @@ class ModelResolver:
         if await registered_model(self._table, name):
             return None  # registered, and not for this user: the host's check below would find nobody who owns it
         model = unregistered_model(provider_id, upstream_model)
-        return self._target(model, provider) if self._readable(model) else None
+        return replace(self._target(model, provider), registered=False) if self._readable(model) else None
 
     def _readable(self, model: Any) -> bool:
         return is_readable(self._table, model, current_user())

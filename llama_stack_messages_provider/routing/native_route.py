@@ -200,6 +200,7 @@ class _Draft:
         """What an attempt gives, after as many changes as it takes; `state` is told what they cost."""
         result = await self._adapter.run(self, attempt)
         state.drop(self.dropped)
+        state.adapt(self._adapter.names)
         return result
 
 

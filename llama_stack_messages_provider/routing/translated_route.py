@@ -241,6 +241,7 @@ class TranslatedRoute:
         adapter = Adapter(self._memory, state.plan.scope, adaptations_for, rebuild, self._is_allowed)
         result = await adapter.run(translation, send)
         state.drop(translation.dropped)
+        state.adapt(adapter.names)
         return result
 
     def _is_allowed(self, change: Change) -> bool:

@@ -28,6 +28,7 @@ from llama_stack_messages_provider.server_tools.plain import plain_turns
 from llama_stack_messages_provider.server_tools.runs import PendingCall, ToolRuns
 from llama_stack_messages_provider.server_tools.tool import Block, ServerTool
 from llama_stack_messages_provider.server_tools.usage import CallsModels, iteration
+from llama_stack_messages_provider.telemetry.observed import Observed
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode, encode_all
 
 __all__ = ["Loop", "complete_message", "stream_message"]
@@ -236,15 +237,16 @@ def _without_null(block: Block) -> dict[str, Any]:
 
 
 async def complete_message(
-    loop: Loop, call: Callable[[dict[str, Any], str], Awaitable[dict[str, Any]]]
+    loop: Loop, call: Callable[[dict[str, Any], str], Awaitable[dict[str, Any]]], observed: Observed | None = None
 ) -> dict[str, Any]:
     """The whole message.
 
     Args:
         loop: Its state.
         call: Asks a route for the message that answers a request, under an id.
+        observed: What tells of the message; None where nobody listens.
     """
-    async with aclosing(ToolRuns(loop.tools)) as runs:
+    async with aclosing(ToolRuns(loop.tools, observed)) as runs:
         while True:
             loop.add_message(await call(loop.request, loop.call_id))
             runs.start(loop.ready_calls(), loop.request)
@@ -255,15 +257,16 @@ async def complete_message(
 
 
 async def stream_message(
-    loop: Loop, call: Callable[[dict[str, Any], str], AsyncGenerator[bytes]]
+    loop: Loop, call: Callable[[dict[str, Any], str], AsyncGenerator[bytes]], observed: Observed | None = None
 ) -> AsyncGenerator[bytes]:
     """The events of a message, each piece ending at an event's end.
 
     Args:
         loop: Its state.
         call: Asks a route for the events that answer a request, under an id.
+        observed: What tells of the message; None where nobody listens.
     """
-    async with aclosing(ToolRuns(loop.tools)) as runs:
+    async with aclosing(ToolRuns(loop.tools, observed)) as runs:
         while True:
             decoder = SSEDecoder()
             async with aclosing(call(loop.request, loop.call_id)) as pieces:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from llama_stack_messages_provider.server_tools.tool import Block, ServerTool
+from llama_stack_messages_provider.telemetry.observed import Observed
 
 __all__ = ["PendingCall", "ToolRuns"]
 
@@ -42,10 +43,12 @@ class ToolRuns:
 
     Args:
         tools: The tools; those that hold something open have a method `close`.
+        observed: What tells of the message; None where nobody listens.
     """
 
-    def __init__(self, tools: Iterable[ServerTool]) -> None:
+    def __init__(self, tools: Iterable[ServerTool], observed: Observed | None = None) -> None:
         self._tools = tools
+        self._observed = observed
         self._turn = asyncio.Semaphore(_AT_ONCE)
         self._tasks: deque[asyncio.Task[dict[str, Any]]] = deque()
 
@@ -73,4 +76,9 @@ class ToolRuns:
         if call.refusal is not None:
             return call.refusal
         async with self._turn:
-            return await call.tool.run(call.block, request)
+            if self._observed is None:
+                return await call.tool.run(call.block, request)
+            with self._observed.tool(call.block) as told:
+                result = await call.tool.run(call.block, request)
+                told.answered(result)
+                return result

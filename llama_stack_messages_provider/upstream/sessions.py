@@ -14,6 +14,7 @@ import aiohttp
 
 from llama_stack_messages_provider.adaptation.upstream_errors import from_status
 from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.host.telemetry import trace_headers
 from llama_stack_messages_provider.upstream.body import Timeouts, iter_body
 from llama_stack_messages_provider.upstream.connections import (
     environment_proxy,
@@ -185,7 +186,7 @@ class Sessions:
         Raises:
             UpstreamError, UpstreamTimeoutError: As `fetch`.
         """
-        sent = endpoint.auth_headers() | {"content-type": "application/json"} | dict(headers or {})
+        sent = endpoint.auth_headers() | {"content-type": "application/json"} | dict(headers or {}) | trace_headers()
         try:
             return await self._request(method, url, endpoint, timeouts, data=data, headers=sent)
         except MessagesError as exc:

@@ -19,6 +19,7 @@ class Target:
         provider: The provider's implementation.
         upstream_model: The upstream's name of it.
         metadata: What it was registered with.
+        registered: Whether it was; else a client has named it, and nobody knows whether there is such a model.
     """
 
     identifier: str
@@ -26,6 +27,12 @@ class Target:
     provider: Any
     upstream_model: str
     metadata: Mapping[str, Any]
+    registered: bool = True
+
+    @property
+    def label(self) -> str:
+        """Its name in metrics, where each name is kept for ever: clients choose those that nobody registered."""
+        return self.identifier if self.registered else f"{self.provider_id}/other"
 
     @property
     def provider_type(self) -> str:

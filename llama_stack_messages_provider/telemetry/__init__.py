@@ -1,0 +1,1 @@
+"""What is told of requests to OpenTelemetry, by the GenAI semantic conventions."""
