@@ -20,6 +20,9 @@ from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.errors import NotFoundError
+from llama_stack_messages_provider.health import Health
+from llama_stack_messages_provider.host.app import list_health
+from llama_stack_messages_provider.host.providers import provider_id
 from llama_stack_messages_provider.host.telemetry import flush_traces, set_up_traces, trace_of
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.middleware import install_middleware
@@ -70,6 +73,7 @@ class MessagesAdapter:
         memory: What was learned of models.
         catalogue: Lists models.
         diagnostics: Examines the stack, for `doctor`.
+        health: Looks after the upstreams, for the host's list of providers.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class MessagesAdapter:
         memory: AdaptationMemory,
         catalogue: ModelCatalogue,
         diagnostics: Diagnostics,
+        health: Health,
     ) -> None:
         self._config = config
         self._service = service
@@ -89,6 +94,7 @@ class MessagesAdapter:
         self._memory = memory
         self._catalogue = catalogue
         self._diagnostics = diagnostics
+        self._health = health
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What this process has learned of models, for people: see `AdaptationMemory.report`."""
@@ -108,6 +114,11 @@ class MessagesAdapter:
         """How the stack's models can be used, for `doctor`: see `Diagnosis`."""
         return (await self._diagnostics.diagnose()).to_json()
 
+    async def health(self) -> dict[str, Any]:
+        """For the host's list of providers, by the id of this one: see `Health.check`."""
+        # The host looks for the answer of each API under its providers' ids.
+        return {provider_id(self): await self._health.check()}
+
     # --- life ---
 
     async def initialize(self) -> None:
@@ -125,6 +136,7 @@ class MessagesAdapter:
             gc.collect()
             gc.freeze()
         if app is not None:
+            list_health(app, self)
             install_middleware(
                 app,
                 self._config.limits,

@@ -16,6 +16,7 @@ from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig, RequestLimits
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.documents.resolve import documents_of
+from llama_stack_messages_provider.health import Health
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.models import ModelResolver
@@ -98,7 +99,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         advises=config.advisor.enabled,
         infers=config.translation.count_by_inference,
     )
-    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics)
+    health = Health(sessions, inference.routing_table)
+    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health)
 
 
 def _sessions(limits: RequestLimits) -> Sessions:

@@ -1,21 +1,23 @@
-"""The host's FastAPI app: its middlewares and the order of its routes.
+"""The host's FastAPI app: its middlewares, the order of its routes, and its lists of providers.
 
 | internal | used for |
 |---|---|
 | `FastAPI.middleware_stack`, built before the lifespan starts | `wrap_middlewares`; without it no `x-api-key` |
 | `original_router` of an included router's route | `put_first`; without it a twentieth slower |
+| `stack.impls[Api.providers].deps` and `[Api.admin]` | `list_health`; without it the lists say "Not Implemented" |
 
-Tried with starlette 1.10 and fastapi 0.165.
+Tried with llama-stack 0.7.3, starlette 1.10 and fastapi 0.165.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
+from llama_stack_api import Api
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-__all__ = ["is_wrapped", "put_first", "wrap_middlewares"]
+__all__ = ["is_wrapped", "list_health", "put_first", "wrap_middlewares"]
 
 
 def is_wrapped(app: Any, kind: type) -> bool:
@@ -30,6 +32,18 @@ def wrap_middlewares(app: Any, wrap: Callable[[ASGIApp], ASGIApp]) -> bool:
         return False
     app.middleware_stack = wrap(inner)
     return True
+
+
+def list_health(app: Any, provider: Any) -> None:
+    """Let the host's lists of providers ask this one for its health.
+
+    They ask what they were given when no provider was there yet: the host copies that dict before it adds any.
+    """
+    impls = getattr(getattr(app, "stack", None), "impls", None) or {}
+    for api in (Api.providers, Api.admin):
+        asked = getattr(impls.get(api), "deps", None)
+        if isinstance(asked, dict):
+            asked.setdefault(provider.__provider_spec__.api, provider)
 
 
 def put_first(app: Any, router: APIRouter, *others: BaseRoute) -> None:

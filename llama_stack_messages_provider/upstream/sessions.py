@@ -5,6 +5,7 @@ the first request.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -41,6 +42,8 @@ _SUCCESS = frozenset({200, 201})
 _BODILESS = frozenset({204, 205, 304})
 # How much of an error's body is read: what a client is told of it is far shorter.
 _MAX_ERROR_BYTES = 1024 * 1024
+# Upstreams whose last answer is remembered.
+_MAX_UPSTREAMS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ class Sessions:
     def __init__(self, limits: ResponseLimits | None = None) -> None:
         self.limits = limits or ResponseLimits()
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._answered: dict[tuple[str, str], float] = {}
 
     def session(self) -> aiohttp.ClientSession:
         """The session of the running loop."""
@@ -188,10 +192,24 @@ class Sessions:
         """
         sent = endpoint.auth_headers() | {"content-type": "application/json"} | dict(headers or {}) | trace_headers()
         try:
-            return await self._request(method, url, endpoint, timeouts, data=data, headers=sent)
+            response = await self._request(method, url, endpoint, timeouts, data=data, headers=sent)
         except MessagesError as exc:
+            self._answered.pop((endpoint.provider_id, endpoint.root), None)
             log_failure(endpoint, url, exc)
             raise
+        if response.status < 500:
+            self._note_answer(endpoint)
+        return response
+
+    def _note_answer(self, endpoint: Endpoint) -> None:
+        if len(self._answered) >= _MAX_UPSTREAMS:  # requests may bring addresses of their own
+            self._answered.clear()
+        self._answered[endpoint.provider_id, endpoint.root] = time.monotonic()
+
+    def answered_within(self, endpoint: Endpoint, seconds: float) -> bool:
+        """Whether an upstream has answered lately, and not failed since."""
+        when = self._answered.get((endpoint.provider_id, endpoint.root))
+        return when is not None and time.monotonic() - when < seconds
 
     async def _request(
         self, method: str, url: str, endpoint: Endpoint, timeouts: Timeouts, **options: Any

@@ -68,6 +68,7 @@ INTERNALS = [
     (f"{_METRICS}:inference_duration", "requests are not in the host's metrics"),
     (f"{_METRICS}:inference_time_to_first_token", "streams are not in the host's metrics"),
     (f"{_METRICS}:inference_tokens_per_second", "tokens are not in the host's metrics"),
+    ("llama_stack.core.admin:AdminImpl.get_providers_health", "the list of providers does not tell of upstreams"),
     ("llama_stack.log:get_logger", "nothing is logged"),
     ("llama_stack.core.task:create_detached_background_task", "batch workers keep the identity of who began them"),
     ("llama_stack.core.server.fastapi_router_registry:register_external_api_routers", "no in-process client"),
