@@ -16,9 +16,11 @@ from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.config import MessagesConfig, RequestLimits
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.documents.resolve import documents_of
+from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.health import Health
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
+from llama_stack_messages_provider.routing.chain import Chains
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.offload import Offload
@@ -76,6 +78,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         translated,
         preparer,
         safeguards,
+        Fallbacks(planner, Chains(config.fallbacks, resolver)),
         strict=config.strict,
         max_calls=config.web_search.rounds,
         summary_model=config.compaction.model,
@@ -98,9 +101,17 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         fetches=fetch.run_by,
         advises=config.advisor.enabled,
         infers=config.translation.count_by_inference,
+        named=_named_models(config),
     )
     health = Health(sessions, inference.routing_table)
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health)
+
+
+def _named_models(config: MessagesConfig) -> list[tuple[str, str]]:
+    """The models that settings name, by the setting."""
+    chains = [(f"fallbacks of {pattern}", name) for pattern, names in config.fallbacks.items() for name in names]
+    single = {"safeguards.model": config.safeguards.model, "compaction.model": config.compaction.model}
+    return [*chains, *((setting, name) for setting, name in single.items() if name is not None)]
 
 
 def _sessions(limits: RequestLimits) -> Sessions:

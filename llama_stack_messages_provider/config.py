@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 from llama_stack_messages_provider.batches.config import BatchesConfig
 
 __all__ = [
+    "MAX_FALLBACKS",
     "URL_PATTERN",
     "AdvisorConfig",
     "CodeExecutionConfig",
@@ -23,6 +24,9 @@ __all__ = [
 ]
 
 Route = Literal["auto", "native", "translation"]
+
+MAX_FALLBACKS: int = 16
+"""Models that are asked after the first, for one request."""
 
 
 class ProbeConfig(BaseModel):
@@ -317,6 +321,11 @@ class MessagesConfig(BaseModel):
     model_aliases: dict[str, str] = Field(
         default_factory=dict,
         description="Model names that clients use (glob patterns, first match wins) and what they stand for.",
+    )
+    fallbacks: dict[str, Annotated[list[str], Field(min_length=1, max_length=MAX_FALLBACKS)]] = Field(
+        default_factory=dict,
+        description="Models to ask, in their order, where one is down, has no room for a request, or refuses it: by "
+        "glob patterns of names or identifiers, first match wins. `fallbacks` of a request goes first.",
     )
     route: Route = Field(
         default="auto",

@@ -48,6 +48,7 @@ class Diagnostics:
         fetches: Who fetches pages of the web, in words; None where nobody does.
         advises: Whether models give advice.
         infers: Whether a token may be generated to count others.
+        named: Models that other settings name, by the setting in words.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Diagnostics:
         fetches: str | None = None,
         advises: bool = False,
         infers: bool = False,
+        named: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._resolver = resolver
         self._planner = planner
@@ -78,6 +80,7 @@ class Diagnostics:
         self._runs_code = runs_code
         self._fetches = fetches
         self._advises = advises
+        self._named = named
         self._endpoints = Endpoints()
 
     async def diagnose(self) -> Diagnosis:
@@ -95,7 +98,8 @@ class Diagnostics:
                 return await self._finding(target, listed=target.identifier in listed, searches=keyless is None)
 
         findings = await asyncio.gather(*map(examine, targets))
-        problems = [*self._of_names(models), *await self._of_aliases(), *await self._of_registry()]
+        problems = [*self._of_names(models), *await self._of_aliases(), *await self._of_settings()]
+        problems += await self._of_registry()
         if keyless is not None:
             problems.append(_keyless_search(keyless))
         problems += await self._servers.problems()
@@ -207,6 +211,16 @@ class Diagnostics:
             except MessagesError as exc:
                 what = f"The alias {pattern} stands for {name}, which cannot be used: {_without_field(exc.message)}"
                 problems.append(Problem("error", what, "Change it under `model_aliases`, or bring the model."))
+        return problems
+
+    async def _of_settings(self) -> list[Problem]:
+        problems = []
+        for setting, name in self._named:
+            try:
+                await self._resolver.resolve(name)
+            except MessagesError as exc:
+                what = f"{setting} names {name}, which cannot be used: {_without_field(exc.message)}"
+                problems.append(Problem("warning", what, "Change the setting, or bring the model."))
         return problems
 
     async def _of_registry(self) -> list[Problem]:

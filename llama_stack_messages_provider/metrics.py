@@ -22,6 +22,7 @@ __all__ = [
     "InferenceMetrics",
     "count_adaptations",
     "count_dropped",
+    "count_fallback",
     "count_unknown_fields",
     "count_verdict",
 ]
@@ -87,6 +88,19 @@ _verdicts = metrics.get_meter("llama_stack.messages").create_counter(
 def count_verdict(model: str, outcome: str, reason: str | None) -> None:
     """Count what was found of a call."""
     _verdicts.add(1, attributes={"model": model, "outcome": outcome, "reason": reason or "none"})
+
+
+_fallbacks = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.fallbacks_total",
+    description="Requests for which another model was asked, by what the one before it did",
+    unit="1",
+)
+
+
+def count_fallback(before: Target, after: Target, reason: str) -> None:
+    """Count that another model was asked, by what the one before it did."""
+    attributes = {"model": before.label, "provider": before.provider_id, "reason": reason}
+    _fallbacks.add(1, attributes={**attributes, "fallback_model": after.label})
 
 
 class InferenceMetrics:

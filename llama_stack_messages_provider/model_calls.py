@@ -15,7 +15,7 @@ from llama_stack_messages_provider.routing.compactor import Call, Compacted, com
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
-from llama_stack_messages_provider.routing.plan import NativePlan
+from llama_stack_messages_provider.routing.plan import NativePlan, is_first_party
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
@@ -88,7 +88,7 @@ class ModelCalls:
         plan = state.plan
         if FIELD not in request and "compaction" not in request:
             return None
-        if isinstance(plan, NativePlan) and plan.profile.first_party:
+        if is_first_party(plan):
             return None
         if (compact := compaction_of(request)) is None or not has_turns(request):
             return None

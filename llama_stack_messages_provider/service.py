@@ -16,17 +16,19 @@ from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import ApiError, MessagesError
+from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.request_ids import new_request_id
-from llama_stack_messages_provider.metrics import InferenceMetrics, count_dropped
+from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.model_calls import ModelCalls, json_of
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.routing.chain import without_fallbacks
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
-from llama_stack_messages_provider.routing.plan import NativePlan, Plan, Planner
+from llama_stack_messages_provider.routing.plan import NativePlan, Planner, is_first_party
 from llama_stack_messages_provider.routing.prepare import Preparer
-from llama_stack_messages_provider.routing.state import RouteState, client_name
+from llama_stack_messages_provider.routing.state import RouteState, client_name, report_dropped
 from llama_stack_messages_provider.routing.told import counting, way_of
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
@@ -55,7 +57,6 @@ _level = logging.getLogger(__name__)
 STRICT_HEADER = "x-messages-strict"
 
 _FORWARDED = ("anthropic-version", "anthropic-beta")
-_DROPPED_LOGGED = 40
 
 
 class MessageService:
@@ -67,6 +68,7 @@ class MessageService:
         translated: The translated route.
         preparer: Makes what goes down a route.
         safeguards: Judges calls for clients that want it.
+        fallbacks: Asks other models where one gives no answer.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         summary_model: The model that summarises conversations; None if each does it itself.
@@ -79,6 +81,7 @@ class MessageService:
         translated: TranslatedRoute,
         preparer: Preparer,
         safeguards: Safeguards,
+        fallbacks: Fallbacks,
         *,
         strict: bool,
         max_calls: int,
@@ -89,6 +92,7 @@ class MessageService:
         self._translated = translated
         self._preparer = preparer
         self._safeguards = safeguards
+        self._fallbacks = fallbacks
         self._strict = strict
         self._observer = Observer()
         self._summary_model = summary_model
@@ -127,6 +131,7 @@ class MessageService:
         size = len(exchange.body)
         state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=size)
         state.drop(dropped.names)
+        await self._fallbacks.prepare(exchange, state)
         return state
 
     async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
@@ -136,18 +141,24 @@ class MessageService:
             MessagesError: The upstream's refusal or failure.
         """
 
-        async def send(request: dict[str, Any], raw: bytes | None) -> bytes | dict[str, Any]:
-            judge = await self._judge(exchange, state)
-            message = await self._calls.complete(request, raw, state, message_id)
-            return await judge.message(json_of(message)) if judge else message
-
         if state.observed is None:
-            with NamedFailures(state.plan.target.provider_id):
-                return await self._routed(exchange, state, send)
-        with state.observed as observed, NamedFailures(state.plan.target.provider_id):
-            message = await self._routed(exchange, state, send)
+            return await self._completed(exchange, state, message_id)
+        with state.observed as observed:
+            message = await self._completed(exchange, state, message_id)
             observed.answered(message)
             return message
+
+    async def _completed(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
+        async def once(exchange: Exchange) -> bytes | dict[str, Any]:
+            async def send(request: dict[str, Any], raw: bytes | None) -> bytes | dict[str, Any]:
+                judge = await self._judge(exchange, state)
+                message = await self._calls.complete(request, raw, state, message_id)
+                return await judge.message(json_of(message)) if judge else message
+
+            with NamedFailures(state.plan.target.provider_id):
+                return await self._routed(exchange, state, send)
+
+        return await (once(exchange) if state.chain is None else self._fallbacks.complete(exchange, state, once))
 
     async def stream(
         self,
@@ -171,7 +182,7 @@ class MessageService:
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
             with during, metrics, NamedFailures(state.plan.target.provider_id):
-                stream = await self._judged(exchange, state, start)
+                stream = await self._opened(exchange, state, start)
                 async with aclosing(stream.rest):
                     begun = True
                     metrics.first()
@@ -187,6 +198,17 @@ class MessageService:
             logger.warning("Stream failed", request_id=start.request_id, model=model, error=repr(exc), trace=trace)
             error = exc if isinstance(exc, MessagesError) else ApiError()
             yield encode(error.body(start.request_id))
+
+    async def _opened(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> OpenedStream:
+        """The events, by the first model of a chain that gives an answer."""
+        if state.chain is None:
+            return await self._judged(exchange, state, start)
+
+        async def once(exchange: Exchange) -> OpenedStream:
+            with NamedFailures(state.plan.target.provider_id):
+                return await self._judged(exchange, state, start)
+
+        return await opened(self._fallbacks.events(exchange, state, start, once))
 
     async def _judged(self, exchange: Exchange, state: RouteState, start: LateMessageStart) -> OpenedStream:
         """The events, with verdicts on calls where the client wants them."""
@@ -269,16 +291,16 @@ class MessageService:
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
     ) -> dict[str, Any]:
         request = await self._preparer.prepare(exchange.request, exchange.body, state, kind, exchange.client)
-        if _is_first_party(state.plan):
-            return request
+        if is_first_party(state.plan):
+            return without_fallbacks(request) if state.chain else request
         if isinstance(state.plan, NativePlan) and "mcp_servers" in request:
             # Of servers that are called here nothing is left by now; tokens of others are no upstream's business.
             request = _without_servers(request, state)
-        return without_safeguards(request)
+        return without_safeguards(without_fallbacks(request))
 
     async def _judge(self, exchange: Exchange, state: RouteState) -> Judge | None:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
-        if "safeguards" not in exchange.request or _is_first_party(state.plan):
+        if "safeguards" not in exchange.request or is_first_party(state.plan):
             return None
         classifier = partial(self._classifier, state.observed)
         return await self._safeguards.open(exchange.request, classifier)
@@ -292,7 +314,7 @@ class MessageService:
         """
         plan = await self._planner.plan(template, DroppedFields())
         # Models of Anthropic's have none; others are asked without one where they refuse it.
-        fields = {} if _is_first_party(plan) else {"temperature": 0}
+        fields = {} if is_first_party(plan) else {"temperature": 0}
 
         async def ask(request: dict[str, Any]) -> dict[str, Any]:
             exchange = Exchange(new_request_id(), orjson.dumps({**request, **fields}), {**request, **fields})
@@ -327,11 +349,6 @@ def _watch(state: RouteState, observed: Observed | None) -> None:
         state.observed = observed
 
 
-def _is_first_party(plan: Plan) -> bool:
-    """Whether a request goes to Anthropic's own endpoint."""
-    return isinstance(plan, NativePlan) and plan.profile.first_party
-
-
 def _without_servers(request: dict[str, Any], state: RouteState) -> dict[str, Any]:
     dropped = DroppedFields(strict=state.strict)
     if request["mcp_servers"]:
@@ -362,11 +379,3 @@ def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
     sent.setdefault("anthropic-version", API_VERSION)
     return sent
-
-
-def report_dropped(state: RouteState) -> None:
-    """Log and count what was dropped since this was called last: a later round may drop what no header can name."""
-    if dropped := state.unreported():
-        target = state.plan.target
-        logger.info("Parts of a request were dropped", model=target.identifier, dropped=dropped[:_DROPPED_LOGGED])
-        count_dropped(target, dropped)

@@ -68,7 +68,7 @@ _PARAMETERS: Mapping[str, Support] = {
     "context_management": _emulated("all three edits; natively too, unless Anthropic itself makes them"),
     "compaction": _emulated("the model summarises the conversation; natively too, unless Anthropic itself does"),
     "diagnostics": _dropped("caches are the upstream's own business"),
-    "fallbacks": _dropped("the stack's routing decides"),
+    "fallbacks": _emulated("other models of the stack; natively too, unless Anthropic itself has them all"),
     "inference_geo": _ANTHROPIC_ONLY,
     "speed": _ANTHROPIC_ONLY,
     "mcp_servers": _MCP,
@@ -304,10 +304,10 @@ _RESPONSE_BLOCKS: Mapping[str, Support] = {
             "redacted_thinking",
             "text_editor_code_execution_tool_result",
             "container_upload",
-            "fallback",
         ),
         _NEVER,
     ),
+    "fallback": _emulated("made where another model takes over"),
 }
 
 _DELTAS: Mapping[str, Support] = {

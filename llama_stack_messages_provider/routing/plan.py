@@ -21,7 +21,7 @@ from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.target import Target
 
-__all__ = ["NativePlan", "Plan", "Planner", "TranslationPlan"]
+__all__ = ["NativePlan", "Plan", "Planner", "TranslationPlan", "is_first_party"]
 
 # What may be tools that are run here; a request without these is not looked through again.
 _SERVER_TOOLS = frozenset({"web_search", "server_tool", "tool_change"})
@@ -105,6 +105,11 @@ class TranslationPlan(_Plan):
 
 
 type Plan = NativePlan | TranslationPlan
+
+
+def is_first_party(plan: Plan) -> bool:
+    """Whether a request goes to Anthropic's own endpoint."""
+    return isinstance(plan, NativePlan) and plan.profile.first_party
 
 
 class Planner:

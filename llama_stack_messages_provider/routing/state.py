@@ -4,11 +4,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.batches.identity import current_identity
-from llama_stack_messages_provider.metrics import count_adaptations
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.metrics import count_adaptations, count_dropped
+from llama_stack_messages_provider.routing.chain import Chain
 from llama_stack_messages_provider.routing.plan import Plan
+from llama_stack_messages_provider.routing.told import way_of
 from llama_stack_messages_provider.telemetry.observed import Observed
 
-__all__ = ["RouteState", "client_name"]
+__all__ = ["RouteState", "client_name", "report_dropped"]
+
+logger = get_logger(name=__name__, category="providers")
+
+_DROPPED_LOGGED = 40
 
 
 def client_name() -> str:
@@ -30,9 +37,10 @@ class RouteState:
         dropped: Paths of what does not reach the model, as the client is told them.
         observed: What tells of it; None where nobody listens.
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
+        chain: The models that may answer in place of the first; None where it answers alone.
     """
 
-    __slots__ = ("_reported", "applied_edits", "dropped", "headers", "observed", "plan", "size", "strict")
+    __slots__ = ("_reported", "applied_edits", "chain", "dropped", "headers", "observed", "plan", "size", "strict")
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool, size: int) -> None:
         self.plan = plan
@@ -41,6 +49,7 @@ class RouteState:
         self.size = size
         self.dropped: list[str] = []
         self.applied_edits: list[dict[str, Any]] | None = None
+        self.chain: Chain | None = None
         self.observed: Observed | None = None
         self._reported = 0
 
@@ -59,8 +68,24 @@ class RouteState:
         if self.observed is not None:
             self.observed.adapted(list(names))
 
+    def go_to(self, plan: Plan, dropped: Collection[str]) -> None:
+        """Another model is asked: what the one before did not get is reported by now, and no longer told."""
+        self.plan, self.applied_edits = plan, None
+        self.dropped, self._reported = [], 0
+        self.drop(dropped)
+        if self.observed is not None:
+            self.observed.planned(way_of(plan), self.dropped)
+
     def unreported(self) -> list[str]:
         """What was dropped since this was asked last."""
         new = self.dropped[self._reported :]
         self._reported = len(self.dropped)
         return new
+
+
+def report_dropped(state: RouteState) -> None:
+    """Log and count what was dropped since this was called last: a later round may drop what no header can name."""
+    if dropped := state.unreported():
+        target = state.plan.target
+        logger.info("Parts of a request were dropped", model=target.identifier, dropped=dropped[:_DROPPED_LOGGED])
+        count_dropped(target, dropped)

@@ -14,6 +14,7 @@ from tests.support.stack import Stack, openai_provider, run_config, vllm_provide
 from tests.support.upstream import ScriptedUpstream, chat_reply
 
 MODES = {"": None, "-translated": "translation"}
+CHAINS = {"*/test-configured-*": ["chat/nobody-may", "messages/spare", "vllm-translated/spare"]}
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +35,8 @@ def _cases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Cli
             make = vllm_provider if name in ("vllm", "windows") else openai_provider
             providers += [make(upstream.url, name + suffix) for suffix in MODES]
             routes[f"{name}-translated"] = "translation"
-        config = run_config(folder, inference=providers, messages={"routes": routes, "probe": {"yes_seconds": 86_400}})
+        messages = {"routes": routes, "probe": {"yes_seconds": 86_400}, "fallbacks": CHAINS}
+        config = run_config(folder, inference=providers, messages=messages)
         stack = opened.enter_context(Stack(config, folder))
         http = opened.enter_context(httpx.Client(base_url=stack.base_url, timeout=60))
         for name in upstreams:  # asked once: a probe in the middle of a test would meet its script

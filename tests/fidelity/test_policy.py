@@ -35,6 +35,10 @@ CHAT = "/v1/chat/completions"
 ELSEWHERE = {
     ("parameter", "stream"): "tests/fidelity/test_policy.py::test_a_stream_is_asked_for_with_its_usage",
     ("parameter", "safeguards"): "tests/fidelity/test_safeguards.py::test_each_call_has_a_verdict",
+    **dict.fromkeys(
+        [("parameter", "fallbacks"), ("response block", "fallback")],
+        "tests/cases/test_fallbacks.py::test_a_refusal_before_any_word_is_answered_by_the_next",
+    ),
     ("batch parameter", "requests"): "tests/fidelity/test_policy.py::test_a_batch_s_requests_are_requests_of_their_own",
     **dict.fromkeys(
         [("batch parameter", name) for name in ("limit", "after_id", "before_id")],

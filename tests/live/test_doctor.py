@@ -262,7 +262,11 @@ def test_what_is_wrong_with_the_stack_is_told_beside_its_models(tmp_path: Path) 
     with ScriptedUpstream(personalities.vllm(["m"])) as one, ScriptedUpstream(personalities.vllm(["m"])) as other:
         inference = [vllm_provider(one.url), vllm_provider(other.url, "other"), vllm_provider(other.url, "gone")]
         search = [search_provider("tavily", api_key="")]
-        aliases = {"model_aliases": {"claude-*": "no-such", "good": "vllm/m"}}
+        aliases = {
+            "model_aliases": {"claude-*": "no-such", "good": "vllm/m"},
+            "fallbacks": {"vllm/*": ["other/m", "nobody"]},
+            "compaction": {"model": "good"},
+        }
         config = run_config(tmp_path, inference=inference, tool_runtime=search, messages=aliases)
         doctor(tmp_path, config)
         del config["providers"]["inference"][2]
@@ -271,6 +275,7 @@ def test_what_is_wrong_with_the_stack_is_told_beside_its_models(tmp_path: Path) 
     assert live.problems == [
         "m stands for several models: other/m, vllm/m",
         "The alias claude-* stands for no-such, which cannot be used: there is no model no-such",
+        "fallbacks of vllm/* names nobody, which cannot be used: there is no model nobody",
         "gone/m is registered, but the stack has no provider 'gone' any more",
         "The stack's web search, provider 'tavily', has no key: searches fail unless requests bring one",
     ]

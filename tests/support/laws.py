@@ -216,6 +216,8 @@ def _fold_event(message: Json, inputs: dict[int, str], event: Json) -> None:
     match event["type"]:
         case "content_block_start":
             message["content"].append(dict(event["content_block"]))
+            if event["content_block"]["type"] == "fallback":
+                message["model"] = event["content_block"]["to"]["model"]
         case "content_block_delta":
             _fold_delta(message["content"][event["index"]], inputs, event["index"], event["delta"])
         case "message_delta":

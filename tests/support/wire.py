@@ -233,9 +233,10 @@ def anthropic_message(
 
 def anthropic_stream(message: Json, *, piece: int = 4, ping: bool = True) -> list[Json]:
     """The events that Anthropic would stream for this message."""
-    blank = {**message, "content": [], "stop_reason": None, "stop_sequence": None}
+    ends = ("stop_reason", "stop_sequence", "stop_details")
+    closing = {name: message[name] for name in ends if name in message}
+    blank = {**message, "content": [], **dict.fromkeys(closing)}
     blank["usage"] = {**message["usage"], "output_tokens": 1}
-    closing = {"stop_reason": message["stop_reason"], "stop_sequence": message["stop_sequence"]}
     return [
         {"type": "message_start", "message": blank},
         *([{"type": "ping"}] if ping else []),
