@@ -60,14 +60,14 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         deps: The stack's APIs; `inference` is used, and `tool_runtime` and `connectors` where there are.
         policy: The host's access policy.
     """
-    inference = deps[Api.inference]
-    sessions = _sessions(config.limits)
+    inference, sessions = deps[Api.inference], _sessions(config.limits)
+    table = inference.routing_table
     documents, tools = documents_of(config), deps.get(Api.tool_runtime)
     search, fetch = WebSearch(tools, config.web_search), WebFetch(documents.pages, config.web_fetch)
     servers = McpConnector(config.mcp, tools, deps.get(Api.connectors), policy)
     advisor, code = Advisor(config.advisor), CodeExecution(tools, servers, config.code_execution)
     server_tools = ServerTools([search, ToolSearch(), fetch, advisor, code], servers)
-    resolver = ModelResolver(inference.routing_table, config.model_aliases)
+    resolver, health = ModelResolver(table, config.model_aliases), Health(sessions, table)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
     native, translated = _routes(config, inference, sessions, memory, offload)
@@ -92,7 +92,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         resolver,
         planner,
         sessions,
-        inference.routing_table,
+        table,
         config.model_aliases,
         tools,
         config.web_search.tool,
@@ -103,7 +103,6 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         infers=config.translation.count_by_inference,
         named=_named_models(config),
     )
-    health = Health(sessions, inference.routing_table)
     return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health)
 
 

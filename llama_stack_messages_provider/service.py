@@ -28,11 +28,11 @@ from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner, is_first_party
 from llama_stack_messages_provider.routing.prepare import Preparer
-from llama_stack_messages_provider.routing.state import RouteState, client_name, report_dropped
-from llama_stack_messages_provider.routing.told import counting, way_of
+from llama_stack_messages_provider.routing.state import RouteState, client_name, planned, report_dropped
+from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
-from llama_stack_messages_provider.telemetry.observed import Observed, Observer
+from llama_stack_messages_provider.telemetry.observed import UNOBSERVED, Observed, Observer
 from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
@@ -99,28 +99,19 @@ class MessageService:
         summarise = self._summarised if summary_model else None
         self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise)
 
-    async def plan(self, exchange: Exchange, operation: str = "chat") -> RouteState:
+    async def plan(self, exchange: Exchange, operation: str = "chat", *, inner: bool = False) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
 
         Args:
             exchange: The request.
             operation: What OpenTelemetry calls it: `chat` or `count_tokens`.
+            inner: Whether it is a request of our own, for another.
 
         Raises:
             InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
         """
-        observed = self._observed(exchange, operation)
-        try:
-            state = await self._planned(exchange)
-        except BaseException as exc:
-            if observed is not None:
-                observed.failed(exc)
-            raise
-        _watch(state, observed)
-        return state
-
-    def _observed(self, exchange: Exchange, operation: str) -> Observed | None:
-        return self._observer.begin(operation, exchange.request, exchange.headers, client_name)
+        observed = self._observer.begin(operation, exchange.request, exchange.headers, client_name, inner=inner)
+        return await planned(observed, self._planned(exchange))
 
     async def _planned(self, exchange: Exchange) -> RouteState:
         strict = self._strict or wants_strict(exchange.headers)
@@ -141,11 +132,9 @@ class MessageService:
             MessagesError: The upstream's refusal or failure.
         """
 
-        if state.observed is None:
-            return await self._completed(exchange, state, message_id)
-        with state.observed as observed:
+        with state.observed or UNOBSERVED as told:
             message = await self._completed(exchange, state, message_id)
-            observed.answered(message)
+            told.answered(message)
             return message
 
     async def _completed(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
@@ -226,7 +215,7 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        with state.observed or nullcontext(), NamedFailures(state.plan.target.provider_id):
+        with state.observed or UNOBSERVED, NamedFailures(state.plan.target.provider_id):
             count, edits = await self._count(exchange, state)
         if edits is None:
             return count
@@ -285,7 +274,7 @@ class MessageService:
             logger.warning("Native endpoint is gone", model=state.plan.target.identifier, reason=refused.message)
         state.plan = await self._planner.plan_instead(state.plan, exchange.request, refused, dropped)
         state.drop(dropped.names)
-        _watch(state, state.observed)
+        state.watch(state.observed)
 
     async def _prepared(
         self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
@@ -302,33 +291,13 @@ class MessageService:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
         if "safeguards" not in exchange.request or is_first_party(state.plan):
             return None
-        classifier = partial(self._classifier, state.observed)
+        classifier = partial(_classifier, self._planner, self._observer, self.complete, state.observed)
         return await self._safeguards.open(exchange.request, classifier)
-
-    async def _classifier(self, observed: Observed | None, template: dict[str, Any]) -> Classifier:
-        """The model that requests like this one go to, with the access of the current user; raises as `plan` does.
-
-        Args:
-            observed: What tells of the message whose calls are judged.
-            template: A request like those that judge.
-        """
-        plan = await self._planner.plan(template, DroppedFields())
-        # Models of Anthropic's have none; others are asked without one where they refuse it.
-        fields = {} if is_first_party(plan) else {"temperature": 0}
-
-        async def ask(request: dict[str, Any]) -> dict[str, Any]:
-            exchange = Exchange(new_request_id(), orjson.dumps({**request, **fields}), {**request, **fields})
-            state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
-            with nullcontext() if observed is None else observed.work("judge"):
-                _watch(state, self._observed(exchange, "chat"))
-                return json_of(await self.complete(exchange, state, new_message_id()))
-
-        return Classifier(plan.target.identifier, ask, plan.window)
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The message that answers a request of our own, with the current user's access; raises as `complete` does."""
         exchange = Exchange(new_request_id(), orjson.dumps(request), request)
-        state = await self.plan(exchange)
+        state = await self.plan(exchange, inner=True)
         message = json_of(await self.complete(exchange, state, new_message_id()))
         report_dropped(state)
         return message
@@ -342,11 +311,35 @@ class MessageService:
         self._preparer.close()
 
 
-def _watch(state: RouteState, observed: Observed | None) -> None:
-    """Tell of a request whose way is decided."""
-    if observed is not None:
-        observed.planned(way_of(state.plan), state.dropped)
-        state.observed = observed
+async def _classifier(
+    planner: Planner,
+    observer: Observer,
+    complete: Callable[[Exchange, RouteState, str], Awaitable[bytes | dict[str, Any]]],
+    observed: Observed | None,
+    template: dict[str, Any],
+) -> Classifier:
+    """The model that requests like this one go to, with the access of the current user; raises as `plan` does.
+
+    Args:
+        planner: Decides on the route.
+        observer: Observes the requests.
+        complete: Answers them.
+        observed: What tells of the message whose calls are judged.
+        template: A request like those that judge.
+    """
+    plan = await planner.plan(template, DroppedFields())
+    # Models of Anthropic's have none; others are asked without one where they refuse it.
+    fields = {} if is_first_party(plan) else {"temperature": 0}
+
+    async def ask(request: dict[str, Any]) -> dict[str, Any]:
+        asked = {**request, **fields}
+        exchange = Exchange(new_request_id(), orjson.dumps(asked), asked)
+        state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
+        with nullcontext() if observed is None else observed.work("judge"):
+            state.watch(observer.begin("chat", asked, exchange.headers, client_name, inner=True))
+            return json_of(await complete(exchange, state, new_message_id()))
+
+    return Classifier(plan.target.identifier, ask, plan.window)
 
 
 def _without_servers(request: dict[str, Any], state: RouteState) -> dict[str, Any]:

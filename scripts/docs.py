@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from opentelemetry.metrics import Counter, Instrument
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from llama_stack_messages_provider import metrics as own_metrics
 from llama_stack_messages_provider.api_support import SUPPORT, Kind, Support
 from llama_stack_messages_provider.config import MessagesConfig
+from llama_stack_messages_provider.host import telemetry as host_metrics
+from llama_stack_messages_provider.telemetry import instruments
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -150,10 +154,41 @@ def _section(kind: Kind) -> str:
     return "\n".join([f"### {_HEADINGS[kind]}", "", "| what | under translation | how |", "|---|---|---|", *lines])
 
 
+def metric_rows() -> list[tuple[str, str, str]]:
+    """Every metric: its name, its name in Prometheus, its meaning."""
+    found: dict[str, Any] = {
+        each._name: each  # type: ignore[attr-defined]
+        for module in (instruments, own_metrics, host_metrics)
+        for each in vars(module).values()
+        if isinstance(each, Instrument)
+    }
+    return [(name, prometheus_name(each), each._description) for name, each in sorted(found.items())]
+
+
+def prometheus_name(instrument: Any) -> str:
+    """The name that the OpenTelemetry Collector and Prometheus's own OTLP receiver give a metric.
+
+    Source: https://opentelemetry.io/docs/specs/otel/compatibility/prometheus_and_openmetrics/#metric-metadata-1
+    """
+    name = instrument._name.replace(".", "_")
+    is_counter = isinstance(instrument, Counter)
+    name = name.removesuffix("_total") if is_counter else name
+    if instrument._unit == "s" and not name.endswith("_seconds"):
+        name += "_seconds"
+    return f"{name}_total" if is_counter else name
+
+
+def metrics_table() -> str:
+    """Every metric that requests are in."""
+    rows = [f"| `{name}` | `{prometheus}` | {meaning} |" for name, prometheus, meaning in metric_rows()]
+    return "\n".join(["| metric | in Prometheus | meaning |", "|---|---|---|", *rows])
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "configuration": configuration_table,
     "conformance": conformance,
     "features": feature_table,
+    "metrics": metrics_table,
     "speed": speed,
 }
 

@@ -1,6 +1,6 @@
 """What is decided, and found out, about one request on its way down a route."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.batches.identity import current_identity
@@ -11,7 +11,7 @@ from llama_stack_messages_provider.routing.plan import Plan
 from llama_stack_messages_provider.routing.told import way_of
 from llama_stack_messages_provider.telemetry.observed import Observed
 
-__all__ = ["RouteState", "client_name", "report_dropped"]
+__all__ = ["RouteState", "client_name", "planned", "report_dropped"]
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -73,8 +73,13 @@ class RouteState:
         self.plan, self.applied_edits = plan, None
         self.dropped, self._reported = [], 0
         self.drop(dropped)
-        if self.observed is not None:
-            self.observed.planned(way_of(plan), self.dropped)
+        self.watch(self.observed)
+
+    def watch(self, observed: Observed | None) -> None:
+        """Tell of the request, whose way is decided."""
+        if observed is not None:
+            observed.planned(way_of(self.plan), self.dropped)
+            self.observed = observed
 
     def unreported(self) -> list[str]:
         """What was dropped since this was asked last."""
@@ -89,3 +94,15 @@ def report_dropped(state: RouteState) -> None:
         target = state.plan.target
         logger.info("Parts of a request were dropped", model=target.identifier, dropped=dropped[:_DROPPED_LOGGED])
         count_dropped(target, dropped)
+
+
+async def planned(observed: Observed | None, planning: Awaitable[RouteState]) -> RouteState:
+    """What comes of planning, told of from then on; or its failure."""
+    try:
+        state = await planning
+    except BaseException as exc:
+        if observed is not None:
+            observed.failed(exc)
+        raise
+    state.watch(observed)
+    return state

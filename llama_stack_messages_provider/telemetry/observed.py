@@ -23,7 +23,7 @@ from llama_stack_messages_provider.telemetry.instruments import (
 from llama_stack_messages_provider.telemetry.operation import Attributes, Operation, error_type_of
 from llama_stack_messages_provider.telemetry.watched import WatchedEvents
 
-__all__ = ["Observed", "Observer", "Way", "current_batch"]
+__all__ = ["UNOBSERVED", "Observed", "Observer", "Way", "current_batch"]
 
 _OWN = "llama_stack.messages"
 _MAX_NAMED = 40
@@ -42,7 +42,13 @@ class Observer:
         self._content = False
 
     def begin(
-        self, operation: str, request: Mapping[str, Any], headers: Mapping[str, str], tenant: Callable[[], str]
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        headers: Mapping[str, str],
+        tenant: Callable[[], str],
+        *,
+        inner: bool = False,
     ) -> "Observed | None":
         """What observes a request; None if nobody would be told.
 
@@ -51,12 +57,14 @@ class Observer:
             request: Its JSON.
             headers: Its headers: `traceparent` is handed on even where nobody listens.
             tenant: Tells whose it is.
+            inner: Whether it is a request of our own, for another: no client sees how long it takes.
         """
         if self._listens is None:
             self._listens, self._content = listens(), captures_content()
         if not self._listens and _TRACE not in headers:
             return None
-        return Observed(operation, request, headers, tenant(), content=self._content and self._listens)
+        content = self._content and self._listens
+        return Observed(operation, request, headers, tenant(), content=content, inner=inner)
 
 
 class Observed:
@@ -68,6 +76,7 @@ class Observed:
         headers: Its headers.
         tenant: Whose it is.
         content: Whether prompts and answers are told.
+        inner: Whether it is a request of our own, for another.
     """
 
     def __init__(
@@ -78,12 +87,14 @@ class Observed:
         tenant: str,
         *,
         content: bool,
+        inner: bool,
     ) -> None:
         self._name = operation
         self._request = request
         self._headers = headers
         self._tenant = tenant
         self._content = content
+        self._inner = inner
         self._start = time.time_ns()
         self._operation: Operation | None = None
         self._way: Way | None = None
@@ -178,7 +189,7 @@ class Observed:
                 parent=parent,
                 links=links,
                 start=self._start,
-                seconds=REQUEST_DURATION,
+                seconds=None if self._inner else REQUEST_DURATION,
                 labels=labels,
             )
             if self._content:
@@ -218,6 +229,23 @@ class Observed:
         operation = self._begun({}, {})
         operation.span.set_attributes(dict(self._told()))
         operation.end(error)
+
+
+class _Unobserved:
+    """Tells nobody."""
+
+    def answered(self, message: bytes | Mapping[str, Any]) -> None:
+        """It was answered."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        return None
+
+
+UNOBSERVED = _Unobserved()
+"""Stands where a request is not observed."""
 
 
 def _asked(operation: str, model: str, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import pytest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
+from llama_stack_messages_provider.rewriting.compaction import PROMPT
+from tests.fidelity.claude_code import SAFEGUARDS, headers
 from tests.support import personalities
 from tests.support.otlp import Collector, Span
 from tests.support.search import SearchServices, page
@@ -441,3 +443,82 @@ def test_where_nobody_listens_a_clients_trace_is_handed_on(scripted_stack: Any) 
                 assert upstream.last.headers["traceparent"] == TRACEPARENT
             answered(client, False, model=TRANSLATED)
             assert "traceparent" not in upstream.last.headers
+
+
+# --- what is done for a message beside its calls ---
+
+
+@both
+def test_advice_is_a_message_below_the_tool_that_asked_for_it(
+    world: World, client: anthropic.Anthropic, streamed: bool
+) -> None:
+    def advised(request: RecordedRequest) -> Reply:
+        said = str(request.json["messages"])
+        if "You are asked for advice" in said:
+            reply = chat_reply("Test first.")
+        else:
+            reply = chat_reply("I test.") if "Test first." in said else chat_reply(tool_calls=[call("advisor", {})])
+        return reply(request) if callable(reply) else reply
+
+    world.openai.reply(CHAT, advised)
+    tool: Any = {"type": "advisor_20260301", "name": "advisor", "model": TRANSLATED}
+    message = answered(client, streamed, model=TRANSLATED, tools=[tool])
+    spans = eventually(lambda: world.trace_of(message.id))
+    own = the(spans, gen_ai__response__id=message.id, llama_stack__messages__route="translation")
+    [tool_span] = [s for s in spans if s.parent == own.id and s.name == "execute_tool advisor"]
+    [inner] = [s for s in spans if s.parent == tool_span.id]
+    assert inner.name == f"chat {TRANSLATED}"
+    assert [s.kind for s in spans if s.parent == inner.id] == [CLIENT]
+
+
+@both
+def test_a_summary_is_below_its_message(world: World, client: anthropic.Anthropic, streamed: bool) -> None:
+    def summarising(request: RecordedRequest) -> Reply:
+        is_asked = PROMPT[:40] in str(request.json["messages"][-1])
+        reply = chat_reply("<summary>Otters.</summary>" if is_asked else "fine")
+        return reply(request) if callable(reply) else reply
+
+    world.openai.reply(CHAT, summarising)
+    edit = {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 50_000}}
+    turns: Any = [
+        {"role": "user", "content": "Look at the otters. " * 20_000},
+        {"role": "assistant", "content": "They swim."},
+        {"role": "user", "content": "What else?"},
+    ]
+    more = {"context_management": {"edits": [edit]}}
+    message = answered(client, streamed, model=TRANSLATED, messages=turns, extra_body=more)
+    spans = eventually(lambda: world.trace_of(message.id))
+    own = the(spans, gen_ai__response__id=message.id, llama_stack__messages__route="translation")
+    below = [s for s in spans if s.parent == own.id]
+    assert sorted(s.name for s in below) == ["chat chat-model", "compact"]
+    [compact] = [s for s in below if s.name == "compact"]
+    assert [(s.name, s.kind) for s in spans if s.parent == compact.id] == [("chat chat-model", CLIENT)]
+
+
+@both
+def test_a_verdict_is_below_the_message_whose_call_it_is_about(world: World, streamed: bool) -> None:
+    def judged(request: RecordedRequest) -> Reply:
+        if b"You are a security reviewer" in request.body:
+            reply = chat_reply('{"outcome": "not_flagged"}')
+        else:
+            reply = chat_reply(tool_calls=[call("Bash", {"command": "ls"})])
+        return reply(request) if callable(reply) else reply
+
+    world.openai.reply(CHAT, judged)
+    body = {
+        "model": TRANSLATED,
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "List."}],
+        "tools": [{"name": "Bash", "input_schema": {"type": "object"}}],
+        "safeguards": SAFEGUARDS,
+        "stream": streamed,
+    }
+    before = {span.id for span in world.collector.spans("judge")}
+    httpx.post(world.stack.base_url + MESSAGES, json=body, headers=headers("332"), timeout=30).raise_for_status()
+    [judge] = eventually(lambda: [s for s in world.collector.spans("judge") if s.id not in before])
+    spans = [s for s in world.collector.spans() if s.trace == judge.trace]
+    [inner] = [s for s in spans if s.parent == judge.id]
+    assert inner.name.startswith("chat ")
+    [own] = eventually(lambda: [s for s in world.collector.spans() if s.id == judge.parent])
+    assert is_asked(own)
+    assert own.name == f"chat {TRANSLATED}"
