@@ -61,13 +61,13 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         policy: The host's access policy.
     """
     inference, sessions = deps[Api.inference], _sessions(config.limits)
-    table = inference.routing_table
+    table, aliases = inference.routing_table, config.model_aliases
     documents, tools = documents_of(config), deps.get(Api.tool_runtime)
     search, fetch = WebSearch(tools, config.web_search), WebFetch(documents.pages, config.web_fetch)
     servers = McpConnector(config.mcp, tools, deps.get(Api.connectors), policy)
     advisor, code = Advisor(config.advisor), CodeExecution(tools, servers, config.code_execution)
     server_tools = ServerTools([search, ToolSearch(), fetch, advisor, code], servers)
-    resolver, health = ModelResolver(table, config.model_aliases), Health(sessions, table)
+    resolver, health = ModelResolver(table, aliases), Health(sessions, table)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
     native, translated = _routes(config, inference, sessions, memory, offload)
@@ -85,15 +85,13 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     )
     advisor.ask = service.ask
     batches = _batches(config.batches, service.run_for_batch, policy, servers)
-    catalogue = ModelCatalogue(
-        resolver, planner, config.model_aliases, batch=batches is not None, searches=search.available
-    )
+    catalogue = ModelCatalogue(resolver, planner, aliases, batch=batches is not None, searches=search.available)
     diagnostics = Diagnostics(
         resolver,
         planner,
         sessions,
         table,
-        config.model_aliases,
+        aliases,
         tools,
         config.web_search.tool,
         servers,

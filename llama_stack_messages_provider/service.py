@@ -226,7 +226,7 @@ class MessageService:
         plan, request = state.plan, exchange.request
         if isinstance(plan, NativePlan) and plan.capability.count_tokens:
             try:
-                prompt = await self._prepared(exchange, state, CountTokensRequest)
+                prompt = await _prepared(self._preparer, exchange, state, CountTokensRequest)
                 with counting(state.observed) as told:
                     return told(await self._native.count(_raw(exchange, prompt), prompt, state)), state.applied_edits
             except (NativeMissingError, TranslateInsteadError) as exc:
@@ -236,7 +236,7 @@ class MessageService:
             plan = await self._planner.plan_for(plan.target, request, refused="it does not count")
             observed, state = state.observed, RouteState(plan, state.headers, strict=False, size=state.size)
             state.observed = observed
-        request = await self._prepared(exchange, state, CountTokensRequest)
+        request = await _prepared(self._preparer, exchange, state, CountTokensRequest)
         prompt = {name: request[name] for name in CountTokensRequest.model_fields if name in request}
         with counting(state.observed) as told:
             return told(await self._translated.count(prompt, state)), state.applied_edits
@@ -259,33 +259,13 @@ class MessageService:
         """What comes of a request by its planned route; or by the other one, where its native endpoint turns out to be
         missing, or refuses what only a translation can change.
         """
-        request = await self._prepared(exchange, state)
+        request = await _prepared(self._preparer, exchange, state)
         try:
             return await send(request, _raw(exchange, request))
         except (NativeMissingError, TranslateInsteadError) as exc:
-            await self._leave_native(exchange, state, exc)
-        request = await self._prepared(exchange, state)
+            await _leave_native(self._planner, exchange, state, exc)
+        request = await _prepared(self._preparer, exchange, state)
         return await send(request, _raw(exchange, request))
-
-    async def _leave_native(self, exchange: Exchange, state: RouteState, refused: MessagesError) -> None:
-        """Plan anew for a request that its native endpoint did not take."""
-        dropped = DroppedFields(strict=state.strict)
-        if isinstance(refused, NativeMissingError):
-            logger.warning("Native endpoint is gone", model=state.plan.target.identifier, reason=refused.message)
-        state.plan = await self._planner.plan_instead(state.plan, exchange.request, refused, dropped)
-        state.drop(dropped.names)
-        state.watch(state.observed)
-
-    async def _prepared(
-        self, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
-    ) -> dict[str, Any]:
-        request = await self._preparer.prepare(exchange.request, exchange.body, state, kind, exchange.client)
-        if is_first_party(state.plan):
-            return without_fallbacks(request) if state.chain else request
-        if isinstance(state.plan, NativePlan) and "mcp_servers" in request:
-            # Of servers that are called here nothing is left by now; tokens of others are no upstream's business.
-            request = _without_servers(request, state)
-        return without_safeguards(without_fallbacks(request))
 
     async def _judge(self, exchange: Exchange, state: RouteState) -> Judge | None:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
@@ -309,6 +289,28 @@ class MessageService:
     def close(self) -> None:
         """End the reading of documents."""
         self._preparer.close()
+
+
+async def _leave_native(planner: Planner, exchange: Exchange, state: RouteState, refused: MessagesError) -> None:
+    """Plan anew for a request that its native endpoint did not take."""
+    dropped = DroppedFields(strict=state.strict)
+    if isinstance(refused, NativeMissingError):
+        logger.warning("Native endpoint is gone", model=state.plan.target.identifier, reason=refused.message)
+    state.plan = await planner.plan_instead(state.plan, exchange.request, refused, dropped)
+    state.drop(dropped.names)
+    state.watch(state.observed)
+
+
+async def _prepared(
+    preparer: Preparer, exchange: Exchange, state: RouteState, kind: type[WireModel] = CreateMessageRequest
+) -> dict[str, Any]:
+    request = await preparer.prepare(exchange.request, exchange.body, state, kind, exchange.client)
+    if is_first_party(state.plan):
+        return without_fallbacks(request) if state.chain else request
+    if isinstance(state.plan, NativePlan) and "mcp_servers" in request:
+        # Of servers that are called here nothing is left by now; tokens of others are no upstream's business.
+        request = _without_servers(request, state)
+    return without_safeguards(without_fallbacks(request))
 
 
 async def _classifier(
