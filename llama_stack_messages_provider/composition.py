@@ -19,6 +19,7 @@ from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.health import Health
 from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.images.describer import Describer
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.chain import Chains
 from llama_stack_messages_provider.routing.models import ModelResolver
@@ -70,7 +71,8 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     resolver, health = ModelResolver(table, aliases), Health(sessions, table)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
-    native, translated = _routes(config, inference, sessions, memory, offload)
+    describer = Describer(config.images)
+    native, translated = _routes(config, inference, sessions, memory, offload, describer)
     preparer, safeguards = Preparer(documents, offload), Safeguards(config.safeguards)
     service = MessageService(
         planner,
@@ -83,7 +85,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         max_calls=config.web_search.rounds,
         summary_model=config.compaction.model,
     )
-    advisor.ask = service.ask
+    advisor.ask, describer.find = service.ask, service.model_for
     batches = _batches(config.batches, service.run_for_batch, policy, servers)
     catalogue = ModelCatalogue(resolver, planner, aliases, batch=batches is not None, searches=search.available)
     diagnostics = Diagnostics(
@@ -107,7 +109,11 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
 def _named_models(config: MessagesConfig) -> list[tuple[str, str]]:
     """The models that settings name, by the setting."""
     chains = [(f"fallbacks of {pattern}", name) for pattern, names in config.fallbacks.items() for name in names]
-    single = {"safeguards.model": config.safeguards.model, "compaction.model": config.compaction.model}
+    single = {
+        "safeguards.model": config.safeguards.model,
+        "compaction.model": config.compaction.model,
+        "images.describe_with": config.images.describe_with,
+    }
     return [*chains, *((setting, name) for setting, name in single.items() if name is not None)]
 
 
@@ -121,7 +127,12 @@ def _prober(config: MessagesConfig, sessions: Sessions) -> Prober:
 
 
 def _routes(
-    config: MessagesConfig, inference: Any, sessions: Sessions, memory: AdaptationMemory, offload: Offload
+    config: MessagesConfig,
+    inference: Any,
+    sessions: Sessions,
+    memory: AdaptationMemory,
+    offload: Offload,
+    describer: Describer,
 ) -> tuple[NativeRoute, TranslatedRoute]:
     limits, key, marker = config.limits, config.key(), config.translation.tool_error_marker
     timeouts = Timeouts(limits.connect_seconds, limits.first_byte_seconds, limits.idle_seconds)
@@ -129,7 +140,8 @@ def _routes(
     completions = ChatCompletions(inference, sessions, timeouts, store=config.store_completions)
     counter = TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference)
     options, system = TranslationOptions(tool_error_marker=marker), config.translation.system_messages
-    translated = TranslatedRoute(completions, counter, key, options, system, memory, offload)
+    eyes = describer if config.images.describe_with else None
+    translated = TranslatedRoute(completions, counter, key, options, system, memory, offload, eyes)
     return native, translated
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "AdvisorConfig",
     "CodeExecutionConfig",
     "DocumentsConfig",
+    "ImagesConfig",
     "McpConfig",
     "MessagesConfig",
     "PingConfig",
@@ -313,6 +314,29 @@ class CompactionConfig(BaseModel):
     )
 
 
+class ImagesConfig(BaseModel):
+    """Whether images are described for models that see none, and what that may cost."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    describe_with: str | None = Field(
+        default=None,
+        description="The model that describes them, for users with access to it. Null: the others are told that there "
+        "is an image.",
+    )
+    images: int = Field(default=20, gt=0, description="Images of one request, the first ones.")
+    bytes: int = Field(default=5 * 1024 * 1024, gt=0, description="The largest image.")
+    characters: int = Field(default=4000, gt=0, description="Text of one description.")
+    max_tokens: int = Field(default=1024, gt=0, description="Output tokens of one description.")
+    seconds: float = Field(default=30.0, gt=0, description="How long all new descriptions of a request may take.")
+    concurrency: int = Field(
+        default=4, gt=0, description="Images that a process has described at once; no client has all these places."
+    )
+    remembered: int = Field(
+        default=4096, gt=0, description="Descriptions that a process remembers, shared by all clients."
+    )
+
+
 class MessagesConfig(BaseModel):
     """Every setting has a default that suits most: `config: {}` works."""
 
@@ -366,6 +390,7 @@ class MessagesConfig(BaseModel):
     advisor: AdvisorConfig = Field(default_factory=AdvisorConfig, description="See below.")
     code_execution: CodeExecutionConfig = Field(default_factory=CodeExecutionConfig, description="See below.")
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
+    images: ImagesConfig = Field(default_factory=ImagesConfig, description="See below.")
     compaction: CompactionConfig = Field(default_factory=CompactionConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Mapping
 from types import TracebackType
+from typing import Literal
 
 from opentelemetry import metrics
 
@@ -21,6 +22,7 @@ __all__ = [
     "MAX_UNKNOWN_NAMES",
     "InferenceMetrics",
     "count_adaptations",
+    "count_description",
     "count_dropped",
     "count_fallback",
     "count_unknown_fields",
@@ -101,6 +103,18 @@ def count_fallback(before: Target, after: Target, reason: str) -> None:
     """Count that another model was asked, by what the one before it did."""
     attributes = {"model": before.label, "provider": before.provider_id, "reason": reason}
     _fallbacks.add(1, attributes={**attributes, "fallback_model": after.label})
+
+
+_descriptions = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.image_descriptions_total",
+    description="Images that a model was asked to describe, by outcome",
+    unit="1",
+)
+
+
+def count_description(outcome: Literal["described", "failed", "late"], images: int = 1) -> None:
+    """Count images that were to be described."""
+    _descriptions.add(images, attributes={"outcome": outcome})
 
 
 class InferenceMetrics:

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.errors import ApiError, MessagesError
+from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
@@ -271,8 +271,11 @@ class MessageService:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
         if "safeguards" not in exchange.request or is_first_party(state.plan):
             return None
-        classifier = partial(_classifier, self._planner, self._observer, self.complete, state.observed)
-        return await self._safeguards.open(exchange.request, classifier)
+        return await self._safeguards.open(exchange.request, partial(self.model_for, state.observed, "judge"))
+
+    async def model_for(self, observed: Observed | None, work: str, template: dict[str, Any]) -> Classifier:
+        """The model that requests like this one go to, for work that is done for another: see `_model_for`."""
+        return await _model_for(self._planner, self._observer, self.complete, observed, work, template)
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The message that answers a request of our own, with the current user's access; raises as `complete` does."""
@@ -313,21 +316,25 @@ async def _prepared(
     return without_safeguards(without_fallbacks(request))
 
 
-async def _classifier(
+async def _model_for(
     planner: Planner,
     observer: Observer,
     complete: Callable[[Exchange, RouteState, str], Awaitable[bytes | dict[str, Any]]],
     observed: Observed | None,
+    work: str,
     template: dict[str, Any],
 ) -> Classifier:
     """The model that requests like this one go to, with the access of the current user; raises as `plan` does.
+
+    It may ask no other model, and fails where part of what it is told does not reach it.
 
     Args:
         planner: Decides on the route.
         observer: Observes the requests.
         complete: Answers them.
-        observed: What tells of the message whose calls are judged.
-        template: A request like those that judge.
+        observed: What tells of the message for which it is asked.
+        work: What it does, such as `judge`.
+        template: A request like those that it gets.
     """
     plan = await planner.plan(template, DroppedFields())
     # Models of Anthropic's have none; others are asked without one where they refuse it.
@@ -337,9 +344,13 @@ async def _classifier(
         asked = {**request, **fields}
         exchange = Exchange(new_request_id(), orjson.dumps(asked), asked)
         state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
-        with nullcontext() if observed is None else observed.work("judge"):
+        state.asks_others = False
+        with nullcontext() if observed is None else observed.work(work):
             state.watch(observer.begin("chat", asked, exchange.headers, client_name, inner=True))
-            return json_of(await complete(exchange, state, new_message_id()))
+            message = json_of(await complete(exchange, state, new_message_id()))
+        if lost := [path for path in state.dropped if path.startswith("messages")]:
+            raise InvalidRequestError(f"{lost[0]}: it does not reach {plan.target.identifier}")
+        return message
 
     return Classifier(plan.target.identifier, ask, plan.window)
 

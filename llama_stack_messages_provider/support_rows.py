@@ -124,7 +124,8 @@ _BLOCKS: Mapping[str, Support] = {
     "text": _mapped("text; an empty one is left out"),
     "image": _mapped(
         "`image_url`; one inside a tool result moves into the user message after it; named as dropped where the model "
-        "takes none"
+        "takes none, and described by another where that is configured",
+        needs="image",
     ),
     "document": _emulated(
         "text with title, context and page markers, or a `file` part where configured", needs="document"

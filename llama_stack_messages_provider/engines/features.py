@@ -34,6 +34,7 @@ def _features_of_block(block: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(kind, str):
         return
     if kind == "image":
+        yield "image"
         source = block.get("source")
         if isinstance(source, dict) and source.get("type") == "url":
             yield "image_url"

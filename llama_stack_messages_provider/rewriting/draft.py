@@ -47,6 +47,7 @@ class RewriteOptions:
         signer: The model's: reads what signatures and ids of calls carry; None where nobody may have it.
         reasoning_details: Whether what the signatures carry beside text has a place in the plainer request.
         bytes_per_token: What a token of the model has, in bytes, where tokens are estimated.
+        descriptions: Texts that stand for images which the model cannot see, by the images' digests.
     """
 
     tool_error_marker: str = "[tool error] "
@@ -56,6 +57,7 @@ class RewriteOptions:
     signer: Signer | None = None
     reasoning_details: bool = False
     bytes_per_token: float = BYTES_PER_TOKEN
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -121,7 +121,7 @@ class ModelCatalogue:
             capabilities=capabilities(
                 batch=self._batch,
                 efforts=(*chat.efforts, "max") if first_party else chat.efforts if chat.effort else (),
-                images=chat.images,
+                images=chat.images and target.sees,
                 schemas=chat.schemas or first_party,
                 thinks=first_party or bool(chat.thinking_on or chat.budget or chat.reasoning_field),
                 searches=searches or first_party,

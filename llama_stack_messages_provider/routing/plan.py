@@ -77,7 +77,9 @@ class _Plan:
     def dialect(self) -> ChatWording:
         """How chat completions are worded for this upstream."""
         wording = self.engine.chat
-        return replace(wording, files=True) if self.files else wording
+        if self.files or not self.target.sees:
+            return replace(wording, files=self.files or wording.files, images=wording.images and self.target.sees)
+        return wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,10 @@ class Planner:
         """
         endpoint = self._endpoints.of(target.provider)
         capability = await self._capability(target, endpoint)
-        features, mode = features_of(request), "translation" if refused else self._mode(target)
+        features = features_of(request)
+        if "image" in features and not target.sees and self._mode(target) == "auto":
+            refused = refused or "it is registered as a model without image input"
+        mode = "translation" if refused else self._mode(target)
         profile = ENGINES[capability.engine].native
         is_first_party = _is_native(capability, mode) and profile.first_party
         if not is_first_party:

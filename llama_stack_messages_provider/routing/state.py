@@ -37,10 +37,22 @@ class RouteState:
         dropped: Paths of what does not reach the model, as the client is told them.
         observed: What tells of it; None where nobody listens.
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
+        asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
         chain: The models that may answer in place of the first; None where it answers alone.
     """
 
-    __slots__ = ("_reported", "applied_edits", "chain", "dropped", "headers", "observed", "plan", "size", "strict")
+    __slots__ = (
+        "_reported",
+        "applied_edits",
+        "asks_others",
+        "chain",
+        "dropped",
+        "headers",
+        "observed",
+        "plan",
+        "size",
+        "strict",
+    )
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool, size: int) -> None:
         self.plan = plan
@@ -49,6 +61,7 @@ class RouteState:
         self.size = size
         self.dropped: list[str] = []
         self.applied_edits: list[dict[str, Any]] | None = None
+        self.asks_others = True
         self.chain: Chain | None = None
         self.observed: Observed | None = None
         self._reported = 0

@@ -13,7 +13,9 @@ from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adaptation.room import FitWindow, may_exceed
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError, UpstreamError
+from llama_stack_messages_provider.images.describer import Describer
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.rewriting.image_refs import sources_of
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
@@ -41,6 +43,7 @@ class TranslatedRoute:
         merge_system: The configured handling of system messages: `auto`, `keep` or `merge`.
         memory: What is known of models.
         offload: Works on large requests.
+        describer: Describes images for models that see none.
     """
 
     def __init__(
@@ -52,7 +55,9 @@ class TranslatedRoute:
         merge_system: str,
         memory: AdaptationMemory,
         offload: Offload,
+        describer: Describer | None = None,
     ) -> None:
+        self._describer = describer
         self._completions = completions
         self._counter = counter
         self._key = key
@@ -128,6 +133,7 @@ class TranslatedRoute:
 
     async def count(self, request: Mapping[str, Any], state: RouteState) -> Count:
         """The number of a request's input tokens: exactly what would be sent is counted. Raises as `complete` does."""
+        state.asks_others = False
         # One token, where nothing but a generation counts: under the name, and in the company, that the model takes.
         translation = await self._translated({**request, "max_tokens": 1}, state)
         plan = state.plan
@@ -166,6 +172,8 @@ class TranslatedRoute:
         density = self._memory.ratios.bytes_per_token(plan.scope)
         options = TranslationOptions(state.strict, self._options.tool_error_marker, merge, window, density)
         dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
+        if not dialect.images:
+            options = replace(options, descriptions=await self._descriptions(request, state))
         signer = Signer(self._key, plan.target.identifier)
         model = plan.target.upstream_model
         translation = await self._offload.run(
@@ -188,6 +196,13 @@ class TranslatedRoute:
         state.drop(translation.dropped)
         state.applied_edits = translation.rewritten.applied_edits
         return translation
+
+    async def _descriptions(self, request: Mapping[str, Any], state: RouteState) -> Mapping[str, str]:
+        """What stands for images; strict mode wants the images."""
+        if self._describer is None or state.strict:
+            return {}
+        sources = await self._offload.run(state.size, sources_of, request, *self._describer.limits)
+        return await self._describer.describe(sources, client_name(), state.observed, asks=state.asks_others)
 
     def _may_exceed(self, window: int, request: Mapping[str, Any], state: RouteState) -> bool:
         """By the bytes that its client sent; a loop's request has grown since."""

@@ -46,6 +46,7 @@ class TranslationOptions:
         merge_system: Move system turns of mid-conversation to the head, for templates that take no others.
         window: The model's context window in tokens, if it is known.
         bytes_per_token: What a token of the model has, in bytes, where tokens are estimated.
+        descriptions: Texts that stand for images which the model cannot see, by the images' digests.
     """
 
     strict: bool = False
@@ -53,6 +54,7 @@ class TranslationOptions:
     merge_system: bool = False
     window: int | None = None
     bytes_per_token: float = BYTES_PER_TOKEN
+    descriptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -154,6 +156,7 @@ def _rewritten(
         signer=signer,
         reasoning_details=True,
         bytes_per_token=options.bytes_per_token,
+        descriptions=options.descriptions,
     )
     return rewrite(request, lacks=SUPPLIED - has - _PLAIN, options=wanted, dropped=dropped)
 

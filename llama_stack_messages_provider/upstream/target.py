@@ -35,6 +35,11 @@ class Target:
         return self.identifier if self.registered else f"{self.provider_id}/other"
 
     @property
+    def sees(self) -> bool:
+        """Whether it takes images, for all that its registration says: `image_input: false` in its metadata."""
+        return self.metadata.get("image_input") is not False
+
+    @property
     def provider_type(self) -> str:
         """The provider's type, such as `remote::vllm`."""
         return provider_type(self.provider)

@@ -22,9 +22,10 @@ DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/p
 
 FEATURES: list[tuple[str, Json, set[str]]] = [
     ("plain text", request(user("Hi")), set()),
-    ("blocks that every engine takes", request(user(text("Hi"), image()), assistant(tool_use("a"))), set()),
+    ("blocks that every engine takes", request(user(text("Hi")), assistant(tool_use("a"))), set()),
+    ("an image", request(user(text("Hi"), image())), {"image"}),
     ("thinking", request(assistant({"type": "thinking", "thinking": "x", "signature": ""})), set()),
-    ("an image by URL", request(user(image(type="url", url="https://x.test"))), {"image_url"}),
+    ("an image by URL", request(user(image(type="url", url="https://x.test"))), {"image", "image_url"}),
     ("a document", request(user(DOCUMENT)), {"document"}),
     ("a document in a result", request(user(tool_result("a", [DOCUMENT]))), {"document"}),
     ("a search result", request(user({"type": "search_result"})), {"search_result"}),
