@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from llama_stack_messages_provider.telemetry.content import Written
-from llama_stack_messages_provider.telemetry.operation import Attributes
+from llama_stack_messages_provider.telemetry.operation import Attributes, known_error
 from llama_stack_messages_provider.wire.sse import SSEDecoder
 
 __all__ = ["AnswerReader"]
@@ -70,7 +70,7 @@ class AnswerReader:
             self._add(event.get("usage"))
         elif kind == "error":
             error = event.get("error")
-            self.error = _text(error.get("type") if isinstance(error, dict) else None) or "api_error"
+            self.error = known_error(str(error.get("type")) if isinstance(error, dict) else "")
         elif self._written is not None:
             self._written.feed(event)
 

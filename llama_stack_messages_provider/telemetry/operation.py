@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Self, get_args
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -13,9 +13,9 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import Histogram
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
-from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.errors import ErrorType, MessagesError
 
-__all__ = ["CANCELLED", "Attributes", "Operation", "error_type_of"]
+__all__ = ["CANCELLED", "Attributes", "Operation", "error_type_of", "known_error"]
 
 type Attributes = Mapping[str, str | bool | int | float | Sequence[str]]
 
@@ -25,10 +25,19 @@ CANCELLED = "cancelled"
 _tracer = trace.get_tracer("llama_stack.messages")
 
 
+_TYPES = frozenset(get_args(ErrorType))
+_OTHER = "_OTHER"
+
+
+def known_error(kind: str) -> str:
+    """An error type that an upstream told: Anthropic's, or the conventions' word for any other."""
+    return kind if kind in _TYPES else _OTHER
+
+
 def error_type_of(exc: BaseException) -> str:
     """The `error.type` of a failure: Anthropic's error type, `cancelled`, or the name of an exception of ours."""
     if isinstance(exc, MessagesError):
-        return exc.error_type
+        return known_error(exc.error_type)
     if isinstance(exc, (asyncio.CancelledError, GeneratorExit)):
         return CANCELLED
     return type(exc).__qualname__

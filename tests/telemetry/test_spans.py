@@ -328,6 +328,17 @@ def test_an_upstream_that_dies_in_mid_stream_is_an_error_of_both(world: World, c
     assert all(span.status == ERROR for span in failed)
 
 
+def test_error_types_of_an_upstreams_own_are_no_names_in_metrics(world: World, client: anthropic.Anthropic) -> None:
+    answered(client, False)  # the probe has been by
+    start, *_ = encode_events(anthropic_stream(anthropic_message("Hello")))
+    error = {"type": "error", "error": {"type": "invented_17", "message": "no"}}
+    world.vllm.queue(MESSAGES, stream_reply([start, *encode_events([error])]))
+    with pytest.raises(anthropic.APIError):
+        answered(client, True)
+    eventually(lambda: pair(world, error__type="_OTHER") or pair(world, error__type="api_error"))
+    assert not world.collector.spans(error__type="invented_17")
+
+
 @both
 def test_a_client_that_leaves_is_told_as_cancelled(world: World, streamed: bool) -> None:
     before = {span.id for span in world.collector.spans(error__type="cancelled")}
