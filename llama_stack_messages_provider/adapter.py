@@ -17,6 +17,7 @@ from fastapi.responses import StreamingResponse
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.batches.identity import current_identity
 from llama_stack_messages_provider.batches.service import BatchService
+from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.config import MessagesConfig
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.errors import NotFoundError
@@ -74,6 +75,7 @@ class MessagesAdapter:
         catalogue: Lists models.
         diagnostics: Examines the stack, for `doctor`.
         health: Looks after the upstreams, for the host's list of providers.
+        budgets: Limits what users may ask; None where nobody has a budget.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class MessagesAdapter:
         catalogue: ModelCatalogue,
         diagnostics: Diagnostics,
         health: Health,
+        budgets: Budgets | None,
     ) -> None:
         self._config = config
         self._service = service
@@ -95,6 +98,7 @@ class MessagesAdapter:
         self._catalogue = catalogue
         self._diagnostics = diagnostics
         self._health = health
+        self._budgets = budgets
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What this process has learned of models, for people: see `AdaptationMemory.report`."""
@@ -156,6 +160,8 @@ class MessagesAdapter:
         if self._batches is not None:
             await self._batches.runtime.stop(self._config.limits.shutdown_seconds)
         self._service.close()
+        if self._budgets is not None:
+            await self._budgets.close()
         await self._sessions.close()
         await flush_traces()
 
@@ -175,6 +181,7 @@ class MessagesAdapter:
     def _streamed(self, exchange: Exchange, state: RouteState) -> EventStream:
         start = LateMessageStart(new_message_id(), exchange.request["model"], exchange.request_id)
         events = self._service.stream(exchange, state, start, self._interactive())
+        events = events if state.admission is None else state.admission.charged(events)
         return EventStream(
             events if state.observed is None else state.observed.events(events),
             lambda: _answer_headers(exchange, state),
@@ -280,6 +287,8 @@ def _answer_headers(exchange: Exchange, state: RouteState) -> dict[str, str]:
         "x-messages-route": state.plan.route,
         "x-messages-model": _header_safe(state.plan.target.identifier),
     }
+    if state.admission is not None:
+        headers |= state.admission.headers
     if state.dropped:
         headers["x-messages-dropped"] = _header_safe(", ".join(state.dropped[:_DROPPED_SHOWN]))
         report_dropped(state)

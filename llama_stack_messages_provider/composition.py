@@ -1,7 +1,7 @@
 """The composition root: the one place that knows which part gets which."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from llama_stack_api import Api
@@ -13,6 +13,8 @@ from llama_stack_messages_provider.batches.database import BackendError, find_ba
 from llama_stack_messages_provider.batches.runner import Runner
 from llama_stack_messages_provider.batches.runtime import BatchRuntime
 from llama_stack_messages_provider.batches.service import BatchService
+from llama_stack_messages_provider.budgets.budgets import Budgets
+from llama_stack_messages_provider.budgets.config import BudgetsConfig
 from llama_stack_messages_provider.config import MessagesConfig, RequestLimits
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.documents.resolve import documents_of
@@ -71,16 +73,16 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     resolver, health = ModelResolver(table, aliases), Health(sessions, table)
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
-    describer = Describer(config.images)
+    describer, budgets = Describer(config.images), _budgets(config.budgets)
     native, translated = _routes(config, inference, sessions, memory, offload, describer)
-    preparer, safeguards = Preparer(documents, offload), Safeguards(config.safeguards)
     service = MessageService(
         planner,
         native,
         translated,
-        preparer,
-        safeguards,
+        Preparer(documents, offload),
+        Safeguards(config.safeguards),
         Fallbacks(planner, Chains(config.fallbacks, resolver)),
+        budgets,
         strict=config.strict,
         max_calls=config.web_search.rounds,
         summary_model=config.compaction.model,
@@ -88,22 +90,36 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     advisor.ask, describer.find = service.ask, service.model_for
     batches = _batches(config.batches, service.run_for_batch, policy, servers)
     catalogue = ModelCatalogue(resolver, planner, aliases, batch=batches is not None, searches=search.available)
-    diagnostics = Diagnostics(
+    diagnostics = _diagnostics(config, resolver, planner, sessions, table, tools, servers, code.run_by, fetch.run_by)
+    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health, budgets)
+
+
+def _diagnostics(
+    config: MessagesConfig,
+    resolver: ModelResolver,
+    planner: Planner,
+    sessions: Sessions,
+    table: Any,
+    tools: Any,
+    servers: McpConnector,
+    runs_code: Callable[[], Awaitable[str | None]],
+    fetches: str | None,
+) -> Diagnostics:
+    return Diagnostics(
         resolver,
         planner,
         sessions,
         table,
-        aliases,
+        config.model_aliases,
         tools,
         config.web_search.tool,
         servers,
-        runs_code=code.run_by,
-        fetches=fetch.run_by,
+        runs_code=runs_code,
+        fetches=fetches,
         advises=config.advisor.enabled,
         infers=config.translation.count_by_inference,
         named=_named_models(config),
     )
-    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health)
 
 
 def _named_models(config: MessagesConfig) -> list[tuple[str, str]]:
@@ -143,6 +159,10 @@ def _routes(
     eyes = describer if config.images.describe_with else None
     translated = TranslatedRoute(completions, counter, key, options, system, memory, offload, eyes)
     return native, translated
+
+
+def _budgets(config: BudgetsConfig) -> Budgets | None:
+    return Budgets(config, find_backend(config.backend, "budgets.backend")) if config.rules else None
 
 
 def _batches(config: BatchesConfig, run: Runner, policy: list[Any], servers: McpConnector) -> BatchService | None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
+from llama_stack_messages_provider.budgets.config import BudgetsConfig
 
 __all__ = [
     "MAX_FALLBACKS",
@@ -392,6 +393,7 @@ class MessagesConfig(BaseModel):
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     images: ImagesConfig = Field(default_factory=ImagesConfig, description="See below.")
     compaction: CompactionConfig = Field(default_factory=CompactionConfig, description="See below.")
+    budgets: BudgetsConfig = Field(default_factory=BudgetsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 
     @classmethod

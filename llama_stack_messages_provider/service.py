@@ -14,6 +14,7 @@ from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
+from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
@@ -69,6 +70,7 @@ class MessageService:
         preparer: Makes what goes down a route.
         safeguards: Judges calls for clients that want it.
         fallbacks: Asks other models where one gives no answer.
+        budgets: Limits what users may ask; None where nobody has a budget.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         summary_model: The model that summarises conversations; None if each does it itself.
@@ -82,19 +84,18 @@ class MessageService:
         preparer: Preparer,
         safeguards: Safeguards,
         fallbacks: Fallbacks,
+        budgets: Budgets | None,
         *,
         strict: bool,
         max_calls: int,
         summary_model: str | None = None,
     ) -> None:
         self._planner = planner
-        self._native = native
-        self._translated = translated
+        self._native, self._translated = native, translated
         self._preparer = preparer
         self._safeguards = safeguards
-        self._fallbacks = fallbacks
-        self._strict = strict
-        self._observer = Observer()
+        self._fallbacks, self._budgets = fallbacks, budgets
+        self._strict, self._observer = strict, Observer()
         self._summary_model = summary_model
         summarise = self._summarised if summary_model else None
         self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise)
@@ -108,21 +109,22 @@ class MessageService:
             inner: Whether it is a request of our own, for another.
 
         Raises:
-            InvalidRequestError, NotFoundError: It cannot be answered, by whatever route.
+            MessagesError: It cannot be answered, by whatever route, or its user's budget is used up.
         """
         observed = self._observer.begin(operation, exchange.request, exchange.headers, client_name, inner=inner)
-        return await planned(observed, self._planned(exchange))
+        return await planned(observed, self._planned(exchange, is_counted=operation == "chat" and not inner))
 
-    async def _planned(self, exchange: Exchange) -> RouteState:
+    async def _planned(self, exchange: Exchange, *, is_counted: bool) -> RouteState:
         strict = self._strict or wants_strict(exchange.headers)
         dropped = DroppedFields(strict=strict)
         plan = await self._planner.plan(exchange.request, dropped)
         if _level.isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
-        size = len(exchange.body)
-        state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=size)
+        state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=len(exchange.body))
         state.drop(dropped.names)
         await self._fallbacks.prepare(exchange, state)
+        if is_counted and self._budgets is not None:
+            state.admission = await self._budgets.admit(client_name(), plan.target.label)
         return state
 
     async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
@@ -131,10 +133,11 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-
         with state.observed or UNOBSERVED as told:
             message = await self._completed(exchange, state, message_id)
             told.answered(message)
+            if state.admission is not None:
+                await state.admission.charge(message)
             return message
 
     async def _completed(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:

@@ -51,6 +51,7 @@ SLOW_FILES = frozenset(
         "batches/test_intake.py",
         "batches/test_interleavings.py",
         "batches/test_real_server.py",
+        "budgets/test_budgets.py",
         "documents/test_server.py",
         "faults/test_faults.py",
         "fidelity/test_documents.py",

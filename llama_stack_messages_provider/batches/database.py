@@ -53,8 +53,12 @@ class StorageError(ApiError):
     status, default_message = 503, "The database of message batches is not available"
 
 
-def find_backend(name: str) -> SqlBackend:
+def find_backend(name: str, setting: str = "batches.backend") -> SqlBackend:
     """The stack's SQL backend of that name, as `storage.backends` configures it.
+
+    Args:
+        name: The name.
+        setting: The setting that has it.
 
     Raises:
         BackendError: There is none of that name, or it is not an SQL one, or it is SQLite in memory.
@@ -63,9 +67,9 @@ def find_backend(name: str) -> SqlBackend:
     config = backends.get(name)
     if config is None:
         known = ", ".join(sorted(backends)) or "none"
-        raise BackendError(f"batches.backend: no SQL backend {name!r} in storage.backends (SQL backends: {known})")
+        raise BackendError(f"{setting}: no SQL backend {name!r} in storage.backends (SQL backends: {known})")
     if isinstance(config, SqliteSqlStoreConfig) and ":memory:" in config.db_path:
-        raise BackendError(f"batches.backend: {name!r} is in memory, where a batch does not outlive the process")
+        raise BackendError(f"{setting}: {name!r} is in memory, where nothing outlives the process")
     return config
 
 

@@ -1,0 +1,1 @@
+"""How much each user may ask of each model, for all replicas together."""

@@ -1,0 +1,185 @@
+"""Requests that are admitted, and what their answers cost."""
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+from llama_stack_messages_provider.batches.database import Database, SqlBackend, StorageError, engine_of
+from llama_stack_messages_provider.budgets.config import Budget, BudgetsConfig
+from llama_stack_messages_provider.budgets.store import BudgetStore, Count, Limits
+from llama_stack_messages_provider.errors import RateLimitError
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.host.tasks import create_detached_background_task
+from llama_stack_messages_provider.telemetry.answers import AnswerReader
+from llama_stack_messages_provider.telemetry.calls import json_of
+
+__all__ = ["Admission", "Budgets"]
+
+logger = get_logger(name=__name__, category="providers")
+
+
+class Admission:
+    """A request that was admitted, and what its answer is charged to.
+
+    Args:
+        budgets: Where it is counted.
+        principal: Whose it is.
+        model: What it asks.
+        limits: Of the periods.
+        headers: What its client is told of the budget.
+    """
+
+    def __init__(
+        self, budgets: "Budgets", principal: str, model: str, limits: Mapping[str, Limits], headers: Mapping[str, str]
+    ) -> None:
+        self._budgets = budgets
+        self._principal = principal
+        self._model = model
+        self._limits = limits
+        self.headers = headers
+
+    async def charge(self, message: bytes | Mapping[str, Any]) -> None:
+        """Count what a whole message cost."""
+        reader = AnswerReader()
+        reader.take(json_of(message))
+        await self._charge(reader)
+
+    async def charged(self, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        """The same events; what they cost is counted when they end, however they do."""
+        reader = AnswerReader()
+        try:
+            async with aclosing(events):
+                async for piece in events:
+                    reader.feed(piece)
+                    yield piece
+        finally:
+            # A client that leaves cancels what is awaited here.
+            create_detached_background_task(self._charge(reader))
+
+    async def _charge(self, reader: AnswerReader) -> None:
+        tokens = reader.input_tokens - reader.cached().get("read", 0) + reader.output_tokens
+        if tokens > 0:
+            await self._budgets.charge(self._principal, self._model, self._limits, tokens)
+
+
+class Budgets:
+    """The budgets of a stack.
+
+    Args:
+        config: The settings.
+        backend: Where they are counted.
+    """
+
+    def __init__(self, config: BudgetsConfig, backend: SqlBackend) -> None:
+        self._rules = config.rules
+        self._backend = backend
+        self._store: tuple[asyncio.AbstractEventLoop, Database, BudgetStore] | None = None
+        self._opening: asyncio.Lock | None = None
+
+    async def admit(self, principal: str, model: str) -> Admission | None:
+        """Count a request; None where no rule is about it.
+
+        Args:
+            principal: Whose it is; empty where nobody is known.
+            model: The identifier that it is counted by.
+
+        Raises:
+            RateLimitError: There is no budget left for it.
+            StorageError: Nobody can tell.
+        """
+        rule = next((rule for rule in self._rules if rule.is_for(principal, model)), None)
+        if rule is None or not (limits := _limits(rule)):
+            return None
+        try:
+            counts, admitted = await (await self._opened()).admit(principal, model, limits)
+        except StorageError as exc:
+            raise StorageError("Budgets cannot be told: their database is not available") from exc
+        headers = _headers(counts)
+        if not admitted:
+            raise _refusal(counts, model, headers)
+        return Admission(self, principal, model, limits, headers)
+
+    async def charge(self, principal: str, model: str, limits: Mapping[str, Limits], tokens: int) -> None:
+        """Count tokens; where that cannot be done, the log says so: their answer is out."""
+        try:
+            await (await self._opened()).charge(principal, model, limits, tokens)
+        except StorageError:
+            logger.error("Tokens are not counted", principal=principal, model=model, tokens=tokens)
+
+    async def _opened(self) -> BudgetStore:
+        """The store of the running loop; a provider is made in another."""
+        loop = asyncio.get_running_loop()
+        if self._store is not None and self._store[0] is loop:
+            return self._store[2]
+        if self._opening is None or self._store is not None:
+            self._store, self._opening = None, asyncio.Lock()
+        async with self._opening:
+            if self._store is None:
+                database = Database(engine_of(self._backend))
+                store = BudgetStore(database)
+                try:
+                    await store.create_schema()
+                except BaseException:
+                    await database.close()
+                    raise
+                self._store = loop, database, store
+        return self._store[2]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._store is not None and self._store[0] is asyncio.get_running_loop():
+            store, self._store = self._store, None
+            await store[1].close()
+
+
+def _limits(rule: Budget) -> dict[str, Limits]:
+    given = {
+        "minute": Limits(rule.requests_per_minute, rule.tokens_per_minute),
+        "day": Limits(rule.requests_per_day, rule.tokens_per_day),
+    }
+    return {period: limits for period, limits in given.items() if limits.requests or limits.tokens}
+
+
+def _refusal(counts: list[Count], model: str, headers: Mapping[str, str]) -> RateLimitError:
+    full = [count for count in counts if _is_full(count)]
+    # Full by now, or another request was faster: what ends last has to end.
+    wait = math.ceil(max((count.left for count in full), default=1.0))
+    return RateLimitError(
+        f"The budget of requests or tokens for {model} is used up; it is renewed in {max(1, wait)} s",
+        headers={**headers, "retry-after": str(max(1, wait))},
+    )
+
+
+def _is_full(count: Count) -> bool:
+    limits = count.limits
+    requests, tokens = limits.requests, limits.tokens
+    return (requests is not None and count.requests >= requests) or (tokens is not None and count.tokens >= tokens)
+
+
+def _headers(counts: list[Count]) -> dict[str, str]:
+    """What Anthropic tells of limits: of requests and of tokens, the limit that is nearest.
+
+    Source: https://platform.claude.com/docs/en/api/rate-limits#response-headers
+    """
+    return _told("requests", counts, _requests_left) | _told("tokens", counts, _tokens_left)
+
+
+def _requests_left(count: Count) -> tuple[int | None, int]:
+    return count.limits.requests, count.requests
+
+
+def _tokens_left(count: Count) -> tuple[int | None, int]:
+    return count.limits.tokens, count.tokens
+
+
+def _told(name: str, counts: list[Count], of: Callable[[Count], tuple[int | None, int]]) -> dict[str, str]:
+    limited = [(limit, max(0, limit - used), c.ends) for c in counts for limit, used in [of(c)] if limit is not None]
+    if not limited:
+        return {}
+    limit, left, ends = min(limited, key=lambda each: (each[1], -each[2]))
+    prefix = f"anthropic-ratelimit-{name}"
+    reset = datetime.fromtimestamp(ends, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {f"{prefix}-limit": str(limit), f"{prefix}-remaining": str(left), f"{prefix}-reset": reset}
