@@ -6,8 +6,18 @@ import pytest
 from anthropic import Anthropic
 
 from llama_stack_messages_provider.rewriting.passes.context_edits import CLEARED
-from tests.cases.bench import CHAT, MESSAGES, Bench
-from tests.support.upstream import Json
+from tests.cases.bench import CHAT, MESSAGES, TOOLS, Bench
+from tests.cases.windows import no_room, tokens_of
+from tests.support.upstream import Json, RecordedRequest, Reply, chat_reply, json_reply, stream_reply
+from tests.support.wire import (
+    anthropic_message,
+    anthropic_stream,
+    call,
+    completion_usage,
+    encode_events,
+    text_block,
+    tool_use_block,
+)
 
 BY = pytest.mark.parametrize("by", ["windows", "windows-translated"], ids=["native", "translated"])
 USES = "clear_tool_uses_20250919"
@@ -104,13 +114,57 @@ def test_the_sdk_reads_what_was_applied(by: str, bench: Bench) -> None:
     assert (applied.type, applied.cleared_tool_uses) == (USES, 2)
 
 
+SESSION = 200
+EDIT = edits(trigger=over("input_tokens", 9000), clear_at_least=over("input_tokens", 2000), clear_tool_inputs=True)
+
+
+def reads_on(request: RecordedRequest) -> Reply:
+    """A model that reads a file in each turn, and says so; what does not fit its window it refuses."""
+    if (refusal := no_room(request)) is not None:
+        return refusal
+    said = [text_block("Next."), tool_use_block("Read", {"path": "a.txt"}, id=f"call_{len(request.json['messages'])}")]
+    if request.path == CHAT:
+        made = call("Read", {"path": "a.txt"}, id=said[1]["id"])
+        reply = chat_reply("Next.", tool_calls=[made], usage=completion_usage(tokens_of(request.json), 20))
+        assert callable(reply)
+        return reply(request)
+    usage = {"input_tokens": tokens_of(request.json), "output_tokens": 20}
+    message = anthropic_message(said, usage=usage, model=request.json["model"])
+    if request.json.get("stream"):
+        return stream_reply(encode_events(anthropic_stream(message, piece=50)))
+    return json_reply(message)
+
+
+def common(first: list[Json], second: list[Json]) -> int:
+    """How many messages two prompts begin with."""
+    return next((n for n, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1]), len(first))
+
+
 @BY
-def test_two_hundred_turns_at_a_window_of_16k(by: str, bench: Bench) -> None:
-    """Each is taken, at the first try, with 32,000 tokens asked for; the last results are there."""
-    edit = edits(trigger=over("input_tokens", 9000), clear_at_least=over("input_tokens", 2000), clear_tool_inputs=True)
-    for nth, turns in enumerate(range(10 if bench.stream else 5, 201, 10), 1):
-        answer = bench.ask(*session(turns), by=by, model=f"{by}/w16384", max_tokens=32_000, **edit)
-        assert answer.error is None, (turns, answer.error)
+def test_two_hundred_turns_with_tools_at_a_window_of_16k(by: str, bench: Bench) -> None:
+    """A whole session: what the model says is sent back to it, each turn is one request, and each is taken.
+
+    The last three results are always there, prompts grow at their end, and their beginning changes in few steps.
+    """
+    bench.says(reads_on, by="windows")
+    bench.says(reads_on, by="windows", path=MESSAGES)
+    messages: list[Json] = [{"role": "user", "content": "Look."}]
+    before: list[Json] = []
+    steps = 0
+    for turn in range(1, SESSION + 1):
+        answer = bench.ask(*messages, by=by, model=f"{by}/w16384", max_tokens=32_000, tools=TOOLS, **EDIT)
+        assert answer.error is None, (turn, answer.error)
+        assert answer.stop_reason == "tool_use"
         asked = sent(bench, by)
-        assert len(asked) == nth
-        assert str(asked[-1]["messages"][-7:]).count(LONG) >= min(turns, 3)
+        assert len(asked) == 1, turn
+        prompt = asked[0]["messages"]
+        assert tokens_of(asked[0]) < 16_384
+        assert str(prompt).count(LONG) >= min(turn - 1, 3)
+        steps += common(before, prompt) < len(before)
+        before = prompt
+        bench.upstreams["windows"].requests.clear()
+        used = [block["id"] for block in answer.content if block["type"] == "tool_use"]
+        results = [{"type": "tool_result", "tool_use_id": each, "content": LONG} for each in used]
+        messages += [{"role": "assistant", "content": answer.content}, {"role": "user", "content": results}]
+    # A step clears 2,000 tokens, the results of some four turns.
+    assert 5 < steps <= SESSION / 4, steps

@@ -9,7 +9,7 @@ from tests.support import personalities
 from tests.support.dialects import CHAT, COUNT, MESSAGES, checked
 from tests.support.upstream import Json, Personality, RecordedRequest, Reply, chat_reply, json_reply
 
-__all__ = ["tokens_of", "with_windows"]
+__all__ = ["no_room", "tokens_of", "with_windows"]
 
 _IMAGE = re.compile(rb'"data":"[^"]*"')
 SIZES = (16_384, 32_768, 40_960, 141_000)
