@@ -181,7 +181,6 @@ class MessagesAdapter:
     def _streamed(self, exchange: Exchange, state: RouteState) -> EventStream:
         start = LateMessageStart(new_message_id(), exchange.request["model"], exchange.request_id)
         events = self._service.stream(exchange, state, start, self._interactive())
-        events = events if state.admission is None else state.admission.charged(events)
         return EventStream(
             events if state.observed is None else state.observed.events(events),
             lambda: _answer_headers(exchange, state),
@@ -287,8 +286,8 @@ def _answer_headers(exchange: Exchange, state: RouteState) -> dict[str, str]:
         "x-messages-route": state.plan.route,
         "x-messages-model": _header_safe(state.plan.target.identifier),
     }
-    if state.admission is not None:
-        headers |= state.admission.headers
+    if state.budget_headers:
+        headers |= state.budget_headers
     if state.dropped:
         headers["x-messages-dropped"] = _header_safe(", ".join(state.dropped[:_DROPPED_SHOWN]))
         report_dropped(state)

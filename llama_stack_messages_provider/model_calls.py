@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.rewriting.compaction import has_turns
@@ -16,7 +17,7 @@ from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, is_first_party
-from llama_stack_messages_provider.routing.state import RouteState
+from llama_stack_messages_provider.routing.state import RouteState, client_name
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
 from llama_stack_messages_provider.server_tools.mcp.connector import openings, tells_listings
@@ -33,6 +34,7 @@ class ModelCalls:
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         offload: Works on large requests.
         summarise: Asks another model for a summary; None where the request's own is asked.
+        budgets: Pay for the tokens; None where nobody has a budget.
     """
 
     def __init__(
@@ -42,9 +44,11 @@ class ModelCalls:
         max_calls: int,
         offload: Offload,
         summarise: Call | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         self._offload = offload
         self._summarise = summarise
+        self._budgets = budgets
         self._native = native
         self._translated = translated
         self._max_calls = max_calls
@@ -107,11 +111,14 @@ class ModelCalls:
     ) -> bytes | dict[str, Any]:
         """The message of one call of the model."""
         if state.observed is None:
-            return await self._answered(request, raw, state, message_id)
-        with state.observed.call(stream=False) as told:
             message = await self._answered(request, raw, state, message_id)
-            told.answered(message)
-            return message
+        else:
+            with state.observed.call(stream=False) as told:
+                message = await self._answered(request, raw, state, message_id)
+                told.answered(message)
+        if self._budgets is not None:
+            await self._budgets.charge(client_name(), state.plan.target.label, message)
+        return message
 
     async def _answered(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
@@ -165,6 +172,15 @@ class ModelCalls:
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
     ) -> OpenedStream:
         """The events of one call of the model."""
+        stream = await self._told(request, raw, state, start)
+        if self._budgets is None:
+            return stream
+        rest = self._budgets.charged(client_name(), state.plan.target.label, stream.first, stream.rest)
+        return OpenedStream(stream.first, rest)
+
+    async def _told(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
         if state.observed is None:
             return await self._begun(request, raw, state, start)
         told = state.observed.call(stream=True)

@@ -98,7 +98,7 @@ class MessageService:
         self._strict, self._observer = strict, Observer()
         self._summary_model = summary_model
         summarise = self._summarised if summary_model else None
-        self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise)
+        self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise, budgets)
 
     async def plan(self, exchange: Exchange, operation: str = "chat", *, inner: bool = False) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
@@ -124,7 +124,7 @@ class MessageService:
         state.drop(dropped.names)
         await self._fallbacks.prepare(exchange, state)
         if is_counted and self._budgets is not None:
-            state.admission = await self._budgets.admit(client_name(), plan.target.label)
+            state.budget_headers = await self._budgets.admit(client_name(), plan.target.label)
         return state
 
     async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
@@ -136,8 +136,6 @@ class MessageService:
         with state.observed or UNOBSERVED as told:
             message = await self._completed(exchange, state, message_id)
             told.answered(message)
-            if state.admission is not None:
-                await state.admission.charge(message)
             return message
 
     async def _completed(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:

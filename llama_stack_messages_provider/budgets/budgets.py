@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,54 +14,11 @@ from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.tasks import create_detached_background_task
 from llama_stack_messages_provider.telemetry.answers import AnswerReader
 from llama_stack_messages_provider.telemetry.calls import json_of
+from llama_stack_messages_provider.telemetry.watched import WatchedEvents
 
-__all__ = ["Admission", "Budgets"]
+__all__ = ["Budgets"]
 
 logger = get_logger(name=__name__, category="providers")
-
-
-class Admission:
-    """A request that was admitted, and what its answer is charged to.
-
-    Args:
-        budgets: Where it is counted.
-        principal: Whose it is.
-        model: What it asks.
-        limits: Of the periods.
-        headers: What its client is told of the budget.
-    """
-
-    def __init__(
-        self, budgets: "Budgets", principal: str, model: str, limits: Mapping[str, Limits], headers: Mapping[str, str]
-    ) -> None:
-        self._budgets = budgets
-        self._principal = principal
-        self._model = model
-        self._limits = limits
-        self.headers = headers
-
-    async def charge(self, message: bytes | Mapping[str, Any]) -> None:
-        """Count what a whole message cost."""
-        reader = AnswerReader()
-        reader.take(json_of(message))
-        await self._charge(reader)
-
-    async def charged(self, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        """The same events; what they cost is counted when they end, however they do."""
-        reader = AnswerReader()
-        try:
-            async with aclosing(events):
-                async for piece in events:
-                    reader.feed(piece)
-                    yield piece
-        finally:
-            # A client that leaves cancels what is awaited here.
-            create_detached_background_task(self._charge(reader))
-
-    async def _charge(self, reader: AnswerReader) -> None:
-        tokens = reader.input_tokens - reader.cached().get("read", 0) + reader.output_tokens
-        if tokens > 0:
-            await self._budgets.charge(self._principal, self._model, self._limits, tokens)
 
 
 class Budgets:
@@ -79,20 +35,19 @@ class Budgets:
         self._store: tuple[asyncio.AbstractEventLoop, Database, BudgetStore] | None = None
         self._opening: asyncio.Lock | None = None
 
-    async def admit(self, principal: str, model: str) -> Admission | None:
-        """Count a request; None where no rule is about it.
+    async def admit(self, principal: str, model: str) -> Mapping[str, str]:
+        """Count a request; the headers that its client is told of the budget, none where no rule is about it.
 
         Args:
             principal: Whose it is; empty where nobody is known.
-            model: The identifier that it is counted by.
+            model: The name that it is counted by.
 
         Raises:
             RateLimitError: There is no budget left for it.
             StorageError: Nobody can tell.
         """
-        rule = next((rule for rule in self._rules if rule.is_for(principal, model)), None)
-        if rule is None or not (limits := _limits(rule)):
-            return None
+        if not (limits := self._limits(principal, model)):
+            return {}
         try:
             counts, admitted = await (await self._opened()).admit(principal, model, limits)
         except StorageError as exc:
@@ -100,14 +55,47 @@ class Budgets:
         headers = _headers(counts)
         if not admitted:
             raise _refusal(counts, model, headers)
-        return Admission(self, principal, model, limits, headers)
+        return headers
 
-    async def charge(self, principal: str, model: str, limits: Mapping[str, Limits], tokens: int) -> None:
+    async def charge(self, principal: str, model: str, message: bytes | Mapping[str, Any]) -> None:
+        """Count what a call of a model cost, from its whole message."""
+        if self._limits(principal, model):
+            reader = AnswerReader()
+            reader.take(json_of(message))
+            await self._charge(principal, model, reader)
+
+    def charged(self, principal: str, model: str, first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        """The rest of the events of a call; what it cost is counted when they end, however they do."""
+        if not self._limits(principal, model):
+            return rest
+        reader = AnswerReader()
+        has_ended = False
+
+        def end(error: str | None) -> None:
+            nonlocal has_ended
+            if not has_ended:
+                has_ended = True
+                # A client that leaves cancels what is awaited here.
+                create_detached_background_task(self._charge(principal, model, reader))
+
+        watched = WatchedEvents(rest, reader, _unheeded, end)
+        watched.saw(first)
+        return watched
+
+    async def _charge(self, principal: str, model: str, reader: AnswerReader) -> None:
         """Count tokens; where that cannot be done, the log says so: their answer is out."""
+        tokens = reader.input_tokens - reader.cached().get("read", 0) + reader.output_tokens
+        if tokens <= 0:
+            return
         try:
-            await (await self._opened()).charge(principal, model, limits, tokens)
+            await (await self._opened()).charge(principal, model, self._limits(principal, model), tokens)
         except StorageError:
             logger.error("Tokens are not counted", principal=principal, model=model, tokens=tokens)
+
+    def _limits(self, principal: str, model: str) -> dict[str, Limits]:
+        """The limits of the rule that holds, by period."""
+        rule = next((rule for rule in self._rules if rule.is_for(principal, model)), None)
+        return {} if rule is None else _limits_of(rule)
 
     async def _opened(self) -> BudgetStore:
         """The store of the running loop; a provider is made in another."""
@@ -135,12 +123,16 @@ class Budgets:
             await store[1].close()
 
 
-def _limits(rule: Budget) -> dict[str, Limits]:
+def _limits_of(rule: Budget) -> dict[str, Limits]:
     given = {
         "minute": Limits(rule.requests_per_minute, rule.tokens_per_minute),
         "day": Limits(rule.requests_per_day, rule.tokens_per_day),
     }
     return {period: limits for period, limits in given.items() if limits.requests or limits.tokens}
+
+
+def _unheeded(*, first: bool, content: bool) -> None:
+    """Events that are no end."""
 
 
 def _refusal(counts: list[Count], model: str, headers: Mapping[str, str]) -> RateLimitError:

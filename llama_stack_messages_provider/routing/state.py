@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Collection, Mapping
 from typing import Any
 
 from llama_stack_messages_provider.batches.identity import current_identity
-from llama_stack_messages_provider.budgets.budgets import Admission
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.metrics import count_adaptations, count_dropped
 from llama_stack_messages_provider.routing.chain import Chain
@@ -37,7 +36,7 @@ class RouteState:
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
         observed: What tells of it; None where nobody listens.
-        admission: The budget that it was counted by; None where no rule is about it.
+        budget_headers: What its client is told of its user's budget.
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
         asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
         chain: The models that may answer in place of the first; None where it answers alone.
@@ -45,9 +44,9 @@ class RouteState:
 
     __slots__ = (
         "_reported",
-        "admission",
         "applied_edits",
         "asks_others",
+        "budget_headers",
         "chain",
         "dropped",
         "headers",
@@ -67,7 +66,7 @@ class RouteState:
         self.asks_others = True
         self.chain: Chain | None = None
         self.observed: Observed | None = None
-        self.admission: Admission | None = None
+        self.budget_headers: Mapping[str, str] = {}
         self._reported = 0
 
     def drop(self, paths: Collection[str]) -> None:

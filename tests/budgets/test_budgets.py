@@ -16,7 +16,7 @@ from llama_stack_messages_provider.budgets.store import metadata
 from tests.batches.conftest import empty, postgres_backend
 from tests.support import personalities
 from tests.support.stack import Stack, custom_auth, openai_provider, postgres_storage, run_config
-from tests.support.upstream import ScriptedUpstream, chat_reply, completion_usage
+from tests.support.upstream import RecordedRequest, Reply, ScriptedUpstream, call, chat_reply, completion_usage
 from tests.support.waiting import eventually
 from tests.support.wire import Json
 
@@ -84,6 +84,24 @@ def test_tokens_are_counted_without_those_that_a_cache_gave(budgeted: Callable[.
 
 
 LEFT = "anthropic-ratelimit-tokens-remaining"
+
+
+def test_advice_is_paid_for_by_the_budget_of_the_model_that_gives_it(
+    budgeted: Callable[..., Stack], upstream: ScriptedUpstream
+) -> None:
+    def advised(request: RecordedRequest) -> Reply:
+        said = str(request.json["messages"])
+        if "You are asked for advice" in said or "Hello" in said:
+            reply = chat_reply("Hello", usage=completion_usage(30, 12))
+        else:
+            reply = chat_reply(tool_calls=[call("advisor", {})])
+        return reply(request) if callable(reply) else reply
+
+    stack = budgeted({"models": "openai/n", "tokens_per_day": 100})
+    upstream.reply(CHAT, advised)
+    assert ask(stack, tools=[{"type": "advisor_20260301", "name": "advisor", "model": "openai/n"}]).status_code == 200
+    upstream.reply(CHAT, chat_reply("Hello", usage=completion_usage(1, 1)))
+    assert ask(stack, model="openai/n").headers[LEFT] == "58"
 
 
 def test_each_user_has_a_budget_of_each_model_and_the_first_rule_holds(budgeted: Callable[..., Stack]) -> None:
