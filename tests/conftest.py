@@ -51,6 +51,7 @@ SLOW_FILES = frozenset(
         "batches/test_intake.py",
         "batches/test_interleavings.py",
         "batches/test_real_server.py",
+        "batches/test_server_tools.py",
         "budgets/test_budgets.py",
         "documents/test_server.py",
         "faults/test_faults.py",

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import socket
 import threading
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +47,8 @@ class McpServer:
         self.name = name
         self.tokens = tokens
         self.calls: list[tuple[str, str | None]] = []
+        self.searches: list[tuple[str, float]] = []
+        """What was searched for, and when, by `time.monotonic`."""
         self.sessions: list[int] = []
         self.methods: list[str] = []
         self.listed = 0
@@ -65,6 +68,7 @@ class McpServer:
         @self._mcp.tool(description=f"Searches the {self.name}.")
         async def search(query: str, context: Context[Any, Any, Any]) -> list[TextContent]:
             self.sessions.append(id(context.session))
+            self.searches.append((query, time.monotonic()))
             asked = context.request_context.request
             token = asked.headers.get("authorization", "").removeprefix("Bearer ") if asked is not None else ""
             return [TextContent(type="text", text=f"{self.name} on {query}" + (f" for {token}" if token else ""))]
@@ -156,6 +160,7 @@ class McpServer:
     def forget(self) -> None:
         """What was called, and listed."""
         self.calls.clear()
+        self.searches.clear()
         self.sessions.clear()
         self.methods.clear()
         self.listed = 0

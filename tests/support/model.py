@@ -30,11 +30,19 @@ type Blocks = Callable[[Json], Sequence[Json]]
 """The blocks that answer a request's body, of whichever dialect: text and `tool_use`."""
 
 
-def serve(upstream: ScriptedUpstream, blocks: Blocks) -> None:
-    """Let a model answer at an upstream from now on."""
-    upstream.reply(CHAT, chat_model(blocks))
+def serve(upstream: ScriptedUpstream, blocks: Blocks, *, delay: float = 0.0) -> None:
+    """Let a model answer at an upstream from now on, after so many seconds."""
+    upstream.reply(CHAT, _delayed(chat_model(blocks), delay))
     if f"POST {MESSAGES}" in upstream.personality.routes:
-        upstream.reply(MESSAGES, native_model(upstream, blocks))
+        upstream.reply(MESSAGES, _delayed(native_model(upstream, blocks), delay))
+
+
+def _delayed(responder: Responder, seconds: float) -> Responder:
+    def answer(request: RecordedRequest) -> Reply:
+        reply = responder(request) if callable(responder) else responder
+        return reply.delayed(seconds) if seconds else reply
+
+    return answer
 
 
 def chat_model(blocks: Blocks) -> Responder:
