@@ -41,10 +41,12 @@ class McpServer:
     Args:
         name: What its tools say that they are of.
         tokens: The tokens that it takes; none: it takes all requests.
+        tells_tokens: Whether it lists other tools for each token: a search, and one that is named for the token.
     """
 
-    def __init__(self, name: str, *tokens: str) -> None:
+    def __init__(self, name: str, *tokens: str, tells_tokens: bool = False) -> None:
         self.name = name
+        self._tells_tokens = tells_tokens
         self.tokens = tokens
         self.calls: list[tuple[str, str | None]] = []
         self.searches: list[tuple[str, float]] = []
@@ -149,6 +151,11 @@ class McpServer:
         message = orjson.loads(body) if body.startswith(b"{") else {}
         if message.get("method") == "tools/list":
             self.listed += 1
+            if self._tells_tokens:
+                tools = [_listed("search", "A search."), _listed(f"search_{token}", f"Only for {token}.")]
+                answer = {"jsonrpc": "2.0", "id": message["id"], "result": {"tools": tools}}
+                await _answer(send, 200, orjson.dumps(answer))
+                return True
         if message.get("method") == "tools/call":
             self.calls.append((message["params"]["name"], token))
             if message["params"]["name"] == "die":
@@ -191,6 +198,11 @@ class McpServer:
         self.released.set()
         self._server.should_exit = True
         self._thread.join(10)
+
+
+def _listed(name: str, description: str) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"query": {"type": "string"}}}
+    return {"name": name, "description": description, "inputSchema": schema}
 
 
 async def _body(receive: Any) -> bytes:
