@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from llama_stack_messages_provider.batches.database import Database, SqlBackend, StorageError, engine_of
 from llama_stack_messages_provider.budgets.config import Budget, BudgetsConfig
 from llama_stack_messages_provider.budgets.store import BudgetStore, Count, Limits
@@ -19,6 +22,8 @@ from llama_stack_messages_provider.telemetry.watched import WatchedEvents
 __all__ = ["Budgets"]
 
 logger = get_logger(name=__name__, category="providers")
+
+_NO_WAIT = "PRAGMA synchronous=NORMAL"
 
 
 class Budgets:
@@ -106,7 +111,7 @@ class Budgets:
             self._store, self._opening = None, asyncio.Lock()
         async with self._opening:
             if self._store is None:
-                database = Database(engine_of(self._backend))
+                database = Database(_engine(self._backend))
                 store = BudgetStore(database)
                 try:
                     await store.create_schema()
@@ -121,6 +126,14 @@ class Budgets:
         if self._store is not None and self._store[0] is asyncio.get_running_loop():
             store, self._store = self._store, None
             await store[1].close()
+
+
+def _engine(backend: SqlBackend) -> AsyncEngine:
+    engine = engine_of(backend)
+    if engine.dialect.name == "sqlite":
+        # Counts may be lost with the power; waiting for the disk would cost each request some milliseconds.
+        event.listen(engine.sync_engine, "connect", lambda connection, _: connection.execute(_NO_WAIT).close())
+    return engine
 
 
 def _limits_of(rule: Budget) -> dict[str, Limits]:

@@ -4,13 +4,27 @@ Minutes and days are those of UTC, by the database's clock. A row is of the newe
 there are never more rows than users and models.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, MetaData, String, Table, Text, case, cast, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Float,
+    MetaData,
+    String,
+    Table,
+    Text,
+    bindparam,
+    case,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from llama_stack_messages_provider.batches.database import Database
 
@@ -76,10 +90,11 @@ class BudgetStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        is_sqlite = database.engine.dialect.name == "sqlite"
-        self._insert: Any = sqlite.insert if is_sqlite else postgresql.insert
-        # SQLite need not have `floor`, and PostgreSQL's `cast` rounds.
-        self._whole: Any = (lambda number: cast(number, BigInteger)) if is_sqlite else func.floor
+        self._is_sqlite = database.engine.dialect.name == "sqlite"
+        self._insert: Any = sqlite.insert if self._is_sqlite else postgresql.insert
+        # A SQLite file is on this machine: its clock is ours.
+        self._now: Any = bindparam("now", type_=Double) if self._is_sqlite else database.now()
+        self._statements = {period: self._statement(period) for period in PERIODS}
 
     async def create_schema(self) -> None:
         """Create the table, unless it is there; raises as `Database.write` does."""
@@ -99,41 +114,49 @@ class BudgetStore:
         Returns:
             What was counted; whether the request is one of that.
         """
+        counted = []
         try:
             async with self._database.write() as connection:
                 # In one order, so that two requests never wait for each other.
-                return [
-                    await self._one(connection, principal, model, period, limits[period]) for period in sorted(limits)
-                ], True
+                for period in sorted(limits):
+                    values = self._values(principal, model, limits[period], requests=1)
+                    row = (await connection.execute(self._statements[period], values)).first()
+                    if row is None:
+                        raise _NoRoomError
+                    counted.append(_counted(row, limits[period]))
         except _NoRoomError:  # which has undone what was counted in other periods
             return await self._read(principal, model, limits), False
+        return counted, True
 
-    async def _one(self, connection: AsyncConnection, principal: str, model: str, period: str, limits: Limits) -> Count:
-        row = (await connection.execute(self._count(principal, model, period, limits))).first()
-        if row is None:
-            raise _NoRoomError
-        return _counted(row, period, limits)
-
-    async def charge(self, principal: str, model: str, periods: Mapping[str, Limits], tokens: int) -> None:
-        """Count tokens, in the periods that are now."""
+    async def charge(self, principal: str, model: str, limits: Mapping[str, Limits], tokens: int) -> None:
+        """Count tokens, in the periods that are now, whatever their limits."""
+        values = self._values(principal, model, Limits(None, None), tokens=tokens)
         async with self._database.write() as connection:
-            for period in sorted(periods):
-                await connection.execute(self._count(principal, model, period, None, requests=0, tokens=tokens))
+            for period in sorted(limits):
+                await connection.execute(self._statements[period], values)
 
-    def _count(
-        self, principal: str, model: str, period: str, limits: Limits | None, *, requests: int = 1, tokens: int = 0
-    ) -> Any:
+    def _values(
+        self, principal: str, model: str, limits: Limits, *, requests: int = 0, tokens: int = 0
+    ) -> dict[str, Any]:
+        most = {"most_requests": limits.requests or _NO_LIMIT, "most_tokens": limits.tokens or _NO_LIMIT}
+        clock = {"now": time.time()} if self._is_sqlite else {}
+        return {"who": principal, "what": model, "more_requests": requests, "more_tokens": tokens, **most, **clock}
+
+    def _statement(self, period: str) -> Any:
+        """Counts in a period. It is made once: that costs more than to run it."""
         seconds = PERIODS[period]
-        began = self._whole(self._database.now() / seconds) * seconds
+        # SQLite need not have `floor`, and PostgreSQL's `cast` rounds.
+        number = cast(self._now / seconds, BigInteger) if self._is_sqlite else func.floor(self._now / seconds)
         statement = self._insert(counts).values(
-            principal=principal, model=model, period=period, began=began, requests=requests, tokens=tokens
+            principal=bindparam("who", type_=Text),
+            model=bindparam("what", type_=Text),
+            period=period,
+            began=number * seconds,
+            requests=_whole("more_requests"),
+            tokens=_whole("more_tokens"),
         )
         given, old = statement.excluded, counts.c
         is_new = old.began < given.began
-        room = None
-        if limits is not None:
-            most_requests, most_tokens = limits.requests or _NO_LIMIT, limits.tokens or _NO_LIMIT
-            room = is_new | ((old.requests < most_requests) & (old.tokens < most_tokens))
         return statement.on_conflict_do_update(
             index_elements=[old.principal, old.model, old.period],
             set_={
@@ -141,8 +164,8 @@ class BudgetStore:
                 "requests": case((is_new, given.requests), else_=old.requests + given.requests),
                 "tokens": case((is_new, given.tokens), else_=old.tokens + given.tokens),
             },
-            where=room,
-        ).returning(old.period, old.requests, old.tokens, old.began, self._database.now().label("now"))
+            where=is_new | ((old.requests < _whole("most_requests")) & (old.tokens < _whole("most_tokens"))),
+        ).returning(old.period, old.requests, old.tokens, old.began, self._now.label("now"))
 
     async def _read(self, principal: str, model: str, limits: Mapping[str, Limits]) -> list[Count]:
         old = counts.c
@@ -151,9 +174,13 @@ class BudgetStore:
         )
         async with self._database.read() as connection:
             rows = (await connection.execute(wanted)).all()
-        return [_counted(row, row.period, limits[row.period]) for row in rows if row.period in limits]
+        return [_counted(row, limits[row.period]) for row in rows if row.period in limits]
 
 
-def _counted(row: Any, period: str, limits: Limits) -> Count:
-    ends = row.began + PERIODS[period]
+def _whole(name: str) -> Any:
+    return bindparam(name, type_=BigInteger)
+
+
+def _counted(row: Any, limits: Limits) -> Count:
+    ends = row.began + PERIODS[row.period]
     return Count(limits, row.requests, row.tokens, ends, max(0.0, ends - float(row.now)))
