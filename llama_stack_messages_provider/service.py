@@ -41,7 +41,7 @@ from llama_stack_messages_provider.wire.base import WireModel
 from llama_stack_messages_provider.wire.names import API_VERSION
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
-from llama_stack_messages_provider.wire.validation import check_top_level, validate
+from llama_stack_messages_provider.wire.validation import check_top_level
 
 __all__ = [
     "STRICT_HEADER",
@@ -247,7 +247,6 @@ class MessageService:
     ) -> dict[str, Any]:
         """The message of a batch's request, run with its creator's access; raises as `complete` does."""
         check_top_level(params)
-        validate(CreateMessageRequest, params)
         exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers, client="message batches")
         state = await self.plan(exchange)
         message = await self.complete(exchange, state, new_message_id())

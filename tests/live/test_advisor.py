@@ -7,11 +7,9 @@ import pytest
 
 from tests.conftest import Fleet
 from tests.support.laws import assert_well_formed
-from tests.support.native_model import native_model
-from tests.support.upstream import RecordedRequest, Reply, call, chat_reply
+from tests.support.model import CHAT, MESSAGES, serve
 from tests.support.wire import Json, text_block, tool_use_block
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 LOOK: Json = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 HELLO: Any = {"role": "user", "content": "Build it."}
 WAYS = {"translated": "openai/openai-model", "native": "vllm/vllm-model"}
@@ -21,27 +19,17 @@ def is_advisor(body: Json) -> bool:
     return "You are asked for advice" in str(body.get("messages", [""])[-1])
 
 
-def by_chat(request: RecordedRequest) -> Reply:
-    body = request.json
+def blocks(body: Json) -> list[Json]:
+    """A model that wants advice, and takes it; the advisor is another one of its kind."""
     if is_advisor(body):
-        reply = chat_reply("Test first.")
-    elif "Test first." in str(body["messages"]):
-        reply = chat_reply("I test.")
-    else:
-        reply = chat_reply(tool_calls=[call("advisor", {})])
-    return reply(request) if callable(reply) else reply
-
-
-def by_messages(body: Json) -> Json:
-    has_advice = "Test first." in str(body["messages"])
-    block = text_block("Test first.") if is_advisor(body) else tool_use_block("advisor", {})
-    return text_block("I test.") if has_advice else block
+        return [text_block("Test first.")]
+    return [text_block("I test.") if "Test first." in str(body["messages"]) else tool_use_block("advisor", {})]
 
 
 @pytest.fixture
 def client(fleet: Fleet) -> Any:
-    fleet.upstreams["openai"].reply(CHAT, by_chat)
-    fleet.upstreams["vllm"].reply(MESSAGES, native_model(fleet.upstreams["vllm"], by_messages))
+    for name in ("openai", "vllm"):
+        serve(fleet.upstreams[name], blocks)
     with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
         yield client
 

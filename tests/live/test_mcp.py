@@ -21,7 +21,7 @@ from anthropic.types.beta import BetaMessage
 from tests.support import personalities, sse
 from tests.support.laws import assert_well_formed, fold
 from tests.support.mcp_server import McpServer
-from tests.support.replies import stream_reply
+from tests.support.model import CHAT, MESSAGES, offered, results, serve
 from tests.support.stack import (
     Stack,
     custom_auth,
@@ -29,20 +29,15 @@ from tests.support.stack import (
     run_config,
     vllm_provider,
 )
-from tests.support.upstream import RecordedRequest, Reply, Responder, ScriptedUpstream, call, chat_reply, json_reply
+from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
 from tests.support.wire import (
     Json,
-    anthropic_message,
-    anthropic_stream,
-    encode_events,
     text_block,
     tool_use_block,
 )
 
 COMMAND = Path(sys.executable).with_name("llama-stack-messages")
-CHAT = "/v1/chat/completions"
-MESSAGES = "/v1/messages"
 BETA = ["mcp-client-2025-11-20"]
 LISTING_BETA = ["mcp-client-2026-09-15"]
 MODELS = {"translated": "openai/openai-model", "native": "vllm/vllm-model"}
@@ -55,45 +50,15 @@ POLICY: list[Json] = [
 ]
 
 
-def wanted(request: RecordedRequest) -> list[str]:
-    """The searches and slow tools that a model is offered; it calls all of them once."""
-    names = [tool.get("name") or tool["function"]["name"] for tool in request.json.get("tools", ())]
-    return [name for name in names if name.endswith(("__search", "__stall"))]
-
-
-def translated(request: RecordedRequest) -> Reply:
-    messages = request.json["messages"]
-    results = [each["content"] for each in messages[1:] if each["role"] == "tool"]
-    if messages[-1]["role"] == "tool":
-        reply = chat_reply(f"I read: {', '.join(results)}")
-    elif names := wanted(request):
-        calls = [call(name, {"query": "otters"}, id=f"call_{n}") for n, name in enumerate(names)]
-        reply = chat_reply("I look.", tool_calls=calls)
-    else:
-        reply = chat_reply("I have no tools.")
-    return reply(request) if callable(reply) else reply
-
-
-def native(upstream: ScriptedUpstream) -> Responder:
-    def answer(request: RecordedRequest) -> Reply:
-        body = request.json or {}
-        if not body.get("messages") or "max_tokens" not in body:
-            return upstream.personality.answer("POST", MESSAGES)(request)  # type: ignore[operator, no-any-return]
-        last = body["messages"][-1]["content"]
-        results = [each["content"] for each in last if isinstance(each, dict) and each["type"] == "tool_result"]
-        if results:
-            content = [text_block(f"I read: {', '.join(results)}")]
-        elif names := wanted(request):
-            calls = [tool_use_block(name, {"query": "otters"}, id=f"toolu_{n}") for n, name in enumerate(names)]
-            content = [text_block("I look."), *calls]
-        else:
-            content = [text_block("I have no tools.")]
-        message = anthropic_message(content, model=body["model"])
-        if not body.get("stream"):
-            return json_reply(message)
-        return stream_reply(encode_events(anthropic_stream(message)))
-
-    return answer
+def looker(body: Json) -> list[Json]:
+    """A model that calls all the searches and slow tools that it is offered once, and tells what it has read."""
+    if found := results(body):
+        return [text_block(f"I read: {', '.join(found)}")]
+    names = [name for name in offered(body) if name.endswith(("__search", "__stall"))]
+    if not names:
+        return [text_block("I have no tools.")]
+    calls = [tool_use_block(name, {"query": "otters"}, id=f"toolu_{n}") for n, name in enumerate(names)]
+    return [text_block("I look."), *calls]
 
 
 @dataclass
@@ -169,9 +134,8 @@ def world(_world: World) -> World:
     _world.wiki.forget()
     for name, upstream in _world.upstreams.items():
         upstream.forget()
-        upstream.reply(CHAT, translated)
-        if name == "vllm":
-            upstream.reply(MESSAGES, native(upstream))
+        if name != "anthropic":
+            serve(upstream, looker)
     return _world
 
 

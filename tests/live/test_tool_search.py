@@ -9,15 +9,13 @@ import pytest
 
 from tests.conftest import Fleet
 from tests.support.laws import assert_well_formed
-from tests.support.native_model import native_model
-from tests.support.upstream import RecordedRequest, Reply, call, chat_reply
+from tests.support.model import CHAT, MESSAGES, offered, results, serve
 from tests.support.wire import (
     Json,
     text_block,
     tool_use_block,
 )
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 WORDS = ["weather", "stock", "mail", "invoice", "calendar", "ticket", "order", "parcel", "translation", "image"]
 DEFERRED: list[Json] = [
     {
@@ -41,40 +39,21 @@ MODELS = {
 }
 
 
-def names_of(body: Json) -> list[str]:
-    return [each.get("name") or each["function"]["name"] for each in body.get("tools", ())]
-
-
-def said(body: Json) -> str:
-    last = body["messages"][-1]["content"]
-    return last if isinstance(last, str) else str([each.get("content") or each.get("text") for each in last])
-
-
-def choose(body: Json) -> tuple[str, Json]:
-    """A model that searches, calls what it has found, and tells what came of it; the name of a call, or nothing."""
-    offered = names_of(body)
-    if "get_forecast" in offered and "Rain" not in said(body):
-        return "get_forecast", {"id": "7"}
-    search = next((name for name in offered if name in ASKS), "")
-    return (search, ASKS[search]) if search and "Rain" not in said(body) else ("", {})
-
-
-def by_chat(request: RecordedRequest) -> Reply:
-    name, given = choose(request.json)
-    reply = chat_reply(tool_calls=[call(name, given)]) if name else chat_reply("It rains.")
-    return reply(request) if callable(reply) else reply
-
-
-def by_messages(body: Json) -> Json:
-    name, given = choose(body)
-    return tool_use_block(name, given) if name else text_block("It rains.")
+def choose(body: Json) -> list[Json]:
+    """A model that searches, calls what it has found, and tells what came of it."""
+    names = offered(body)
+    search = next((name for name in names if name in ASKS), "")
+    if "Rain." in results(body) or not (search or "get_forecast" in names):
+        return [text_block("It rains.")]
+    return [
+        tool_use_block("get_forecast", {"id": "7"}) if "get_forecast" in names else tool_use_block(search, ASKS[search])
+    ]
 
 
 @pytest.fixture
 def client(fleet: Fleet) -> Iterator[anthropic.Anthropic]:
-    for name, _, path in MODELS.values():
-        upstream = fleet.upstreams[name]
-        upstream.reply(path, by_chat if path == CHAT else native_model(upstream, by_messages))
+    for name, _, _ in MODELS.values():
+        serve(fleet.upstreams[name], choose)
     with anthropic.Anthropic(base_url=fleet.base_url, api_key="any", max_retries=0) as client:
         yield client
 
@@ -113,8 +92,8 @@ def test_of_many_deferred_tools_one_is_searched_for_and_called(
     assert [block.type for block in after.content] == ["text"]
 
     first, second, third = (each.json for each in fleet.upstreams[name].requests_to(path) if each.json.get("tools"))
-    assert names_of(first) == [search["name"], "look"]
-    assert names_of(second) == names_of(third) == [search["name"], "look", "get_forecast"]
+    assert offered(first) == [search["name"], "look"]
+    assert offered(second) == offered(third) == [search["name"], "look", "get_forecast"]
     assert "defer_loading" not in str([first, second, third])
     assert third["messages"][: len(second["messages"])] == second["messages"]
     print(f"{way}: tools in the prompt, characters: {len(str([LOOK, *DEFERRED]))} before, {len(str(second['tools']))}")
@@ -135,14 +114,14 @@ def test_tools_that_the_client_searches_itself_are_offered_once_they_are_found(
     ]
     for messages, names in ((turns[:1], ["look"]), (turns, ["look", "get_forecast"])):
         client.messages.create(**request, messages=messages)
-        assert names_of(fleet.upstreams[name].requests_to(path)[-1].json) == names
+        assert offered(fleet.upstreams[name].requests_to(path)[-1].json) == names
 
 
 @pytest.mark.parametrize("way", MODELS)
 def test_where_nothing_could_find_them_all_are_offered(way: str, client: anthropic.Anthropic, fleet: Fleet) -> None:
     name, model, path = MODELS[way]
     client.messages.create(model=model, max_tokens=9, messages=[{"role": "user", "content": "Hi"}], tools=DEFERRED[:3])  # type: ignore[arg-type]
-    assert names_of(fleet.upstreams[name].requests_to(path)[-1].json) == [each["name"] for each in DEFERRED[:3]]
+    assert offered(fleet.upstreams[name].requests_to(path)[-1].json) == [each["name"] for each in DEFERRED[:3]]
 
 
 def test_anthropic_itself_gets_all_of_it(client: anthropic.Anthropic, fleet: Fleet) -> None:

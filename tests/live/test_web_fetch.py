@@ -11,20 +11,17 @@ import pytest
 
 from tests.support import personalities
 from tests.support.laws import assert_well_formed
-from tests.support.native_model import native_model
+from tests.support.model import CHAT, MESSAGES, results, serve
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
 from tests.support.upstream import (
-    RecordedRequest,
     Reply,
     ScriptedUpstream,
-    call,
     chat_reply,
     raw_reply,
 )
 from tests.support.waiting import eventually
 from tests.support.wire import Json, text_block, tool_use_block
 
-CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 FETCH: Json = {"type": "web_fetch_20260318", "name": "web_fetch"}
 HTML = b"<html><head><title>Otters</title></head><body><p>They <b>swim</b>.</p></body></html>"
 USERS = {"any": ("ann", {"roles": ["admin"]}), "key-bob": ("bob", {"roles": ["user"]})}
@@ -79,22 +76,16 @@ def asked_for(body: Json) -> str | None:
 
 @pytest.fixture
 def world(_world: World) -> World:
-    def by_chat(request: RecordedRequest) -> Reply:
-        url = asked_for(request.json)
-        last = request.json["messages"][-1]["content"]
-        reply = chat_reply(tool_calls=[call("web_fetch", {"url": url})]) if url else chat_reply(f"I read {last}")
-        return reply(request) if callable(reply) else reply
-
-    def by_messages(body: Json) -> Json:
+    def blocks(body: Json) -> list[Json]:
         url = asked_for(body)
         last = body["messages"][-1]["content"]
-        return tool_use_block("web_fetch", {"url": url}) if url else text_block(f"I read {last}")
+        return [tool_use_block("web_fetch", {"url": url}) if url else text_block(f"I read {last}")]
 
     for upstream in (_world.web, _world.openai, _world.vllm):
         upstream.forget()
     _world.web.reply("/a", raw_reply(HTML, content_type="text/html"))
-    _world.openai.reply(CHAT, by_chat)
-    _world.vllm.reply(MESSAGES, native_model(_world.vllm, by_messages))
+    serve(_world.openai, blocks)
+    serve(_world.vllm, blocks)
     return _world
 
 
@@ -186,10 +177,7 @@ def test_doctor_says_who_fetches(world: World) -> None:
 
 @both
 def test_advice_is_given_by_models_that_the_user_may_use(streamed: bool, world: World) -> None:
-    def by_messages(body: Json) -> Json:
-        return text_block("So.") if "tool_result" in str(body["messages"]) else tool_use_block("advisor", {})
-
-    world.vllm.reply(MESSAGES, native_model(world.vllm, by_messages))
+    serve(world.vllm, lambda body: [text_block("So.") if results(body) else tool_use_block("advisor", {})])
     world.openai.reply(CHAT, chat_reply("Test first."))
     advisor = {"type": "advisor_20260301", "name": "advisor", "model": "openai/openai-model"}
     body: Any = {**request("native", "it"), "tools": [advisor]}

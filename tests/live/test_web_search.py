@@ -15,7 +15,7 @@ from tests.fidelity.claude_code import SEARCHES, headers
 from tests.live.raw import RawClient, complaints, post
 from tests.support import personalities, sse
 from tests.support.laws import assert_well_formed, fold
-from tests.support.replies import stream_reply
+from tests.support.model import CHAT, MESSAGES, chat_model, native_model, offered, results, serve
 from tests.support.search import TAVILY, SearchServices, page
 from tests.support.stack import (
     Stack,
@@ -41,15 +41,10 @@ from tests.support.upstream import (
 from tests.support.waiting import eventually
 from tests.support.wire import (
     Json,
-    anthropic_message,
-    anthropic_stream,
-    encode_events,
     text_block,
     tool_use_block,
 )
 
-CHAT = "/v1/chat/completions"
-MESSAGES = "/v1/messages"
 SEARCH: Json = {"type": "web_search_20250305", "name": "web_search"}
 LOOK: Json = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 OTTERS = page("https://otters.test/a", "Otters", "They swim & dive.")
@@ -68,39 +63,15 @@ def played(reply: Responder, request: RecordedRequest) -> Reply:
     return reply(request) if callable(reply) else reply
 
 
-def searcher(request: RecordedRequest) -> Reply:
+def blocks(body: Json) -> list[Json]:
     """A model that searches first, and says what it has read."""
-    last = request.json["messages"][-1]
-    if last["role"] == "tool":
-        return played(chat_reply(f"I read: {last['content']}"), request)
-    if any(tool["function"]["name"] == "web_search" for tool in request.json.get("tools", ())):
-        return played(chat_reply(tool_calls=[call("web_search", {"query": "otters"})]), request)
-    return played(chat_reply("I cannot search."), request)
+    if found := results(body):
+        return [text_block(f"I read: {' '.join(found)}")]
+    searches = "web_search" in offered(body)
+    return [tool_use_block("web_search", {"query": "otters"}) if searches else text_block("I cannot search.")]
 
 
-def native_searcher(upstream: ScriptedUpstream) -> Responder:
-    """The same model at a native endpoint; what is no whole request, such as a probe, gets the engine's own answer."""
-
-    def answer(request: RecordedRequest) -> Reply:
-        body = request.json or {}
-        if not body.get("messages") or "max_tokens" not in body:
-            return played(upstream.personality.answer("POST", MESSAGES), request)
-        blocks = body["messages"][-1]["content"]
-        results = [each["content"] for each in blocks if isinstance(each, dict) and each["type"] == "tool_result"]
-        if results:
-            return message_reply(request, text_block(f"I read: {' '.join(results)}"))
-        if any(tool["name"] == "web_search" for tool in body.get("tools", ())):
-            return message_reply(request, tool_use_block("web_search", {"query": "otters"}))
-        return message_reply(request, text_block("I cannot search."))
-
-    return answer
-
-
-def message_reply(request: RecordedRequest, *content: Json) -> Reply:
-    message = anthropic_message(content, model=request.json["model"])
-    if not request.json.get("stream"):
-        return json_reply(message)
-    return stream_reply(encode_events(anthropic_stream(message)))
+searcher = chat_model(blocks)
 
 
 @dataclass
@@ -163,7 +134,7 @@ def worlds(_worlds: dict[str, World]) -> dict[str, World]:
             upstream.forget()
             upstream.reply(CHAT, searcher)
             if name in NATIVE:
-                upstream.reply(MESSAGES, native_searcher(upstream))
+                serve(upstream, blocks)
     return _worlds
 
 
@@ -317,7 +288,7 @@ def test_a_call_of_the_client_s_beside_a_search_is_the_client_s(streamed: bool, 
     result = {"type": "tool_result", "tool_use_id": look.id, "content": "An otter."}
     turns = [{"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
     after = answered(client, streamed, tools=[SEARCH, LOOK], messages=[*request()["messages"], *turns])
-    assert after.content[0].text == "I read: An otter."
+    assert after.content[0].text.endswith("</search_result> An otter.")
     assert [each["role"] for each in world.asked()[-1]["messages"]] == ["user", *["assistant", "tool"] * 2]
 
 
@@ -435,7 +406,7 @@ def test_what_is_lost_in_a_later_round_is_named(client: Any, world: World) -> No
     def warm(request: RecordedRequest) -> Reply:
         if request.json["messages"][-1]["role"] == "tool" and "top_p" in request.json:
             return json_reply({"error": {"message": "Unsupported parameter: 'top_p'"}}, status=400)
-        return searcher(request)
+        return played(searcher, request)
 
     world.openai.personality = personalities.openai_style(["warm", "warmer", "openai-model"])
     world.openai.reply(CHAT, warm)
@@ -517,11 +488,11 @@ def test_native_engines_get_the_search_back_as_a_call_and_its_result(
 def test_the_end_of_a_native_message_with_searches(streamed: bool, client: Any, world: World) -> None:
     """The client's own calls end it, and too many calls of the model pause it."""
     calls = [tool_use_block("look", {}), tool_use_block("web_search", {"query": "otters"})]
-    world.upstreams["vllm"].queue(MESSAGES, lambda each: message_reply(each, *calls))
+    world.upstreams["vllm"].queue(MESSAGES, native_model(world.upstreams["vllm"], lambda _: calls))
     message = answered(client, streamed, model="vllm/vllm-model", tools=[SEARCH, LOOK])
     kinds = ["tool_use", "server_tool_use", "web_search_tool_result"]
     assert ([block.type for block in message.content], message.stop_reason) == (kinds, "tool_use")
-    world.upstreams["vllm"].queue(MESSAGES, *[lambda each: message_reply(each, calls[1])] * 3)
+    world.upstreams["vllm"].queue(MESSAGES, *[native_model(world.upstreams["vllm"], lambda _: calls[1:2])] * 3)
     message = answered(client, streamed, model="vllm/vllm-model")
     assert (len(message.content), message.stop_reason) == (6, "pause_turn")
 
