@@ -110,7 +110,7 @@ def test_the_backend_is_one_of_the_stacks(monkeypatch: pytest.MonkeyPatch) -> No
     for name, text in [
         ("nope", r"no SQL backend 'nope' in storage\.backends"),
         ("kv", "no SQL backend 'kv'"),
-        ("memory", "does not outlive the process"),
+        ("memory", "nothing outlives the process"),
     ]:
         with pytest.raises(BackendError, match=text):
             find_backend(name)

@@ -58,7 +58,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "inline::messages has no setting limits.body_byte",
         "Did you mean limits.body_bytes?",
     ),
-    "nothing alike": (run({"zzz": 1}), "inline::messages has no setting zzz", "There are model_aliases, route,"),
+    "nothing alike": (
+        run({"zzz": 1}),
+        "inline::messages has no setting zzz",
+        "There are model_aliases, fallbacks, route,",
+    ),
     "a value that does not fit": (
         run({"route": "nativ"}),
         "The setting route of inline::messages: Input should be 'auto', 'native' or 'translation'",
