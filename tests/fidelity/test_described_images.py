@@ -13,7 +13,7 @@ from anthropic import Anthropic
 from llama_stack_messages_provider.images.describer import PROMPT
 from tests.fidelity.cases import CALL, HELLO, LOOK, Json
 from tests.support import personalities
-from tests.support.native_model import native_model
+from tests.support.model import native_model
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
 from tests.support.upstream import RecordedRequest, Reply, ScriptedUpstream, hang_reply, json_reply
 from tests.support.waiting import eventually
@@ -73,10 +73,10 @@ class Gallery:
         return [seen.json for seen in self.seer.requests_to(MESSAGES) if PROMPT[:30] in seen.body.decode()]
 
 
-def sees(request: Json) -> Json:
+def sees(request: Json) -> list[Json]:
     image, words = request["messages"][0]["content"]
     assert words == {"type": "text", "text": PROMPT}
-    return text_block(f"A picture of {image['source']['data']}.")
+    return [text_block(f"A picture of {image['source']['data']}.")]
 
 
 def refuses_images(upstream: ScriptedUpstream, found: bytes) -> Any:
@@ -206,7 +206,7 @@ def test_a_model_that_sees_nothing_describes_nothing(gallery: Gallery) -> None:
 
 def test_a_refusal_and_an_empty_answer_are_no_descriptions(gallery: Gallery) -> None:
     for block in (text_block(""), text_block("  \n")):
-        gallery.seer.reply(MESSAGES, native_model(gallery.seer, lambda request, block=block: block))
+        gallery.seer.reply(MESSAGES, native_model(gallery.seer, lambda request, block=block: [block]))
         assert gallery.ask(picture()).headers["x-messages-dropped"] == "messages.0.content.1"
 
 
@@ -219,7 +219,7 @@ def test_the_bounds_hold(gallery: Gallery) -> None:
     told = [f"{path} (described)" if path in described else path for path in paths]
     assert answered.headers["x-messages-dropped"] == ", ".join(told)
     assert len(gallery.described) == 3
-    gallery.seer.reply(MESSAGES, native_model(gallery.seer, lambda request: text_block("x" * 10_000)))
+    gallery.seer.reply(MESSAGES, native_model(gallery.seer, lambda request: [text_block("x" * 10_000)]))
     gallery.ask(picture())
     assert "x" * 500 in gallery.said
     assert "x" * 501 not in gallery.said
