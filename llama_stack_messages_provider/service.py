@@ -29,6 +29,7 @@ from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner, is_first_party
 from llama_stack_messages_provider.routing.prepare import Preparer
+from llama_stack_messages_provider.routing.session import session_of
 from llama_stack_messages_provider.routing.state import RouteState, client_name, planned, report_dropped
 from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
@@ -121,6 +122,7 @@ class MessageService:
         if _level.isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
         state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=len(exchange.body))
+        state.session = session_of(exchange.headers, exchange.request)
         state.drop(dropped.names)
         await self._fallbacks.prepare(exchange, state)
         if is_counted and self._budgets is not None:
@@ -249,6 +251,7 @@ class MessageService:
         check_top_level(params)
         exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers, client="message batches")
         state = await self.plan(exchange)
+        state.session = None  # a batch is spread over all replicas
         message = await self.complete(exchange, state, new_message_id())
         report_dropped(state)
         return json_of(message)

@@ -137,6 +137,7 @@ class Engine:
         window: Where an entry of its list of models says the context window, as dotted paths.
         ends_at_window: It takes any output limit, and an answer ends where the window does.
         refusals: Its words.
+        session_headers: Headers that name a request's session, for routers in front of its replicas.
         provider: Its `gen_ai.provider.name` in OpenTelemetry's conventions, where it is a service that they name;
             otherwise that of Llama Stack's provider is told.
     """
@@ -149,6 +150,7 @@ class Engine:
     window: tuple[str, ...] = ()
     ends_at_window: bool = False
     refusals: tuple[Words, ...] = ()
+    session_headers: tuple[str, ...] = ()
     provider: str | None = None
 
     def __post_init__(self) -> None:

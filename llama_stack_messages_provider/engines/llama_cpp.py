@@ -76,6 +76,7 @@ ENGINE = Engine(
     ),
     window=("meta.n_ctx",),
     ends_at_window=True,
+    session_headers=("x-session-id",),
     refusals=(
         Words(
             Kind.PROMPT_TOO_LONG,

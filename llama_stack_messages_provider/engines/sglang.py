@@ -1,6 +1,7 @@
 """SGLang.
 
-Sources: SGLang 0.5.23 `srt/entrypoints/anthropic`, `docs/basic_usage/openai_api_completions`.
+Sources: SGLang 0.5.23 `srt/entrypoints/anthropic`, `docs/basic_usage/openai_api_completions`;
+`x-smg-routing-key`: smg-project/smg-docs `concepts/routing/sticky-sessions.md`.
 """
 
 from llama_stack_messages_provider.engines.engine import FOR_OTHERS, ChatWording, Engine, NativeProfile, Recognition
@@ -36,6 +37,7 @@ ENGINE = Engine(
         rewritten=FOR_OTHERS | {"is_error"},
     ),
     window=("max_model_len",),
+    session_headers=("x-session-id", "x-smg-routing-key"),
     refusals=(
         Words(
             Kind.PROMPT_TOO_LONG,

@@ -1,7 +1,8 @@
 """vLLM.
 
 Sources: vLLM 0.32 `entrypoints/anthropic`, `docs/serving/openai_compatible_server` (Tokenizer API among it); a real
-one, asked in November 2026: docs/engines.md.
+one, asked in November 2026: docs/engines.md. `session_headers`: vLLM production-stack's `SessionRouter`, which
+reads the header that its `--session-key` names.
 """
 
 from llama_stack_messages_provider.engines.engine import (
@@ -65,6 +66,7 @@ ENGINE = Engine(
         count=lambda answer: answer["count"],
     ),
     window=("max_model_len",),
+    session_headers=("x-session-id",),
     refusals=(
         Words(
             Kind.PROMPT_TOO_LONG,

@@ -69,7 +69,8 @@ class NativeRoute:
             MessagesError: The upstream's refusal or failure.
         """
         plan, draft = _native(state), await self._draft(raw, request, state)
-        answer = await draft.send(lambda: self._messages.complete(plan.endpoint, draft.body(), state.headers), state)
+        headers = _headers(state)
+        answer = await draft.send(lambda: self._messages.complete(plan.endpoint, draft.body(), headers), state)
         message = renamed(answer, request["model"], plan.capability.engine, self._signer(plan))
         return _restored_message(message, draft.rewritten) if draft.rewritten.restored else message
 
@@ -83,7 +84,7 @@ class NativeRoute:
             events = self._messages.stream(
                 plan.endpoint,
                 draft.body(),
-                state.headers,
+                _headers(state),
                 engine=plan.capability.engine,
                 client_model=request["model"],
                 sign=self._signer(plan),
@@ -207,6 +208,10 @@ class _Draft:
 def _native(state: RouteState) -> NativePlan:
     assert isinstance(state.plan, NativePlan)
     return state.plan
+
+
+def _headers(state: RouteState) -> Mapping[str, str]:
+    return state.headers if state.session is None else {**state.headers, **state.session_headers}
 
 
 def _nothing(refusal: Refusal, request: Mapping[str, Any]) -> Iterator[Change]:

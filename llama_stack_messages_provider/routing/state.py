@@ -40,6 +40,7 @@ class RouteState:
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
         asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
         chain: The models that may answer in place of the first; None where it answers alone.
+        session: The session that it belongs to, as its client named it; None where it did not.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class RouteState:
         "headers",
         "observed",
         "plan",
+        "session",
         "size",
         "strict",
     )
@@ -65,9 +67,18 @@ class RouteState:
         self.applied_edits: list[dict[str, Any]] | None = None
         self.asks_others = True
         self.chain: Chain | None = None
+        self.session: str | None = None
         self.observed: Observed | None = None
         self.budget_headers: Mapping[str, str] = {}
         self._reported = 0
+
+    @property
+    def session_headers(self) -> dict[str, str]:
+        """What tells routers in front of the engine the session; what its provider's settings say stays."""
+        if self.session is None or self.plan.endpoint is None:
+            return {}
+        configured = {name.lower() for name, _ in self.plan.endpoint.headers}
+        return {name: self.session for name in self.plan.engine.session_headers if name not in configured}
 
     def drop(self, paths: Collection[str]) -> None:
         """Name what does not reach the model."""

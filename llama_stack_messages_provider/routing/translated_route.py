@@ -83,7 +83,7 @@ class TranslatedRoute:
             request,
             translation,
             state,
-            lambda: self._completions.complete(plan.target, plan.endpoint, translation.params),
+            lambda: self._completions.complete(plan.target, plan.endpoint, translation.params, state.session_headers),
         )
         with malformed_upstream_errors(completion, "a chat completion"):
             message = to_message(
@@ -226,7 +226,7 @@ class TranslatedRoute:
         plan = state.plan
 
         async def begin() -> tuple[ChunkStream, list[dict[str, Any]]]:
-            chunks = self._completions.stream(plan.target, plan.endpoint, translation.params)
+            chunks = self._completions.stream(plan.target, plan.endpoint, translation.params, state.session_headers)
             try:
                 return chunks, await anext(chunks, [])
             except MessagesError:

@@ -8,7 +8,7 @@ each chunk.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -102,8 +102,14 @@ class ChatCompletions:
         self._timeouts = timeouts
         self._store = store
 
-    async def complete(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> dict[str, Any]:
-        """A whole completion, as JSON.
+    async def complete(
+        self,
+        target: Target,
+        endpoint: Endpoint | None,
+        params: dict[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """A whole completion, as JSON; `headers` go along over our own session only.
 
         Raises:
             MessagesError: What the upstream's failure means to the client.
@@ -113,9 +119,8 @@ class ChatCompletions:
                 return chunks_as_completion([c async for batch in self._called(target, params) for c in batch])
             return _plain(await self._call(target, params))
         _check_allowed(target)
-        answer = await self._sessions.fetch(
-            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._timeouts, data=orjson.dumps(params)
-        )
+        url, data = f"{endpoint.api_base}/chat/completions", orjson.dumps(params)
+        answer = await self._sessions.fetch("POST", url, endpoint, self._timeouts, headers=headers, data=data)
         if not is_success(answer.status):
             raise refusal(answer)
         if looks_like_events(answer.body[:64]):
@@ -123,21 +128,28 @@ class ChatCompletions:
                 return chunks_as_completion(_chunks_of(answer.body))
         return _completion_of(answer, "a chat completion")
 
-    def stream(self, target: Target, endpoint: Endpoint | None, params: dict[str, Any]) -> ChunkStream:
+    def stream(
+        self,
+        target: Target,
+        endpoint: Endpoint | None,
+        params: dict[str, Any],
+        headers: Mapping[str, str] | None = None,
+    ) -> ChunkStream:
         """A streamed completion; nothing is sent before the first batch is asked for."""
         if endpoint is None or not self._on_the_wire(target, params):
             return ChunkStream(self._called(target, params))
-        return ChunkStream(self._wired(target, endpoint, params))
+        return ChunkStream(self._wired(target, endpoint, params, headers))
 
     def _on_the_wire(self, target: Target, params: dict[str, Any]) -> bool:
         provider = target.provider
         return not self._store and sends_what_we_send(provider) and not _needs_localized_images(provider, params)
 
-    async def _wired(self, target: Target, endpoint: Endpoint, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
+    async def _wired(
+        self, target: Target, endpoint: Endpoint, params: dict[str, Any], headers: Mapping[str, str] | None
+    ) -> AsyncGenerator[list[Chunk]]:
         _check_allowed(target)
-        response = await self._sessions.open(
-            "POST", f"{endpoint.api_base}/chat/completions", endpoint, self._timeouts, data=orjson.dumps(params)
-        )
+        url, data = f"{endpoint.api_base}/chat/completions", orjson.dumps(params)
+        response = await self._sessions.open("POST", url, endpoint, self._timeouts, headers=headers, data=data)
         if not is_success(response.status):
             raise refusal(await self._sessions.whole(response, endpoint, self._timeouts))
         body = iter_body(response, self._timeouts, self._sessions.limits.stream)
