@@ -19,6 +19,7 @@ from llama_stack_messages_provider.routing.opened_stream import OpenedStream, op
 from llama_stack_messages_provider.routing.plan import NativePlan, is_first_party
 from llama_stack_messages_provider.routing.state import RouteState, client_name
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
+from llama_stack_messages_provider.routing.warming import one_token, warmed_events, warmed_message, warms_up
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
 from llama_stack_messages_provider.server_tools.mcp.connector import openings, tells_listings
 
@@ -67,6 +68,9 @@ class ModelCalls:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
+        if warms_up(request, state.plan):
+            one = await self._call(one_token(request), None, state, message_id)
+            return edited_message(warmed_message(json_of(one)), state.applied_edits)
         compacted = await self._compacted(request, state, message_id)
         if compacted is None:
             message = await self._complete(request, raw, state, message_id)
@@ -141,8 +145,10 @@ class ModelCalls:
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
     ) -> OpenedStream:
         """The events, in a loop where tools are run here; otherwise as `complete`."""
-        compacted = await self._compacted(request, state, start.message_id)
-        if compacted is None:
+        if warms_up(request, state.plan):
+            one = await self._call_opened(one_token(request), None, state, start)
+            stream = await opened(warmed_events(pieces_of(one)))
+        elif (compacted := await self._compacted(request, state, start.message_id)) is None:
             stream = await self._opened(request, raw, state, start)
         elif compacted.pauses:
             stream = await opened(compacted.events_alone(start.message_id, request["model"], lambda: start.sent))
