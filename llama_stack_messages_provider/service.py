@@ -15,6 +15,8 @@ from starlette.datastructures import Headers
 from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.budgets.budgets import Budgets
+from llama_stack_messages_provider.cache_diagnostics.diagnostics import CacheDiagnostics, Compared, asked_of
+from llama_stack_messages_provider.cache_diagnostics.fingerprint import fingerprint
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
@@ -24,7 +26,6 @@ from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.model_calls import ModelCalls, json_of
 from llama_stack_messages_provider.native.late_start import LateMessageStart
-from llama_stack_messages_provider.routing.chain import without_fallbacks
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner, is_first_party
@@ -33,13 +34,13 @@ from llama_stack_messages_provider.routing.session import session_of
 from llama_stack_messages_provider.routing.state import RouteState, client_name, planned, report_dropped
 from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
-from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
+from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards
 from llama_stack_messages_provider.telemetry.observed import UNOBSERVED, Observed, Observer
 from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.base import WireModel
-from llama_stack_messages_provider.wire.names import API_VERSION
+from llama_stack_messages_provider.wire.names import API_VERSION, without_fields
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
 from llama_stack_messages_provider.wire.validation import check_top_level
@@ -59,6 +60,7 @@ _level = logging.getLogger(__name__)
 STRICT_HEADER = "x-messages-strict"
 
 _FORWARDED = ("anthropic-version", "anthropic-beta")
+_ANSWERED_HERE = ("diagnostics", "fallbacks", "safeguards")
 
 
 class MessageService:
@@ -95,7 +97,7 @@ class MessageService:
         self._native, self._translated = native, translated
         self._preparer = preparer
         self._safeguards = safeguards
-        self._fallbacks, self._budgets = fallbacks, budgets
+        self._fallbacks, self._budgets, self._caches = fallbacks, budgets, CacheDiagnostics()
         self._strict, self._observer = strict, Observer()
         self._summary_model = summary_model
         summarise = self._summarised if summary_model else None
@@ -150,7 +152,9 @@ class MessageService:
             with NamedFailures(state.plan.target.provider_id):
                 return await self._routed(exchange, state, send)
 
-        return await (once(exchange) if state.chain is None else self._fallbacks.complete(exchange, state, once))
+        compared = await _compared(self._caches, self._preparer, exchange, state)
+        message = await (once(exchange) if state.chain is None else self._fallbacks.complete(exchange, state, once))
+        return compared.message(json_of(message)) if compared else message
 
     async def stream(
         self,
@@ -174,7 +178,8 @@ class MessageService:
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
             with during, metrics, NamedFailures(state.plan.target.provider_id):
-                stream = await self._opened(exchange, state, start)
+                compared = await _compared(self._caches, self._preparer, exchange, state)
+                stream = await _diagnosed(compared, self._opened(exchange, state, start), start)
                 async with aclosing(stream.rest):
                     begun = True
                     metrics.first()
@@ -297,6 +302,29 @@ class MessageService:
         self._preparer.close()
 
 
+async def _compared(
+    caches: CacheDiagnostics, preparer: Preparer, exchange: Exchange, state: RouteState
+) -> Compared | None:
+    """A request beside the one before it, if its client asks for that; Anthropic's own endpoint does it itself."""
+    if "diagnostics" not in exchange.request or is_first_party(state.plan):
+        return None
+    if (asked := asked_of(exchange.request)) is None:
+        return None
+    model = state.plan.target.identifier
+    found = await preparer.offload.run(state.size, fingerprint, exchange.request, model)
+    return caches.compared(asked, found, client_name())
+
+
+async def _diagnosed(
+    compared: Compared | None, opening: Awaitable[OpenedStream], start: LateMessageStart
+) -> OpenedStream:
+    """The events of a message, with what is told of its prompt's cache where the client wants that."""
+    if compared is None:
+        return await opening
+    start.diagnostics = compared.told
+    return await opened(compared.events(pieces_of(await opening), start))
+
+
 async def _leave_native(planner: Planner, exchange: Exchange, state: RouteState, refused: MessagesError) -> None:
     """Plan anew for a request that its native endpoint did not take."""
     dropped = DroppedFields(strict=state.strict)
@@ -312,11 +340,11 @@ async def _prepared(
 ) -> dict[str, Any]:
     request = await preparer.prepare(exchange.request, exchange.body, state, kind, exchange.client)
     if is_first_party(state.plan):
-        return without_fallbacks(request) if state.chain else request
+        return without_fields(request, "fallbacks") if state.chain else request
     if isinstance(state.plan, NativePlan) and "mcp_servers" in request:
         # Of servers that are called here nothing is left by now; tokens of others are no upstream's business.
         request = _without_servers(request, state)
-    return without_safeguards(without_fallbacks(request))
+    return without_fields(request, *_ANSWERED_HERE)
 
 
 async def _model_for(
@@ -363,7 +391,7 @@ def _without_servers(request: dict[str, Any], state: RouteState) -> dict[str, An
     if request["mcp_servers"]:
         dropped.drop("mcp_servers", "none of them is one that may be used here")
     state.drop(dropped.names)
-    return {name: value for name, value in request.items() if name != "mcp_servers"}
+    return without_fields(request, "mcp_servers")
 
 
 def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:

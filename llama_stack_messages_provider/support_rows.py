@@ -67,7 +67,7 @@ _PARAMETERS: Mapping[str, Support] = {
     "container": _dropped("nothing here runs code"),
     "context_management": _emulated("all three edits; natively too, unless Anthropic itself makes them"),
     "compaction": _emulated("the model summarises the conversation; natively too, unless Anthropic itself does"),
-    "diagnostics": _dropped("caches are the upstream's own business"),
+    "diagnostics": _emulated("requests are compared here; natively too, unless Anthropic itself does"),
     "fallbacks": _emulated("other models of the stack; natively too, unless Anthropic itself has them all"),
     "inference_geo": _ANTHROPIC_ONLY,
     "speed": _ANTHROPIC_ONLY,

@@ -1,9 +1,11 @@
 """A session with tools at a window of 4,096 tokens, with context editing: what the real SmolLM2 reads from its cache.
 
-Run: .venv/bin/python -m scripts.measure_context (some minutes; docs/context.md has the figures)
+Run: .venv/bin/python -m scripts.measure_context (some minutes; docs/context.md has the figures), with `--long` for a
+session of 200 turns, which is summarised as well: what is left of 200 calls does not fit such a window.
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import httpx
 from tests.support.stack import Stack, embedded_provider, run_config
 
 ROOT = Path(__file__).resolve().parents[1]
-TURNS, WINDOW = 40, 4096
+TURNS, LONG, WINDOW = 40, 200, 4096
 TOOLS = [
     {
         "name": "read",
@@ -28,6 +30,7 @@ EDIT = {
     "clear_at_least": {"type": "input_tokens", "value": 700},
     "clear_tool_inputs": True,
 }
+COMPACT = {"type": "compact_20260112", "trigger": {"type": "input_tokens", "value": 2900}}
 
 
 def session(turns: int, texts: list[str]) -> list[dict[str, Any]]:
@@ -42,28 +45,35 @@ def session(turns: int, texts: list[str]) -> list[dict[str, Any]]:
     return messages
 
 
-def measure(http: httpx.Client, model: str, texts: list[str]) -> str:
-    """What a session costs, in a sentence."""
-    read = cached = steps = before = most = 0
-    for turns in range(1, TURNS + 1):
-        body = {
-            "model": model,
-            "max_tokens": 8,
-            "messages": session(turns, texts),
-            "tools": TOOLS,
-            "context_management": {"edits": [EDIT]},
-        }
+def measure(http: httpx.Client, model: str, texts: list[str], turns: int, edits: list[dict[str, Any]]) -> str:
+    """What a session costs, in a sentence; any error ends it."""
+    read = cached = most = steps = before = summaries = 0
+    messages, files = session(0, texts), session(turns, texts)[1:]
+    for turn in range(turns):
+        messages += files[2 * turn : 2 * turn + 2]
+        body = {"model": model, "max_tokens": 8, "messages": messages, "tools": TOOLS}
+        body["context_management"] = {"edits": edits}
         answer = http.post("/v1/messages", json=body).raise_for_status().json()
         usage, applied = answer["usage"], answer["context_management"]["applied_edits"]
         from_cache = usage.get("cache_read_input_tokens") or 0
-        tokens, cleared = usage["input_tokens"] + from_cache, applied[0]["cleared_tool_uses"] if applied else 0
+        tokens = usage["input_tokens"] + from_cache
         read, cached, most = read + tokens, cached + from_cache, max(most, tokens)
+        cleared = sum(edit.get("cleared_tool_uses", 0) for edit in applied)
         steps, before = steps + (cleared != before), cleared
-    return f"{model}: {TURNS} turns, {steps} steps, largest prompt {most}, {cached / read:.0%} of {read} from the cache"
+        if answer["content"] and answer["content"][0]["type"] == "compaction":
+            summaries += 1
+            # From now on the prompt begins with the summary.
+            going_on = [answer["content"][0], {"type": "text", "text": "I go on."}]
+            messages += [{"role": "assistant", "content": going_on}, {"role": "user", "content": "Go on."}]
+    return (
+        f"{model}: {turns} turns, {steps} steps, {summaries} summaries, largest prompt {most}, "
+        f"{cached / read:.0%} of {read} from the cache"
+    )
 
 
 def main() -> None:
     """Print what both routes cost."""
+    turns, edits = (LONG, [EDIT, COMPACT]) if "--long" in sys.argv else (TURNS, [EDIT])
     recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
     texts = [text for text in recorded["texts"] if len(text) > 150]
     folder = Path(tempfile.mkdtemp())
@@ -71,7 +81,7 @@ def main() -> None:
     config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
     with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, timeout=300) as http:
         for name in ("native", "translated"):
-            print(measure(http, f"{name}/smollm2", texts), flush=True)
+            print(measure(http, f"{name}/smollm2", texts, turns, edits), flush=True)
         body = {"model": "native/smollm2", "max_tokens": 8, "messages": session(TURNS, texts), "tools": TOOLS}
         refused = http.post("/v1/messages", json=body).json()
         print("without edits:", (refused.get("error") or refused)["message"])

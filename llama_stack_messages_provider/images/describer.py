@@ -12,8 +12,8 @@ from llama_stack_messages_provider.config import ImagesConfig
 from llama_stack_messages_provider.documents.slots import FairSlots
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.host.log import get_logger
-from llama_stack_messages_provider.images.remembered import Remembered
 from llama_stack_messages_provider.metrics import count_description
+from llama_stack_messages_provider.remembered import Remembered
 from llama_stack_messages_provider.telemetry.observed import Observed
 
 __all__ = ["PROMPT", "Describer", "Find"]
@@ -61,7 +61,7 @@ class Describer:
     def __init__(self, config: ImagesConfig) -> None:
         self.config = config
         self.find: Find | None = None
-        self._texts = Remembered(config.remembered)
+        self._texts: Remembered[str] = Remembered(config.remembered)
         self._slots = FairSlots(config.concurrency, _WAITING)
 
     @property

@@ -22,9 +22,12 @@ class LateMessageStart:
         message_id: Id of the message.
         model: The name that the client used.
         request_id: Id of the request, for errors in the stream.
+
+    Attributes:
+        diagnostics: What the message tells of its prompt's cache; None is nothing.
     """
 
-    __slots__ = ("_message", "_usage", "message_id", "request_id", "sent")
+    __slots__ = ("_message", "_usage", "diagnostics", "message_id", "request_id", "sent")
 
     def __init__(self, message_id: str, model: str, request_id: str) -> None:
         self.message_id = message_id
@@ -32,11 +35,13 @@ class LateMessageStart:
         self._message = message_skeleton(message_id, model, usage_of(None))
         self._usage: Mapping[str, Any] = {}
         self.sent = False
+        self.diagnostics: dict[str, Any] | None = None
 
     def now(self) -> bytes:
         """The event, which is then not sent again."""
         self.sent = True
-        return encode({"type": "message_start", "message": self._message})
+        told = {} if self.diagnostics is None else {"diagnostics": self.diagnostics}
+        return encode({"type": "message_start", "message": {**self._message, **told}})
 
     def merged(self, piece: bytes) -> bytes:
         """What comes after the event of a native stream that has one of its own.

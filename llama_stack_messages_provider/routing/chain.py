@@ -17,9 +17,10 @@ from llama_stack_messages_provider.errors import InvalidRequestError, MessagesEr
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Plan, is_first_party
 from llama_stack_messages_provider.wire.base import describe
+from llama_stack_messages_provider.wire.names import without_fields
 from llama_stack_messages_provider.wire.types import wire_type
 
-__all__ = ["Chain", "Chains", "Fallback", "request_for", "without_fallbacks"]
+__all__ = ["Chain", "Chains", "Fallback", "request_for"]
 
 FIELD = "fallbacks"
 _ENTRY = wire_type("FallbackParam")
@@ -155,14 +156,9 @@ def request_for(request: Mapping[str, Any], fallback: Fallback) -> dict[str, Any
     if isinstance(output := changed.get("output_config"), Mapping):
         given = request.get("output_config")
         changed["output_config"] = _patched(given if isinstance(given, Mapping) else {}, output) or None
-    return without_fallbacks({**_patched(request, changed), "model": fallback.model})
+    return without_fields({**_patched(request, changed), "model": fallback.model}, FIELD)
 
 
 def _patched(fields: Mapping[str, Any], changed: Mapping[str, Any]) -> dict[str, Any]:
     merged = {**fields, **changed}
     return {name: value for name, value in merged.items() if value is not None or name not in changed}
-
-
-def without_fallbacks(request: dict[str, Any]) -> dict[str, Any]:
-    """A request without the field; itself if it has none."""
-    return {name: value for name, value in request.items() if name != FIELD} if FIELD in request else request

@@ -28,7 +28,7 @@ from llama_stack_messages_provider.safeguards.verdicts import (
 )
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, SSEDecoder, encode
 
-__all__ = ["MAX_CALLS", "Classifier", "Judge", "Safeguards", "without_safeguards"]
+__all__ = ["MAX_CALLS", "Classifier", "Judge", "Safeguards"]
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -61,13 +61,6 @@ class Classifier:
 
 
 type OpenClassifier = Callable[[dict[str, Any]], Awaitable[Classifier]]
-
-
-def without_safeguards(request: dict[str, Any]) -> dict[str, Any]:
-    """A request for an engine that knows nothing of them; the same object if it asks for none."""
-    if "safeguards" not in request:
-        return request
-    return {name: value for name, value in request.items() if name != "safeguards"}
 
 
 class Safeguards:

@@ -13,7 +13,7 @@ from llama_stack_messages_provider.config import SafeguardsConfig
 from llama_stack_messages_provider.errors import NotFoundError, OverloadedError
 from llama_stack_messages_provider.http.streaming import EventStream
 from llama_stack_messages_provider.safeguards import judge as judging
-from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards, without_safeguards
+from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards
 from llama_stack_messages_provider.safeguards.verdicts import NOT_FLAGGED, flagged, unavailable
 from llama_stack_messages_provider.wire.sse import PING
 from tests.support import sse
@@ -294,9 +294,6 @@ async def test_a_request_that_asks_for_nothing_has_no_judge() -> None:
 
     for asked in (None, [], [{}]):
         assert await Safeguards(SafeguardsConfig()).open({**REQUEST, "safeguards": asked}, find) is None
-    assert "safeguards" not in without_safeguards(REQUEST)
-    plain = {"model": "m"}
-    assert without_safeguards(plain) is plain
 
 
 def test_a_classifier_with_a_small_window_is_shown_less() -> None:

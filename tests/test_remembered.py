@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_stack_messages_provider.images.remembered import Remembered
+from llama_stack_messages_provider.remembered import Remembered
 from llama_stack_messages_provider.rewriting.image_refs import digest_of, sources_of
 
 
