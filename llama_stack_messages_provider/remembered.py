@@ -39,9 +39,18 @@ class Remembered[Value]:
         self._values.setdefault(owner, OrderedDict())[key] = value
         return value
 
+    def replace(self, key: Hashable, value: Value, owner: Hashable) -> None:
+        """Keep a value in place of the one that there was, if there was one."""
+        if key in self._owners:
+            self._drop(key)
+        self.keep(key, value, owner)
+
     def _forget(self, bringing: Hashable) -> None:
         owner = max(self._values, key=lambda each: (len(self._values[each]), each == bringing))
-        key, _ = self._values[owner].popitem(last=False)
-        del self._owners[key]
+        self._drop(next(iter(self._values[owner])))
+
+    def _drop(self, key: Hashable) -> None:
+        owner = self._owners.pop(key)
+        del self._values[owner][key]
         if not self._values[owner]:
             del self._values[owner]

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.remembered import Remembered
-from llama_stack_messages_provider.rewriting.image_refs import digest_of, sources_of
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.sampled_from("abc"))), st.integers(1, 8))
 def test_it_holds_no_more_than_it_may_and_gives_what_it_keeps(kept: list[tuple[int, str]], most: int) -> None:
-    remembered, first = Remembered(most), {}
+    remembered: Remembered[str] = Remembered(most)
+    first: dict[int, str] = {}
     for n, (key, owner) in enumerate(kept):
         known = remembered.get(key)
         text = remembered.keep(key, f"{n}", owner)
@@ -38,23 +38,8 @@ def test_what_is_used_stays() -> None:
     assert remembered.get("old") == "text"
 
 
-def test_an_image_is_known_by_its_bytes_and_kind() -> None:
-    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
-    assert digest_of(source) == digest_of({**source})
-    assert (
-        len({digest_of(source), digest_of({**source, "data": "AAAB"}), digest_of({**source, "media_type": "x"})}) == 3
-    )
-    assert digest_of({"type": "url", "url": "https://example.com"}) is None
-
-
-@given(st.lists(st.integers(0, 9), max_size=30), st.integers(1, 5))
-def test_a_conversation_that_grows_keeps_its_first_images(pictures: list[int], most: int) -> None:
-    turns = [
-        {"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": f"{n}"}}]} for n in pictures
-    ]
-    found: list[str] = []
-    for end in range(len(turns) + 1):
-        now = list(sources_of({"messages": turns[:end]}, most, 100))
-        assert now[: len(found)] == found
-        assert len(now) <= most
-        found = now
+def test_a_value_can_take_the_place_of_another() -> None:
+    remembered: Remembered[str] = Remembered(2)
+    for text in "abc":
+        remembered.replace("key", text, "ann")
+    assert (remembered.get("key"), len(remembered)) == ("c", 1)

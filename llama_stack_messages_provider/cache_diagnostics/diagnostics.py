@@ -114,4 +114,4 @@ class Compared:
 
     def _remember(self, message_id: object) -> None:
         if isinstance(message_id, str):
-            self._requests.keep((self._client, message_id), self._request, self._client)
+            self._requests.replace((self._client, message_id), self._request, self._client)

@@ -139,7 +139,6 @@ NOTHING_LIKE_IT = [
     Case("container", {"container": "container_1"}, {}),
     Case("speed", {"speed": "fast"}, {}),
     Case("inference_geo", {"inference_geo": "eu"}, {}),
-    Case("diagnostics", {"diagnostics": {"previous_message_id": "msg_1"}}, {}),
     Case("new_in_2031", {"new_in_2031": {"deep": [1]}}, {}),
     Case("switched_off", {"switched_off": False}, {}),
 ]
