@@ -101,6 +101,7 @@ ELSEWHERE = {
         "tests/live/test_mcp.py::test_listings_are_told_to_clients_that_know_them_and_pinned",
     ),
     ("parameter", "context_management"): "tests/cases/test_context.py::test_what_was_cleared_is_told",
+    ("parameter", "diagnostics"): "tests/live/test_cache_diagnostics.py::test_a_change_is_told_and_growth_is_none",
     ("parameter", "compaction"): "tests/cases/test_compaction.py::test_a_summary_on_demand_with_words_of_the_clients",
     ("block field", "tool_changes"): "tests/cases/test_compaction.py::test_tools_that_are_gone_stay_so",
     ("response block", "compaction"): "tests/cases/test_compaction.py::test_the_sdk_reads_the_summary",
