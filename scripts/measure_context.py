@@ -12,10 +12,13 @@ from typing import Any
 
 import httpx
 
+from llama_stack_messages_provider.embedded.config import LlamaCppConfig
+from llama_stack_messages_provider.embedded.llama_cpp import start_server, stop_server
 from tests.support.stack import Stack, embedded_provider, run_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TURNS, LONG, WINDOW = 40, 200, 4096
+AGENT_TURNS, AGENT_WINDOW = 20, 8192
 TOOLS = [
     {
         "name": "read",
@@ -71,11 +74,60 @@ def measure(http: httpx.Client, model: str, texts: list[str], turns: int, edits:
     )
 
 
+def agent_turn(model: str, turns: int, texts: list[str], *, direct: bool) -> dict[str, Any]:
+    """A request in Claude Code's shape; asked directly, it is without the line that changes each time."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    line = f"x-anthropic-billing-header: cc_version=2.1.330.b2c; cc_entrypoint=cli; cch={turns:05x};"
+    rules = " ".join(f"Rule {n}: an otter that swims past buoy {n} is greeted once." for n in range(30))
+    system = [{"type": "text", "text": "You are Claude Code, Anthropic's official CLI for Claude."}, {"type": "text"}]
+    system[1] |= {"text": rules, **mark}
+    messages = session(turns, texts)
+    if turns:
+        messages[-1]["content"][-1] |= mark
+    return {
+        "model": model,
+        "max_tokens": 8,
+        "system": system if direct else [{"type": "text", "text": line}, *system],
+        "messages": messages,
+        "tools": TOOLS,
+        "metadata": {"user_id": json.dumps({"device_id": "d", "account_uuid": "", "session_id": "s"})},
+    }
+
+
+def measure_agent(http: httpx.Client, model: str, texts: list[str], *, direct: bool = False) -> str:
+    """What of a session in Claude Code's shape comes from the cache, in a sentence."""
+    read = cached = 0
+    for turns in range(AGENT_TURNS):
+        body = agent_turn(model, turns, texts, direct=direct)
+        usage = http.post("/v1/messages", json=body).raise_for_status().json()["usage"]
+        from_cache = usage.get("cache_read_input_tokens") or 0
+        read, cached = read + usage["input_tokens"] + from_cache, cached + from_cache
+    way = "asked directly" if direct else model
+    return f"{way}: {AGENT_TURNS} turns as Claude Code, {cached} of {read} from the cache, {cached / read:.1%}"
+
+
+def measure_agents(texts: list[str]) -> None:
+    """Print what both routes read from the cache, and the engine that is asked directly; each has its own server."""
+    process, address, alias = start_server(LlamaCppConfig(context_size=AGENT_WINDOW, parallel=1))
+    try:
+        with httpx.Client(base_url=address, timeout=300) as http:
+            print(measure_agent(http, alias, texts, direct=True), flush=True)
+    finally:
+        stop_server(process)
+    folder = Path(tempfile.mkdtemp())
+    providers = [embedded_provider(name, context_size=AGENT_WINDOW, parallel=1) for name in ("native", "translated")]
+    config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
+    with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, timeout=300) as http:
+        for name in ("native", "translated"):
+            print(measure_agent(http, f"{name}/smollm2", texts), flush=True)
+
+
 def main() -> None:
     """Print what both routes cost."""
     turns, edits = (LONG, [EDIT, COMPACT]) if "--long" in sys.argv else (TURNS, [EDIT])
     recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
     texts = [text for text in recorded["texts"] if len(text) > 150]
+    measure_agents(texts)
     folder = Path(tempfile.mkdtemp())
     providers = [embedded_provider(name, context_size=WINDOW, parallel=1) for name in ("native", "translated")]
     config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
