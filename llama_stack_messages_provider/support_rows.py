@@ -48,7 +48,7 @@ _NEVER = _harmless("never made by a translation")
 
 _PARAMETERS: Mapping[str, Support] = {
     "model": _mapped("resolved to a model of the stack; the answer has the name that was asked for"),
-    "max_tokens": _mapped("`max_tokens` or `max_completion_tokens`; 0 becomes 1"),
+    "max_tokens": _mapped("`max_tokens` or `max_completion_tokens`; 0 reads the prompt ahead, and nothing is answered"),
     "messages": _mapped("`messages`; unanswered calls and orphaned results are repaired"),
     "system": _mapped("the first system message"),
     "stream": _mapped("`stream` with `include_usage`"),

@@ -1,12 +1,14 @@
-"""A session with tools at a window of 4,096 tokens, with context editing: what the real SmolLM2 reads from its cache.
+"""What the real SmolLM2 reads from its cache: in a session as Claude Code's, and in one edited to fit 4,096 tokens.
 
 Run: .venv/bin/python -m scripts.measure_context (some minutes; docs/context.md has the figures), with `--long` for a
-session of 200 turns, which is summarised as well: what is left of 200 calls does not fit such a window.
+session of 200 turns alone, which is summarised as well: what is left of 200 calls does not fit such a window.
 """
 
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +76,25 @@ def measure(http: httpx.Client, model: str, texts: list[str], turns: int, edits:
     )
 
 
+@contextmanager
+def both_routes(window: int) -> Iterator[httpx.Client]:
+    """A client of a stack with the model at `native/` and `translated/`, each a server of its own."""
+    folder = Path(tempfile.mkdtemp())
+    providers = [embedded_provider(name, context_size=window, parallel=1) for name in ("native", "translated")]
+    config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
+    with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, timeout=300) as http:
+        yield http
+
+
 def agent_turn(model: str, turns: int, texts: list[str], *, direct: bool) -> dict[str, Any]:
     """A request in Claude Code's shape; asked directly, it is without the line that changes each time."""
     mark = {"cache_control": {"type": "ephemeral"}}
     line = f"x-anthropic-billing-header: cc_version=2.1.330.b2c; cc_entrypoint=cli; cch={turns:05x};"
     rules = " ".join(f"Rule {n}: an otter that swims past buoy {n} is greeted once." for n in range(30))
-    system = [{"type": "text", "text": "You are Claude Code, Anthropic's official CLI for Claude."}, {"type": "text"}]
-    system[1] |= {"text": rules, **mark}
+    system = [
+        {"type": "text", "text": "You are Claude Code, Anthropic's official CLI for Claude."},
+        {"type": "text", "text": rules, **mark},
+    ]
     messages = session(turns, texts)
     if turns:
         messages[-1]["content"][-1] |= mark
@@ -114,24 +128,20 @@ def measure_agents(texts: list[str]) -> None:
             print(measure_agent(http, alias, texts, direct=True), flush=True)
     finally:
         stop_server(process)
-    folder = Path(tempfile.mkdtemp())
-    providers = [embedded_provider(name, context_size=AGENT_WINDOW, parallel=1) for name in ("native", "translated")]
-    config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
-    with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, timeout=300) as http:
+    with both_routes(AGENT_WINDOW) as http:
         for name in ("native", "translated"):
             print(measure_agent(http, f"{name}/smollm2", texts), flush=True)
 
 
 def main() -> None:
     """Print what both routes cost."""
-    turns, edits = (LONG, [EDIT, COMPACT]) if "--long" in sys.argv else (TURNS, [EDIT])
+    is_long = "--long" in sys.argv
+    turns, edits = (LONG, [EDIT, COMPACT]) if is_long else (TURNS, [EDIT])
     recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
     texts = [text for text in recorded["texts"] if len(text) > 150]
-    measure_agents(texts)
-    folder = Path(tempfile.mkdtemp())
-    providers = [embedded_provider(name, context_size=WINDOW, parallel=1) for name in ("native", "translated")]
-    config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
-    with Stack(config, folder) as stack, httpx.Client(base_url=stack.base_url, timeout=300) as http:
+    if not is_long:
+        measure_agents(texts)
+    with both_routes(WINDOW) as http:
         for name in ("native", "translated"):
             print(measure(http, f"{name}/smollm2", texts, turns, edits), flush=True)
         body = {"model": "native/smollm2", "max_tokens": 8, "messages": session(TURNS, texts), "tools": TOOLS}

@@ -1,7 +1,7 @@
 """llama.cpp's server.
 
 Sources: https://github.com/ggml-org/llama.cpp/tree/master/tools/server; recorded from the one in xllamacpp 2026.11;
-asked in November 2026: docs/engines.md.
+asked in November 2026: docs/engines.md. It has no router of its own: `session_headers` are for a proxy in front of it.
 """
 
 from collections.abc import Mapping
