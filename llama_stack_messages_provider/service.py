@@ -15,8 +15,7 @@ from starlette.datastructures import Headers
 from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.budgets.budgets import Budgets
-from llama_stack_messages_provider.cache_diagnostics.diagnostics import CacheDiagnostics, Compared, asked_of
-from llama_stack_messages_provider.cache_diagnostics.fingerprint import fingerprint
+from llama_stack_messages_provider.cache_diagnostics.diagnostics import CacheDiagnostics
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
@@ -26,6 +25,7 @@ from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.model_calls import ModelCalls, json_of
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.routing.diagnosed import compared_request, diagnosed
 from llama_stack_messages_provider.routing.native_route import NativeRoute
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened, pieces_of
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner, is_first_party
@@ -152,7 +152,7 @@ class MessageService:
             with NamedFailures(state.plan.target.provider_id):
                 return await self._routed(exchange, state, send)
 
-        compared = await _compared(self._caches, self._preparer, exchange, state)
+        compared = await compared_request(self._caches, self._preparer.offload, exchange.request, state)
         message = await (once(exchange) if state.chain is None else self._fallbacks.complete(exchange, state, once))
         return compared.message(json_of(message)) if compared else message
 
@@ -178,8 +178,8 @@ class MessageService:
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
             with during, metrics, NamedFailures(state.plan.target.provider_id):
-                compared = await _compared(self._caches, self._preparer, exchange, state)
-                stream = await _diagnosed(compared, self._opened(exchange, state, start), start)
+                compared = await compared_request(self._caches, self._preparer.offload, exchange.request, state)
+                stream = await diagnosed(compared, self._opened(exchange, state, start), start)
                 async with aclosing(stream.rest):
                     begun = True
                     metrics.first()
@@ -300,29 +300,6 @@ class MessageService:
     def close(self) -> None:
         """End the reading of documents."""
         self._preparer.close()
-
-
-async def _compared(
-    caches: CacheDiagnostics, preparer: Preparer, exchange: Exchange, state: RouteState
-) -> Compared | None:
-    """A request beside the one before it, if its client asks for that; Anthropic's own endpoint does it itself."""
-    if "diagnostics" not in exchange.request or is_first_party(state.plan):
-        return None
-    if (asked := asked_of(exchange.request)) is None:
-        return None
-    model = state.plan.target.identifier
-    found = await preparer.offload.run(state.size, fingerprint, exchange.request, model)
-    return caches.compared(asked, found, client_name())
-
-
-async def _diagnosed(
-    compared: Compared | None, opening: Awaitable[OpenedStream], start: LateMessageStart
-) -> OpenedStream:
-    """The events of a message, with what is told of its prompt's cache where the client wants that."""
-    if compared is None:
-        return await opening
-    start.diagnostics = compared.told
-    return await opened(compared.events(pieces_of(await opening), start))
 
 
 async def _leave_native(planner: Planner, exchange: Exchange, state: RouteState, refused: MessagesError) -> None:
