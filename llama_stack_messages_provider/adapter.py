@@ -26,6 +26,7 @@ from llama_stack_messages_provider.host.app import list_health
 from llama_stack_messages_provider.host.providers import provider_id
 from llama_stack_messages_provider.host.telemetry import flush_traces, set_up_traces, trace_of
 from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.forwarded import STRICT_HEADER, forwarded_headers, wants_strict
 from llama_stack_messages_provider.http.middleware import install_middleware
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody
@@ -34,12 +35,9 @@ from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.service import (
-    STRICT_HEADER,
     MessageService,
-    forwarded_headers,
     new_message_id,
     report_dropped,
-    wants_strict,
 )
 from llama_stack_messages_provider.upstream.sessions import Sessions
 from llama_stack_messages_provider.upstream.token_counts import Count

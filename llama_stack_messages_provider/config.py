@@ -10,6 +10,7 @@ from llama_stack_messages_provider.budgets.config import BudgetsConfig
 
 __all__ = [
     "MAX_FALLBACKS",
+    "MAX_REPLICAS",
     "URL_PATTERN",
     "AdvisorConfig",
     "CodeExecutionConfig",
@@ -29,6 +30,9 @@ Route = Literal["auto", "native", "translation"]
 
 MAX_FALLBACKS: int = 16
 """Models that are asked after the first, for one request."""
+
+MAX_REPLICAS: int = 64
+"""Replicas that one name stands for."""
 
 
 class ProbeConfig(BaseModel):
@@ -343,9 +347,10 @@ class MessagesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model_aliases: dict[str, str] = Field(
+    model_aliases: dict[str, str | Annotated[list[str], Field(min_length=1, max_length=MAX_REPLICAS)]] = Field(
         default_factory=dict,
-        description="Model names that clients use (glob patterns, first match wins) and what they stand for.",
+        description="Model names that clients use (glob patterns, first match wins) and what they stand for: a model, "
+        "or a list of equal replicas of one, each conversation at its own.",
     )
     fallbacks: dict[str, Annotated[list[str], Field(min_length=1, max_length=MAX_FALLBACKS)]] = Field(
         default_factory=dict,

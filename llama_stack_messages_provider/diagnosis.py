@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ class Diagnostics:
         planner: Makes plans.
         sessions: Where requests go out.
         routing_table: The models' routing table.
-        aliases: Names that clients use, and what they stand for.
+        aliases: Names that clients use, and what they stand for; several are equal replicas.
         tools: The stack's tool runtime; None if it has none.
         search_tool: The name of its web search.
         servers: Its MCP servers.
@@ -57,7 +58,7 @@ class Diagnostics:
         planner: Planner,
         sessions: Sessions,
         routing_table: Any,
-        aliases: Mapping[str, str],
+        aliases: Mapping[str, str | Sequence[str]],
         tools: Any,
         search_tool: str | None,
         servers: McpConnector,
@@ -103,7 +104,9 @@ class Diagnostics:
         if keyless is not None:
             problems.append(_keyless_search(keyless))
         problems += await self._servers.problems()
-        return Diagnosis(findings, problems, await self._of_tools(searches=keyless is None))
+        replicas = {name: found for name, wanted in self._aliases.items() if (found := await self._replicas(wanted))}
+        problems += _of_replicas(replicas, {finding.model: finding for finding in findings})
+        return Diagnosis(findings, problems, await self._of_tools(searches=keyless is None), replicas)
 
     async def _of_tools(self, *, searches: bool) -> list[ToolFinding]:
         """Who runs server tools, for the current user."""
@@ -205,13 +208,22 @@ class Diagnostics:
 
     async def _of_aliases(self) -> list[Problem]:
         problems = []
-        for pattern, name in self._aliases.items():
-            try:
-                await self._resolver.resolve(name)
-            except MessagesError as exc:
-                what = f"The alias {pattern} stands for {name}, which cannot be used: {_without_field(exc.message)}"
-                problems.append(Problem("error", what, "Change it under `model_aliases`, or bring the model."))
+        for pattern, wanted in self._aliases.items():
+            for name in _listed(wanted):
+                try:
+                    await self._resolver.resolve(name)
+                except MessagesError as exc:
+                    what = f"The alias {pattern} stands for {name}, which cannot be used: {_without_field(exc.message)}"
+                    problems.append(Problem("error", what, "Change it under `model_aliases`, or bring the model."))
         return problems
+
+    async def _replicas(self, wanted: str | Sequence[str]) -> list[str]:
+        """The identifiers of equal replicas; none where a name stands for one model."""
+        found = []
+        for name in () if isinstance(wanted, str) else wanted:
+            with suppress(MessagesError):
+                found.append((await self._resolver.resolve(name)).identifier)
+        return found
 
     async def _of_settings(self) -> list[Problem]:
         problems = []
@@ -235,6 +247,25 @@ class Diagnostics:
             )
             for model in stale
         ]
+
+
+def _listed(wanted: str | Sequence[str]) -> Sequence[str]:
+    return [wanted] if isinstance(wanted, str) else wanted
+
+
+def _of_replicas(replicas: Mapping[str, Sequence[str]], findings: Mapping[str, Finding]) -> list[Problem]:
+    """Replicas that are not equal."""
+    problems = []
+    for name, identifiers in replicas.items():
+        known = [findings[each] for each in identifiers if each in findings and findings[each].well]
+        for what, values in (
+            ("windows", {str(each.window) for each in known}),
+            ("engines", {each.engine for each in known}),
+        ):
+            if len(values) > 1:
+                told = f"The replicas of {name} have different {what}: {', '.join(sorted(values))}"
+                problems.append(Problem("warning", told, "A conversation that moves may not fit, or not go on alike."))
+    return problems
 
 
 def _keyless_search(provider_id: str) -> Problem:

@@ -88,11 +88,13 @@ class Diagnosis:
         models: Of each model, and each provider that lists none.
         problems: What is wrong beside that.
         server_tools: Of each server tool, for models that are not Anthropic's own.
+        replicas: The identifiers of equal replicas, by the name that stands for them.
     """
 
     models: Sequence[Finding] = ()
     problems: Sequence[Problem] = ()
     server_tools: Sequence[ToolFinding] = ()
+    replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -116,6 +118,7 @@ class Diagnosis:
             [Finding(**_known(Finding, each)) for each in value["models"]],
             [Problem(**_known(Problem, each)) for each in value["problems"]],
             [ToolFinding(**_known(ToolFinding, each)) for each in value.get("server_tools", ())],
+            value.get("replicas", {}),
         )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "count_description",
     "count_dropped",
     "count_fallback",
+    "count_spill_over",
     "count_unknown_fields",
     "count_verdict",
 ]
@@ -103,6 +104,19 @@ def count_fallback(before: Target, after: Target, reason: str) -> None:
     """Count that another model was asked, by what the one before it did."""
     attributes = {"model": before.label, "provider": before.provider_id, "reason": reason}
     _fallbacks.add(1, attributes={**attributes, "fallback_model": after.label})
+
+
+_spill_overs = metrics.get_meter("llama_stack.messages").create_counter(
+    name="llama_stack.messages.spill_overs_total",
+    description="Requests for which another of equal replicas was asked, as the one before it was down or full",
+    unit="1",
+)
+
+
+def count_spill_over(before: Target, after: Target) -> None:
+    """Count that another replica was asked."""
+    attributes = {"model": before.label, "provider": before.provider_id, "replica": after.label}
+    _spill_overs.add(1, attributes=attributes)
 
 
 _descriptions = metrics.get_meter("llama_stack.messages").create_counter(

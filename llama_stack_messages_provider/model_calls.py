@@ -120,6 +120,7 @@ class ModelCalls:
             with state.observed.call(stream=False) as told:
                 message = await self._answered(request, raw, state, message_id)
                 told.answered(message)
+        state.answered = True
         if self._budgets is not None:
             await self._budgets.charge(client_name(), state.plan.target.label, message)
         return message
@@ -179,6 +180,7 @@ class ModelCalls:
     ) -> OpenedStream:
         """The events of one call of the model."""
         stream = await self._told(request, raw, state, start)
+        state.answered = True
         if self._budgets is None:
             return stream
         rest = self._budgets.charged(client_name(), state.plan.target.label, stream.first, stream.rest)

@@ -10,7 +10,6 @@ from traceback import format_exception
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers
 
 from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
 from llama_stack_messages_provider.batches.identity import Identity
@@ -21,6 +20,7 @@ from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, 
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.forwarded import forwarded_headers, wants_strict
 from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.model_calls import ModelCalls, json_of
@@ -31,6 +31,7 @@ from llama_stack_messages_provider.routing.opened_stream import OpenedStream, op
 from llama_stack_messages_provider.routing.plan import NativePlan, Planner, is_first_party
 from llama_stack_messages_provider.routing.prepare import Preparer
 from llama_stack_messages_provider.routing.session import session_of
+from llama_stack_messages_provider.routing.spill_over import on_replicas
 from llama_stack_messages_provider.routing.state import RouteState, client_name, planned, report_dropped
 from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
@@ -40,26 +41,20 @@ from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.base import WireModel
-from llama_stack_messages_provider.wire.names import API_VERSION, without_fields
+from llama_stack_messages_provider.wire.names import without_fields
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
 from llama_stack_messages_provider.wire.validation import check_top_level
 
 __all__ = [
-    "STRICT_HEADER",
     "MessageService",
-    "forwarded_headers",
     "new_message_id",
     "report_dropped",
-    "wants_strict",
 ]
 
 logger = get_logger(name=__name__, category="providers")
 _level = logging.getLogger(__name__)
 
-STRICT_HEADER = "x-messages-strict"
-
-_FORWARDED = ("anthropic-version", "anthropic-beta")
 _ANSWERED_HERE = ("diagnostics", "fallbacks", "safeguards")
 
 
@@ -103,28 +98,32 @@ class MessageService:
         summarise = self._summarised if summary_model else None
         self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise, budgets)
 
-    async def plan(self, exchange: Exchange, operation: str = "chat", *, inner: bool = False) -> RouteState:
+    async def plan(
+        self, exchange: Exchange, operation: str = "chat", *, inner: bool = False, in_session: bool = True
+    ) -> RouteState:
         """Decide how a request goes; nothing but a probe is sent.
 
         Args:
             exchange: The request.
             operation: What OpenTelemetry calls it: `chat` or `count_tokens`.
             inner: Whether it is a request of our own, for another.
+            in_session: Whether it goes where the others of its session go.
 
         Raises:
             MessagesError: It cannot be answered, by whatever route, or its user's budget is used up.
         """
         observed = self._observer.begin(operation, exchange.request, exchange.headers, client_name, inner=inner)
-        return await planned(observed, self._planned(exchange, is_counted=operation == "chat" and not inner))
+        session = session_of(exchange.headers, exchange.request) if in_session else None
+        return await planned(observed, self._planned(exchange, session, is_counted=operation == "chat" and not inner))
 
-    async def _planned(self, exchange: Exchange, *, is_counted: bool) -> RouteState:
+    async def _planned(self, exchange: Exchange, session: str | None, *, is_counted: bool) -> RouteState:
         strict = self._strict or wants_strict(exchange.headers)
         dropped = DroppedFields(strict=strict)
-        plan = await self._planner.plan(exchange.request, dropped)
+        plan = await self._planner.plan(exchange.request, dropped, session)
         if _level.isEnabledFor(logging.DEBUG):  # the host's logger is slow to say no
             logger.debug("Messages request", model=plan.target.identifier, route=plan.route, reason=plan.reason)
         state = RouteState(plan, forwarded_headers(exchange.headers), strict=strict, size=len(exchange.body))
-        state.session = session_of(exchange.headers, exchange.request)
+        state.session = session
         state.drop(dropped.names)
         await self._fallbacks.prepare(exchange, state)
         if is_counted and self._budgets is not None:
@@ -224,7 +223,9 @@ class MessageService:
             MessagesError: The upstream's refusal or failure.
         """
         with state.observed or UNOBSERVED, NamedFailures(state.plan.target.provider_id):
-            count, edits = await self._count(exchange, state)
+            count, edits = await on_replicas(
+                self._planner, exchange.request, state, partial(self._count, exchange, state)
+            )
         if edits is None:
             return count
         return replace(count, original=count.tokens + sum(edit["cleared_input_tokens"] for edit in edits))
@@ -255,13 +256,18 @@ class MessageService:
         """The message of a batch's request, run with its creator's access; raises as `complete` does."""
         check_top_level(params)
         exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers, client="message batches")
-        state = await self.plan(exchange)
-        state.session = None  # a batch is spread over all replicas
+        state = await self.plan(exchange, in_session=False)  # a batch is spread over all replicas
         message = await self.complete(exchange, state, new_message_id())
         report_dropped(state)
         return json_of(message)
 
     async def _routed[T](
+        self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
+    ) -> T:
+        """What comes of a request; of equal replicas another is asked where the first is down or full."""
+        return await on_replicas(self._planner, exchange.request, state, partial(self._by_route, exchange, state, send))
+
+    async def _by_route[T](
         self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
     ) -> T:
         """What comes of a request by its planned route; or by the other one, where its native endpoint turns out to be
@@ -379,17 +385,3 @@ def _raw(exchange: Exchange, request: dict[str, Any]) -> bytes | None:
 def new_message_id() -> str:
     """An id of a message."""
     return f"msg_{secrets.token_hex(12)}"
-
-
-def wants_strict(headers: Mapping[str, str]) -> bool:
-    """Whether a client wants what would be dropped to be refused."""
-    return headers.get(STRICT_HEADER, "").lower() == "true"
-
-
-def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that go with a request to a native upstream."""
-    # A list header may be repeated, which Starlette's headers know and a plain dict does not.
-    values = headers.getlist if isinstance(headers, Headers) else lambda name: list(filter(None, [headers.get(name)]))
-    sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
-    sent.setdefault("anthropic-version", API_VERSION)
-    return sent

@@ -1,7 +1,8 @@
 """Answers with `diagnostics`, for clients that name the message before."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -34,19 +35,21 @@ class CacheDiagnostics:
     def __init__(self) -> None:
         self._requests: Remembered[Fingerprint] = Remembered(MAX_REMEMBERED)
 
-    def compared(self, asked: Mapping[str, Any], request: Fingerprint, client: str) -> "Compared":
+    def compared(
+        self, asked: Mapping[str, Any], request: Fingerprint, client: str, place: Callable[[], str]
+    ) -> "Compared":
         """A request that asks for diagnostics, compared with the one that it names.
 
         Args:
             asked: Its `diagnostics`, checked.
             request: Its fingerprint, with every beginning of its messages.
             client: Whose it is; nobody is told anything of others' messages.
+            place: Tells which replica it goes to, which may change until it has an answer.
         """
-        reason, previous = None, asked.get("previous_message_id")
-        if previous is not None:
-            reason = cache_miss_reason(self._requests.get((client, previous)), request)
-        told = None if reason is None else {"cache_miss_reason": reason}
-        return Compared(self._requests, kept(request), client, told)
+        named = asked.get("previous_message_id")
+        previous = None if named is None else self._requests.get((client, named))
+        reason = None if named is None else cache_miss_reason(previous, request)
+        return Compared(self._requests, kept(request), client, reason, previous.place if previous else None, place)
 
 
 def asked_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -71,16 +74,33 @@ class Compared:
         requests: Where it is remembered once its message has an id.
         request: Its fingerprint.
         client: Whose it is.
-        told: The answer's `diagnostics`.
+        reason: Where it parts from the one before.
+        previous_place: The replica that read the one before, where one is known.
+        place: Tells which replica this one goes to.
     """
 
     def __init__(
-        self, requests: Remembered[Fingerprint], request: Fingerprint, client: str, told: dict[str, Any] | None
+        self,
+        requests: Remembered[Fingerprint],
+        request: Fingerprint,
+        client: str,
+        reason: dict[str, Any] | None,
+        previous_place: str | None,
+        place: Callable[[], str],
     ) -> None:
         self._requests = requests
         self._request = request
         self._client = client
-        self.told = told
+        self._reason = reason
+        self._previous_place = previous_place
+        self._place = place
+
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """The answer's `diagnostics`."""
+        if self._reason is None and self._previous_place not in (None, self._place()):
+            return {"cache_miss_reason": {"type": "unavailable"}}  # it begins alike, in another replica's cache
+        return None if self._reason is None else {"cache_miss_reason": self._reason}
 
     def message(self, message: dict[str, Any]) -> dict[str, Any]:
         """A whole message with its diagnostics."""
@@ -114,4 +134,5 @@ class Compared:
 
     def _remember(self, message_id: object) -> None:
         if isinstance(message_id, str):
-            self._requests.replace((self._client, message_id), self._request, self._client)
+            read = replace(self._request, place=self._place())
+            self._requests.replace((self._client, message_id), read, self._client)

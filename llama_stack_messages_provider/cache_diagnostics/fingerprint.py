@@ -38,6 +38,7 @@ class Fingerprint:
         prefixes: Its digest.
         tokens: The tokens up to its end, estimated: of tools, system and the messages.
         tools_tokens, system_tokens: The tokens up to the end of the tools, and of the system prompt.
+        place: The replica that read it, where its model has several.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Fingerprint:
     tokens: Sequence[int]
     tools_tokens: int
     system_tokens: int
+    place: str = ""
 
 
 def fingerprint(request: Mapping[str, Any], model: str) -> Fingerprint:

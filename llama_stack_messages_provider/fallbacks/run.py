@@ -161,7 +161,7 @@ class _Turns:
             request = request_for(self._first.request, fallback)
             dropped = DroppedFields(strict=self._state.strict)
             try:
-                plan = await self._planner.plan(request, dropped)
+                plan = await self._planner.plan(request, dropped, self._state.session)
                 if plan.target.identifier in self._asked:
                     raise InvalidRequestError("it was asked before")
             except MessagesError as exc:

@@ -1,7 +1,7 @@
 """The models of a stack as Anthropic's clients list them, with the access of the current user."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.routing.models import ModelResolver
@@ -29,7 +29,7 @@ class ModelCatalogue:
     Args:
         resolver: Finds models.
         planner: Knows what their upstreams can do.
-        aliases: Glob patterns and the names they stand for.
+        aliases: Glob patterns and what they stand for.
         batch: Whether batches are served.
         searches: Says whether the web can be searched for the current user.
     """
@@ -38,7 +38,7 @@ class ModelCatalogue:
         self,
         resolver: ModelResolver,
         planner: Planner,
-        aliases: Mapping[str, str],
+        aliases: Iterable[str],
         *,
         batch: bool,
         searches: Callable[[], Awaitable[bool]],
@@ -115,7 +115,7 @@ class ModelCatalogue:
         is_alias = name not in (target.identifier, CLAUDE_PREFIX + target.identifier)
         return model_info(
             name,
-            f"{name} ({target.identifier})" if is_alias else target.identifier,
+            f"{name} ({_identifiers(target)})" if is_alias else target.identifier,
             max_input_tokens=window_of(target, capability),
             max_tokens=registered_output(target),
             capabilities=capabilities(
@@ -127,3 +127,7 @@ class ModelCatalogue:
                 searches=searches or first_party,
             ),
         )
+
+
+def _identifiers(target: Target) -> str:
+    return ", ".join(each.identifier for each in (target, *target.others))

@@ -32,8 +32,15 @@ async def compared_request(
         return None
     if (asked := asked_of(request)) is None:
         return None
-    found = await offload.run(state.size, fingerprint, request, state.plan.target.identifier)
-    return caches.compared(asked, found, client_name())
+    target = state.plan.target
+    found = await offload.run(state.size, fingerprint, request, target.replica_of or target.identifier)
+    return caches.compared(asked, found, client_name(), lambda: _replica(state))
+
+
+def _replica(state: RouteState) -> str:
+    """The replica that a request goes to; empty where its model has one place only."""
+    target = state.plan.target
+    return target.identifier if target.replica_of else ""
 
 
 async def diagnosed(
@@ -49,4 +56,6 @@ async def diagnosed(
     if compared is None:
         return await opening
     start.diagnostics = compared.told
-    return await opened(compared.events(pieces_of(await opening), start))
+    stream = await opening
+    start.diagnostics = compared.told  # another replica may have been asked
+    return await opened(compared.events(pieces_of(stream), start))

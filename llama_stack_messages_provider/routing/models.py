@@ -6,7 +6,7 @@ that they may not use. A model whose provider is gone, which the host's registry
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -38,16 +38,16 @@ class ModelResolver:
 
     Args:
         routing_table: The models' routing table.
-        aliases: Glob patterns and the names they stand for, first match wins.
+        aliases: Glob patterns and the names they stand for, first match wins; several are equal replicas.
     """
 
-    def __init__(self, routing_table: Any, aliases: Mapping[str, str]) -> None:
+    def __init__(self, routing_table: Any, aliases: Mapping[str, str | Sequence[str]]) -> None:
         self._table = routing_table
         self._aliases = aliases
         self._decisions: dict[tuple[str, str | None], tuple[Any, bool]] = {}
 
     async def resolve(self, name: str) -> Target:
-        """The target for a name.
+        """The target for a name; of equal replicas the first that there is, with the `others`.
 
         Raises:
             NotFoundError: There is no such model for this user; close matches are named.
@@ -58,16 +58,32 @@ class ModelResolver:
         if target := await self._registered(name) or await self._after_claude(name):
             return target
         alias = next((to for pattern, to in self._aliases.items() if fnmatchcase(name, pattern)), None)
-        wanted = alias or name
-        if target := (await self._registered(wanted) if alias else None):
-            return target
-        if target := await self._bare(wanted) or await self._fallback(wanted):
-            return target
-        if wanted.startswith(CLAUDE_PREFIX) and (target := await self._bare(wanted.removeprefix(CLAUDE_PREFIX))):
+        if alias is None:
+            target = await self._unregistered(name)
+        elif isinstance(alias, str):
+            target = await self._registered(alias) or await self._unregistered(alias)
+        else:
+            target = await self._first_of(name, alias)
+        if target is not None:
             return target
         if alias:  # for the log only: what it stands for may be nothing that this user may know of
             logger.warning("An alias stands for no model that its user may use", name=name, alias=alias)
-        raise NotFoundError(f"model: {await self._not_found(name, alias or name)}")
+        raise NotFoundError(f"model: {await self._not_found(name, alias if isinstance(alias, str) else name)}")
+
+    async def _first_of(self, name: str, replicas: Sequence[str]) -> Target | None:
+        """The first of equal replicas that the current user may use, with the others."""
+        found: dict[str, Target] = {}
+        for replica in replicas:
+            if target := await self._registered(replica) or await self._unregistered(replica):
+                found[target.identifier] = replace(target, replica_of=name)
+        first, *others = found.values() or (None,)
+        return None if first is None else replace(first, others=tuple(filter(None, others)))
+
+    async def _unregistered(self, name: str) -> Target | None:
+        """The target for what is no identifier of a registered model."""
+        if target := await self._bare(name) or await self._fallback(name):
+            return target
+        return await self._bare(name.removeprefix(CLAUDE_PREFIX)) if name.startswith(CLAUDE_PREFIX) else None
 
     async def all_llms(self) -> list[Any]:
         """The registered LLMs that the current user may use."""

@@ -1,6 +1,6 @@
 """How a request goes: which model, by which route, and why. It is decided once, before anything is sent."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -14,10 +14,12 @@ from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.rewriting.server_threads import reject_server_thread
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.probe import Capability, Prober
+from llama_stack_messages_provider.routing.replicas import Unreached, pin_of, ranked
 from llama_stack_messages_provider.routing.window import window_of
 from llama_stack_messages_provider.server_tools.plain import OpenTools, plain_request
 from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
+from llama_stack_messages_provider.upstream.failures import ConnectionFailedError, ConnectTimeoutError
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
 from llama_stack_messages_provider.upstream.target import Target
 
@@ -132,19 +134,59 @@ class Planner:
         self._prober = prober
         self._server_tools = server_tools
         self._endpoints = Endpoints()
+        self._unreached = Unreached()
 
-    async def plan(self, request: Mapping[str, Any], dropped: DroppedFields) -> Plan:
+    async def plan(self, request: Mapping[str, Any], dropped: DroppedFields, session: str | None = None) -> Plan:
         """The plan for a request.
 
         Args:
             request: The request, of which `model` is validated.
             dropped: Takes what cannot be carried by any route.
+            session: The session that it belongs to, which one of equal replicas has.
 
         Raises:
             NotFoundError: There is no such model; or it goes on with a conversation that a server should have kept.
             InvalidRequestError: The configuration wants the native route, and there is none.
         """
-        return await self.plan_for(await self._resolver.resolve(request["model"]), request, dropped)
+        target = await self._resolver.resolve(request["model"])
+        if not target.others:
+            return await self.plan_for(target, request, dropped)
+        replicas = {each.identifier: each for each in (target, *target.others)}
+        order = ranked(pin_of(session, request), [*replicas])
+        return await self._plan_one_of([replicas[name] for name in order], request, dropped)
+
+    async def plan_replica(
+        self, plan: Plan, request: Mapping[str, Any], failure: MessagesError, dropped: DroppedFields
+    ) -> Plan | None:
+        """The plan for the next of equal replicas, where the one before is down or full; None where nobody is left."""
+        if isinstance(failure, (ConnectionFailedError, ConnectTimeoutError)):
+            self._unreached.add(plan.target.identifier)
+        if not plan.target.others or not (failure.status == 429 or failure.status >= 500):
+            return None
+        return await self._plan_one_of(plan.target.others, request, dropped)
+
+    def answered(self, plan: Plan) -> None:
+        """A replica has answered."""
+        self._unreached.discard(plan.target.identifier)
+
+    async def _plan_one_of(
+        self, replicas: Sequence[Target], request: Mapping[str, Any], dropped: DroppedFields
+    ) -> Plan:
+        """The plan for the first replica that is reached; for the first, where none is."""
+        later: list[Target] = []
+        for n, target in enumerate(replicas):
+            if not self._unreached.passes_over(target.identifier):
+                if await self._is_reached(target):
+                    return await self.plan_for(_before(target, [*replicas[n + 1 :], *later]), request, dropped)
+                self._unreached.add(target.identifier)
+            later.append(target)
+        return await self.plan_for(_before(later[0], later[1:]), request, dropped)
+
+    async def _is_reached(self, target: Target) -> bool:
+        try:
+            return (await self._capability(target, self._endpoints.of(target.provider))).reached
+        except UpstreamError:
+            return False
 
     async def plan_for(
         self, target: Target, request: Mapping[str, Any], dropped: DroppedFields | None = None, *, refused: str = ""
@@ -223,6 +265,10 @@ class Planner:
         if endpoint is None:
             return _UNREACHABLE
         return await self._prober.capability(target.provider_id, endpoint, target.upstream_model)
+
+
+def _before(target: Target, others: Sequence[Target]) -> Target:
+    return replace(target, others=tuple(replace(each, others=()) for each in others))
 
 
 def _rewrites(lacks: Set[str]) -> frozenset[str]:

@@ -18,6 +18,7 @@ from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
+from llama_stack_messages_provider.upstream.failures import ConnectionFailedError, ConnectTimeoutError
 from llama_stack_messages_provider.upstream.sessions import Sessions, UpstreamResponse
 from llama_stack_messages_provider.wire.names import API_VERSION
 
@@ -49,6 +50,7 @@ class Capability:
         reason: How the verdict came about, for people.
         status: The status that the probe got; 0 if it got none.
         window: The context window in tokens, where the upstream tells it.
+        reached: Whether there was a connection, or it was not looked for.
     """
 
     messages: Verdict
@@ -57,6 +59,7 @@ class Capability:
     reason: str
     status: int = 0
     window: int | None = None
+    reached: bool = True
 
     @property
     def native(self) -> bool:
@@ -229,7 +232,8 @@ class Prober:
                 self._sessions.fetch("GET", f"{endpoint.root}/v1/models", endpoint, self._timeouts),
             )
         except MessagesError as exc:
-            return _Answers(Capability("unknown", False, ENGINES.generic.name, exc.message))
+            reached = not isinstance(exc, (ConnectionFailedError, ConnectTimeoutError))
+            return _Answers(Capability("unknown", False, ENGINES.generic.name, exc.message, reached=reached))
         listed = models.json() if len(models.body) <= _MAX_LIST_BYTES else None
         engine = ENGINES.answering(models.headers.get("server", ""), listed)
         verdict = speaks_messages(refused.status, refused.json())

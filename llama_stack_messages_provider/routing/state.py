@@ -41,10 +41,12 @@ class RouteState:
         asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
         chain: The models that may answer in place of the first; None where it answers alone.
         session: The session that it belongs to, as its client named it; None where it did not.
+        answered: Whether a model has answered a call for it.
     """
 
     __slots__ = (
         "_reported",
+        "answered",
         "applied_edits",
         "asks_others",
         "budget_headers",
@@ -66,6 +68,7 @@ class RouteState:
         self.dropped: list[str] = []
         self.applied_edits: list[dict[str, Any]] | None = None
         self.asks_others = True
+        self.answered = False
         self.chain: Chain | None = None
         self.session: str | None = None
         self.observed: Observed | None = None
@@ -97,7 +100,7 @@ class RouteState:
 
     def go_to(self, plan: Plan, dropped: Collection[str]) -> None:
         """Another model is asked: what the one before did not get is reported by now, and no longer told."""
-        self.plan, self.applied_edits = plan, None
+        self.plan, self.applied_edits, self.answered = plan, None, False
         self.dropped, self._reported = [], 0
         self.drop(dropped)
         self.watch(self.observed)

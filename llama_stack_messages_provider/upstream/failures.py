@@ -18,6 +18,7 @@ from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
 __all__ = [
     "AnswerTooLargeError",
+    "ConnectTimeoutError",
     "ConnectionFailedError",
     "NamedFailures",
     "connect_timeout",
@@ -35,6 +36,10 @@ class ConnectionFailedError(UpstreamError):
     """The upstream could not be reached, or hung up before it answered: worth another try."""
 
 
+class ConnectTimeoutError(UpstreamTimeoutError):
+    """The upstream did not accept a connection in time."""
+
+
 class AnswerTooLargeError(UpstreamError):
     """The upstream's answer is longer than the limit.
 
@@ -46,9 +51,9 @@ class AnswerTooLargeError(UpstreamError):
         super().__init__(f"The upstream's answer is longer than {limit} bytes", headers={"x-should-retry": "false"})
 
 
-def connect_timeout(endpoint: Endpoint, seconds: float) -> UpstreamTimeoutError:
+def connect_timeout(endpoint: Endpoint, seconds: float) -> ConnectTimeoutError:
     """The connect limit passed."""
-    return UpstreamTimeoutError(f"{_upstream_of(endpoint)} did not accept a connection within {seconds:g} s")
+    return ConnectTimeoutError(f"{_upstream_of(endpoint)} did not accept a connection within {seconds:g} s")
 
 
 def did_not_begin(seconds: float) -> UpstreamTimeoutError:

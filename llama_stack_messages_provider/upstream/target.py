@@ -20,6 +20,8 @@ class Target:
         upstream_model: The upstream's name of it.
         metadata: What it was registered with.
         registered: Whether it was; else a client has named it, and nobody knows whether there is such a model.
+        replica_of: The name that stands for it and its equals; None where it has none.
+        others: Its equals that may be asked instead, in their order.
     """
 
     identifier: str
@@ -28,6 +30,8 @@ class Target:
     upstream_model: str
     metadata: Mapping[str, Any]
     registered: bool = True
+    replica_of: str | None = None
+    others: tuple["Target", ...] = ()
 
     @property
     def label(self) -> str:

@@ -82,7 +82,7 @@ def test_a_mistake_is_told_with_what_helps(mistake: str) -> None:
     assert remedy in problem.remedy
 
 
-@pytest.mark.parametrize("config", [None, {}, {"limits": {"body_bytes": 5}, "model_aliases": {"a": "b"}}])
+@pytest.mark.parametrize("config", [None, {}, {"limits": {"body_bytes": 5}, "model_aliases": {"a": "b", "c": ["d"]}}])
 def test_a_configuration_without_mistakes_has_no_problems(config: Any) -> None:
     assert problems_of_text(run(config, apis=["inference", "messages"]), "run.yaml") == []
 

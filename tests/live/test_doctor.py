@@ -283,6 +283,25 @@ def test_what_is_wrong_with_the_stack_is_told_beside_its_models(tmp_path: Path) 
     assert all(found["first_token_seconds"] > 0 for found in live.models.values())
 
 
+def test_replicas_are_shown_and_what_is_unequal_in_them(tmp_path: Path) -> None:
+    with (
+        ScriptedUpstream(personalities.vllm(["m"])) as one,
+        ScriptedUpstream(personalities.vllm(["m"])) as two,
+        ScriptedUpstream(personalities.llama_cpp(["m"])) as other,
+    ):
+        inference = [vllm_provider(one.url, "one"), vllm_provider(two.url, "two"), openai_provider(other.url, "other")]
+        aliases = {"equal": ["one/m", "two/m"], "mixed": ["one/m", "other/m", "no-such"], "single": "two/m"}
+        config = run_config(tmp_path, inference=inference, messages={"model_aliases": aliases})
+        told = doctor(tmp_path, config, "--json")
+        shown = doctor(tmp_path, config).out
+    assert orjson.loads(told.out)["replicas"] == {"equal": ["one/m", "two/m"], "mixed": ["one/m", "other/m"]}
+    assert "equal replicas, each conversation at its own\n  equal: one/m, two/m\n  mixed: one/m, other/m\n" in shown
+    assert told.status == 1
+    assert "The alias mixed stands for no-such, which cannot be used: there is no model no-such" in told.problems
+    assert "The replicas of mixed have different engines: llama.cpp, vllm" in told.problems
+    assert not [problem for problem in told.problems if "equal " in problem]
+
+
 def test_a_stack_without_models_is_ill(tmp_path: Path) -> None:
     told = doctor(tmp_path, run_config(tmp_path, inference=[], messages={}))
     assert told.status == 1

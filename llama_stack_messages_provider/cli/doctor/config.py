@@ -3,6 +3,7 @@
 import argparse
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ async def examine_config(config: str, port: int, parsed: argparse.Namespace) -> 
         diagnosis = await _built(str(file), config, parsed)
     finally:
         logging.disable(logging.NOTSET)
-    return Diagnosis(diagnosis.models, [*problems, *diagnosis.problems], diagnosis.server_tools), True
+    return replace(diagnosis, problems=[*problems, *diagnosis.problems]), True
 
 
 def _read(config: str) -> tuple[Path, Mapping[str, Any]]:

@@ -40,7 +40,7 @@ async def try_models(client: "AsyncAnthropic", diagnosis: Diagnosis, only: Seque
     problems = list(diagnosis.problems)
     if not names:
         problems.append(Problem("error", "There is no model to send a message to", ""))
-    return Diagnosis([*models, *tried.values()], problems, diagnosis.server_tools)
+    return replace(diagnosis, models=[*models, *tried.values()], problems=problems)
 
 
 async def _try(client: "AsyncAnthropic", found: Finding) -> Finding:

@@ -33,6 +33,8 @@ def words_of(diagnosis: Diagnosis, learned: Sequence[Mapping[str, Any]], *, verb
     parts += [_ill(found) for found in diagnosis.models if found.reason and found.state not in ("ok", "keyless")]
     if diagnosis.server_tools:
         parts.append(_server_tools(diagnosis.server_tools))
+    if diagnosis.replicas:
+        parts.append(_replicas(diagnosis.replicas))
     parts += [_problem(problem) for problem in diagnosis.problems]
     parts += [_learned(line) for line in learned]
     if verbose:
@@ -59,6 +61,11 @@ def _server_tools(found: Sequence[ToolFinding]) -> str:
     width = max(len(each.tool) for each in found)
     lines = [f"  {each.tool:<{width}}  {each.run_by or 'nobody: named as dropped'}" for each in found]
     return "\n".join(["server tools are run by", *lines])
+
+
+def _replicas(found: Mapping[str, Sequence[str]]) -> str:
+    lines = [f"  {name}: {', '.join(identifiers)}" for name, identifiers in found.items()]
+    return "\n".join(["equal replicas, each conversation at its own", *lines])
 
 
 def _problem(problem: Problem) -> str:

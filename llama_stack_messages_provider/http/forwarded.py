@@ -1,0 +1,27 @@
+"""What of a request's headers goes on, and what it says about losses."""
+
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers
+
+from llama_stack_messages_provider.wire.names import API_VERSION
+
+__all__ = ["STRICT_HEADER", "forwarded_headers", "wants_strict"]
+
+STRICT_HEADER = "x-messages-strict"
+
+_FORWARDED = ("anthropic-version", "anthropic-beta")
+
+
+def wants_strict(headers: Mapping[str, str]) -> bool:
+    """Whether a client wants what would be dropped to be refused."""
+    return headers.get(STRICT_HEADER, "").lower() == "true"
+
+
+def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that go with a request to a native upstream."""
+    # A list header may be repeated, which Starlette's headers know and a plain dict does not.
+    values = headers.getlist if isinstance(headers, Headers) else lambda name: list(filter(None, [headers.get(name)]))
+    sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
+    sent.setdefault("anthropic-version", API_VERSION)
+    return sent

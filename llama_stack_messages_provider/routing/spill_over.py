@@ -1,0 +1,54 @@
+"""Asks another of equal replicas where the one that has the conversation is down or full."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from llama_stack_messages_provider.dropped import DroppedFields
+from llama_stack_messages_provider.errors import MessagesError
+from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.metrics import count_spill_over
+from llama_stack_messages_provider.routing.plan import Planner
+from llama_stack_messages_provider.routing.state import RouteState, report_dropped
+from llama_stack_messages_provider.upstream.failures import NamedFailures
+
+__all__ = ["on_replicas"]
+
+logger = get_logger(name=__name__, category="providers")
+
+
+async def on_replicas[T](
+    planner: Planner, request: Mapping[str, Any], state: RouteState, attempt: Callable[[], Awaitable[T]]
+) -> T:
+    """What an attempt gives; of equal replicas by the first that is neither down nor full.
+
+    Args:
+        planner: Knows them.
+        request: The client's request.
+        state: The way to the first, and after it to whoever is asked.
+        attempt: Asks the one that the state names. Once a call of the model was answered, as where it runs tools, it
+            is not made again.
+
+    Raises:
+        MessagesError: The failure of the last one that was asked.
+    """
+    if state.plan.target.replica_of is None:
+        return await attempt()
+    while True:
+        try:
+            with NamedFailures(state.plan.target.provider_id):
+                result = await attempt()
+        except MessagesError as exc:
+            dropped = DroppedFields(strict=state.strict)
+            plan = None if state.answered else await planner.plan_replica(state.plan, request, exc, dropped)
+            if plan is None:
+                raise
+            before, after = state.plan.target, plan.target
+            logger.warning(
+                "Another replica is asked", model=before.identifier, replica=after.identifier, reason=exc.message
+            )
+            count_spill_over(before, after)
+            report_dropped(state)
+            state.go_to(plan, [*(state.chain.dropped if state.chain else ()), *dropped.names])
+        else:
+            planner.answered(state.plan)
+            return result
