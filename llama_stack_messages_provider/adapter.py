@@ -39,6 +39,7 @@ from llama_stack_messages_provider.service import (
     new_message_id,
     report_dropped,
 )
+from llama_stack_messages_provider.shields.runs import Shields
 from llama_stack_messages_provider.upstream.sessions import Sessions
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.answers import (
@@ -74,6 +75,7 @@ class MessagesAdapter:
         diagnostics: Examines the stack, for `doctor`.
         health: Looks after the upstreams, for the host's list of providers.
         budgets: Limits what users may ask; None where nobody has a budget.
+        shields: Judge what models are told and say; None where nothing does.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class MessagesAdapter:
         diagnostics: Diagnostics,
         health: Health,
         budgets: Budgets | None,
+        shields: Shields | None,
     ) -> None:
         self._config = config
         self._service = service
@@ -97,6 +100,7 @@ class MessagesAdapter:
         self._diagnostics = diagnostics
         self._health = health
         self._budgets = budgets
+        self._shields = shields
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What this process has learned of models, for people: see `AdaptationMemory.report`."""
@@ -146,6 +150,8 @@ class MessagesAdapter:
                 on_shutdown=self._begin_shutdown,
             )
         set_up_traces()
+        if self._shields is not None:
+            await self._shields.check()
         if self._batches is not None:
             await self._batches.runtime.start()
 
@@ -286,6 +292,8 @@ def _answer_headers(exchange: Exchange, state: RouteState) -> dict[str, str]:
     }
     if state.budget_headers:
         headers |= state.budget_headers
+    if state.unjudged:
+        headers["x-messages-unjudged"] = _header_safe(", ".join(state.unjudged[:_DROPPED_SHOWN]))
     if state.dropped:
         headers["x-messages-dropped"] = _header_safe(", ".join(state.dropped[:_DROPPED_SHOWN]))
         report_dropped(state)

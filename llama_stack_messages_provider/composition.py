@@ -40,6 +40,8 @@ from llama_stack_messages_provider.server_tools.registry import ServerTools
 from llama_stack_messages_provider.server_tools.search_runtime import WebSearch
 from llama_stack_messages_provider.server_tools.tool_search import ToolSearch
 from llama_stack_messages_provider.service import MessageService
+from llama_stack_messages_provider.shields.config import ShieldsConfig
+from llama_stack_messages_provider.shields.runs import Shields
 from llama_stack_messages_provider.translation.request import TranslationOptions
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
@@ -60,7 +62,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
 
     Args:
         config: The provider's settings.
-        deps: The stack's APIs; `inference` is used, and `tool_runtime` and `connectors` where there are.
+        deps: The stack's APIs; `inference` is used, and `tool_runtime`, `connectors` and `safety` where there are.
         policy: The host's access policy.
     """
     inference, sessions = deps[Api.inference], _sessions(config.limits)
@@ -74,6 +76,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     planner = Planner(config, resolver, _prober(config, sessions), server_tools)
     offload, memory = Offload(), AdaptationMemory(_REMEMBERED_SECONDS, time.monotonic)
     describer, budgets = Describer(config.images), _budgets(config.budgets)
+    shields = _shields(config.shields, deps.get(Api.safety))
     native, translated = _routes(config, inference, sessions, memory, offload, describer)
     service = MessageService(
         planner,
@@ -83,6 +86,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         Safeguards(config.safeguards),
         Fallbacks(planner, Chains(config.fallbacks, resolver)),
         budgets,
+        shields,
         strict=config.strict,
         max_calls=config.web_search.rounds,
         summary_model=config.compaction.model,
@@ -90,8 +94,10 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     advisor.ask, describer.find = service.ask, service.model_for
     batches = _batches(config.batches, service.run_for_batch, policy, servers)
     catalogue = ModelCatalogue(resolver, planner, aliases, batch=batches is not None, searches=search.available)
-    diagnostics = _diagnostics(config, resolver, planner, sessions, table, tools, servers, code.run_by, fetch.run_by)
-    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health, budgets)
+    diagnostics = _diagnostics(
+        config, resolver, planner, sessions, table, tools, servers, shields, code.run_by, fetch.run_by
+    )
+    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health, budgets, shields)
 
 
 def _diagnostics(
@@ -102,6 +108,7 @@ def _diagnostics(
     table: Any,
     tools: Any,
     servers: McpConnector,
+    shields: Shields | None,
     runs_code: Callable[[], Awaitable[str | None]],
     fetches: str | None,
 ) -> Diagnostics:
@@ -114,6 +121,7 @@ def _diagnostics(
         tools,
         config.web_search.tool,
         servers,
+        shields,
         runs_code=runs_code,
         fetches=fetches,
         advises=config.advisor.enabled,
@@ -163,6 +171,10 @@ def _routes(
 
 def _budgets(config: BudgetsConfig) -> Budgets | None:
     return Budgets(config, find_backend(config.backend, "budgets.backend")) if config.rules else None
+
+
+def _shields(config: ShieldsConfig, safety: Any) -> Shields | None:
+    return Shields(config, safety) if config.named else None
 
 
 def _batches(config: BatchesConfig, run: Runner, policy: list[Any], servers: McpConnector) -> BatchService | None:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.budgets.config import BudgetsConfig
+from llama_stack_messages_provider.shields.config import ShieldsConfig
 
 __all__ = [
     "MAX_FALLBACKS",
@@ -399,6 +400,7 @@ class MessagesConfig(BaseModel):
     images: ImagesConfig = Field(default_factory=ImagesConfig, description="See below.")
     compaction: CompactionConfig = Field(default_factory=CompactionConfig, description="See below.")
     budgets: BudgetsConfig = Field(default_factory=BudgetsConfig, description="See below.")
+    shields: ShieldsConfig = Field(default_factory=ShieldsConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 
     @classmethod

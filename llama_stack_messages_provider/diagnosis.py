@@ -19,6 +19,7 @@ from llama_stack_messages_provider.rewriting import SUPPLIED
 from llama_stack_messages_provider.routing.models import ModelResolver
 from llama_stack_messages_provider.routing.plan import Plan, Planner
 from llama_stack_messages_provider.server_tools.mcp.connector import McpConnector
+from llama_stack_messages_provider.shields.runs import Shields
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint, Endpoints
 from llama_stack_messages_provider.upstream.sessions import Sessions
@@ -45,6 +46,7 @@ class Diagnostics:
         tools: The stack's tool runtime; None if it has none.
         search_tool: The name of its web search.
         servers: Its MCP servers.
+        shields: Its shields; None where nothing judges.
         runs_code: Who runs programs for the current user, in words; None where nobody does.
         fetches: Who fetches pages of the web, in words; None where nobody does.
         advises: Whether models give advice.
@@ -62,6 +64,7 @@ class Diagnostics:
         tools: Any,
         search_tool: str | None,
         servers: McpConnector,
+        shields: Shields | None = None,
         *,
         runs_code: Callable[[], Awaitable[str | None]],
         fetches: str | None = None,
@@ -78,6 +81,7 @@ class Diagnostics:
         self._tools = tools
         self._search_tool = search_tool
         self._servers = servers
+        self._shields = shields
         self._runs_code = runs_code
         self._fetches = fetches
         self._advises = advises
@@ -106,7 +110,9 @@ class Diagnostics:
         problems += await self._servers.problems()
         replicas = {name: found for name, wanted in self._aliases.items() if (found := await self._replicas(wanted))}
         problems += _of_replicas(replicas, {finding.model: finding for finding in findings})
-        return Diagnosis(findings, problems, await self._of_tools(searches=keyless is None), replicas)
+        shields = () if self._shields is None else self._shields.findings
+        problems += [] if self._shields is None else await self._shields.problems()
+        return Diagnosis(findings, problems, await self._of_tools(searches=keyless is None), replicas, shields)
 
     async def _of_tools(self, *, searches: bool) -> list[ToolFinding]:
         """Who runs server tools, for the current user."""

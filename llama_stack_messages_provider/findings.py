@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Diagnosis", "Finding", "Problem", "State", "ToolFinding"]
+__all__ = ["Diagnosis", "Finding", "Problem", "ShieldFinding", "State", "ToolFinding"]
 
 State = Literal["ok", "untried", "dead", "failing", "refused", "keyless", "misconfigured"]
 Severity = Literal["error", "warning"]
@@ -81,6 +81,23 @@ class ToolFinding:
 
 
 @dataclass(frozen=True, slots=True)
+class ShieldFinding:
+    """Which shields judge for some models.
+
+    Args:
+        models: A glob pattern of their identifiers.
+        input: Shields of what they are told.
+        output: Shields of what they say.
+        when_down: What becomes of what a shield cannot judge: `refuse` or `pass`.
+    """
+
+    models: str
+    input: Sequence[str] = ()
+    output: Sequence[str] = ()
+    when_down: str = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """What was found out about a stack.
 
@@ -89,12 +106,14 @@ class Diagnosis:
         problems: What is wrong beside that.
         server_tools: Of each server tool, for models that are not Anthropic's own.
         replicas: The identifiers of equal replicas, by the name that stands for them.
+        shields: The rules of shields, the first that matches first; none where nothing judges.
     """
 
     models: Sequence[Finding] = ()
     problems: Sequence[Problem] = ()
     server_tools: Sequence[ToolFinding] = ()
     replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shields: Sequence[ShieldFinding] = ()
 
     @property
     def well(self) -> bool:
@@ -119,6 +138,7 @@ class Diagnosis:
             [Problem(**_known(Problem, each)) for each in value["problems"]],
             [ToolFinding(**_known(ToolFinding, each)) for each in value.get("server_tools", ())],
             value.get("replicas", {}),
+            [ShieldFinding(**_known(ShieldFinding, each)) for each in value.get("shields", ())],
         )
 
 

@@ -22,6 +22,8 @@ from llama_stack_messages_provider.routing.translated_route import TranslatedRou
 from llama_stack_messages_provider.routing.warming import one_token, warmed_events, warmed_message, warms_up
 from llama_stack_messages_provider.server_tools.loop import Loop, complete_message, stream_message
 from llama_stack_messages_provider.server_tools.mcp.connector import openings, tells_listings
+from llama_stack_messages_provider.shields.guard import Guard, refused_events, refused_message
+from llama_stack_messages_provider.shields.runs import Shields
 
 __all__ = ["ModelCalls", "json_of"]
 
@@ -36,6 +38,7 @@ class ModelCalls:
         offload: Works on large requests.
         summarise: Asks another model for a summary; None where the request's own is asked.
         budgets: Pay for the tokens; None where nobody has a budget.
+        shields: Judge what models are told and say; None where nothing does.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class ModelCalls:
         offload: Offload,
         summarise: Call | None = None,
         budgets: Budgets | None = None,
+        shields: Shields | None = None,
     ) -> None:
+        self._shields = shields
         self._offload = offload
         self._summarise = summarise
         self._budgets = budgets
@@ -110,10 +115,31 @@ class ModelCalls:
         with nullcontext() if state.observed is None else state.observed.compaction():
             return await compact_conversation(compact, request, state, self._summarise or call)
 
+    @property
+    def judges(self) -> bool:
+        """Whether shields judge what any model is told or says."""
+        return self._shields is not None
+
+    def _guard(self, state: RouteState) -> Guard | None:
+        """What judges a call of the model, if anything does."""
+        if self._shields is None or state.unjudged is None:
+            return None
+        rule = self._shields.config.rule_for(state.plan.target.identifier)
+        return Guard(self._shields, rule, state.unjudged, state.observed, state.end_chain) if rule else None
+
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
     ) -> bytes | dict[str, Any]:
         """The message of one call of the model."""
+        if (guard := self._guard(state)) is None:
+            return await self._paid(request, raw, state, message_id)
+        if flagged := await guard.request(request):
+            return refused_message(flagged, message_id, request["model"])
+        return await guard.message(await self._paid(request, raw, state, message_id))
+
+    async def _paid(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
+    ) -> bytes | dict[str, Any]:
         if state.observed is None:
             message = await self._answered(request, raw, state, message_id)
         else:
@@ -179,6 +205,16 @@ class ModelCalls:
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
     ) -> OpenedStream:
         """The events of one call of the model."""
+        if (guard := self._guard(state)) is None:
+            return await self._paid_stream(request, raw, state, start)
+        if flagged := await guard.request(request):
+            return await opened(refused_events(flagged, start.message_id, request["model"], started=start.sent))
+        stream = await self._paid_stream(request, raw, state, start)
+        return await opened(guard.events(pieces_of(stream))) if guard.reads_answers else stream
+
+    async def _paid_stream(
+        self, request: dict[str, Any], raw: bytes | None, state: RouteState, start: LateMessageStart
+    ) -> OpenedStream:
         stream = await self._told(request, raw, state, start)
         state.answered = True
         if self._budgets is None:

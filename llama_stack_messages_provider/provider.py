@@ -53,7 +53,7 @@ def _check_declared() -> None:
 
 
 def messages_provider_spec() -> InlineProviderSpec:
-    """`inline::messages`: needs the stack's inference API; runs tools with its tool runtime and connectors, if any."""
+    """`inline::messages`: needs the stack's inference API; uses its tool runtime, connectors and safety API, if any."""
     return InlineProviderSpec(
         # `Api.messages` raises AttributeError even once the API is loaded; `add` returns the member again.
         api=Api.add("messages"),
@@ -61,7 +61,7 @@ def messages_provider_spec() -> InlineProviderSpec:
         module="llama_stack_messages_provider.provider",
         config_class="llama_stack_messages_provider.config.MessagesConfig",
         api_dependencies=[Api.inference],
-        optional_api_dependencies=[Api.tool_runtime, Api.connectors],
+        optional_api_dependencies=[Api.tool_runtime, Api.connectors, Api.safety],
         description="The Anthropic Messages API, native where the upstream has it and translated elsewhere.",
     )
 

@@ -36,6 +36,7 @@ from llama_stack_messages_provider.routing.state import RouteState, client_name,
 from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards
+from llama_stack_messages_provider.shields.runs import Shields
 from llama_stack_messages_provider.telemetry.observed import UNOBSERVED, Observed, Observer
 from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
@@ -69,6 +70,7 @@ class MessageService:
         safeguards: Judges calls for clients that want it.
         fallbacks: Asks other models where one gives no answer.
         budgets: Limits what users may ask; None where nobody has a budget.
+        shields: Judge what models are told and say; None where nothing does.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         summary_model: The model that summarises conversations; None if each does it itself.
@@ -83,6 +85,7 @@ class MessageService:
         safeguards: Safeguards,
         fallbacks: Fallbacks,
         budgets: Budgets | None,
+        shields: Shields | None,
         *,
         strict: bool,
         max_calls: int,
@@ -96,7 +99,7 @@ class MessageService:
         self._strict, self._observer = strict, Observer()
         self._summary_model = summary_model
         summarise = self._summarised if summary_model else None
-        self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise, budgets)
+        self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise, budgets, shields)
 
     async def plan(
         self, exchange: Exchange, operation: str = "chat", *, inner: bool = False, in_session: bool = True
@@ -114,7 +117,10 @@ class MessageService:
         """
         observed = self._observer.begin(operation, exchange.request, exchange.headers, client_name, inner=inner)
         session = session_of(exchange.headers, exchange.request) if in_session else None
-        return await planned(observed, self._planned(exchange, session, is_counted=operation == "chat" and not inner))
+        is_counted = operation == "chat" and not inner
+        state = await planned(observed, self._planned(exchange, session, is_counted=is_counted))
+        state.unjudged = [] if operation == "chat" and self._calls.judges else None
+        return state
 
     async def _planned(self, exchange: Exchange, session: str | None, *, is_counted: bool) -> RouteState:
         strict = self._strict or wants_strict(exchange.headers)

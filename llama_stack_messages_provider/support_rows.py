@@ -341,7 +341,9 @@ _STOP_REASONS: Mapping[str, Support] = {
     "max_tokens": _mapped("`length`"),
     "stop_sequence": _mapped("`stop`, with the sequence where the upstream tells it or the text ends in it"),
     "tool_use": _mapped("whenever there is a call that no limit or stop sequence cut off"),
-    "refusal": _mapped("`content_filter` or `refusal`, with `stop_details`"),
+    "refusal": _mapped(
+        "`content_filter` or `refusal`, with `stop_details`; natively too, what a shield of the stack flags"
+    ),
     "model_context_window_exceeded": _emulated(
         "`length` before `max_tokens` was reached, or an engine's own word for it"
     ),

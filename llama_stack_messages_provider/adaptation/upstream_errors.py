@@ -199,7 +199,8 @@ class malformed_upstream_errors:  # noqa: N801 - a context manager, read as a pa
         if isinstance(exc, (TypeError, ValueError, AttributeError, LookupError)):
             # It may be a mistake of ours as well, which nobody would find without its traceback.
             logger.warning("The upstream's answer is not %s: %s", self._wanted, exc, exc_info=exc)
-            raise malformed_answer(orjson.dumps(self._answer), self._wanted) from exc
+            answer = self._answer if isinstance(self._answer, bytes) else orjson.dumps(self._answer)
+            raise malformed_answer(answer, self._wanted) from exc
 
 
 def _is_deterministic(message: str) -> bool:

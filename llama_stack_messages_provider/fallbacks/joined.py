@@ -54,7 +54,7 @@ class _Joined:
 
     def _hands_over(self, *, said: bool) -> bool:
         """Whether a model that refused is followed by another. Output before it needs a mark that the client knows."""
-        return self._left > 0 and (self._chain.marks or not said)
+        return self._left > 0 and not self._chain.ended and (self._chain.marks or not said)
 
     def _decline(self, usage: Mapping[str, Any], details: Any) -> None:
         """The model refused, and another is asked."""

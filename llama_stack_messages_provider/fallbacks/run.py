@@ -182,7 +182,7 @@ class _Turns:
 
     def go_on_after(self, failure: MessagesError | None) -> bool:
         """Whether another model is asked after a failure of this one, if it has failed."""
-        if failure is None:
+        if failure is None or self.chain.ended:
             return False
         reason = reason_of(failure)
         self.reason = reason or "unavailable"

@@ -29,6 +29,7 @@ __all__ = [
     "Owner",
     "User",
     "acting_as",
+    "as_the_stack",
     "client_provider_data",
     "current_user",
     "is_allowed",
@@ -53,6 +54,13 @@ def client_provider_data() -> dict[str, Any]:
 def acting_as(user: User | None) -> Iterator[None]:
     """Within it the host sees a request of this user, with no provider data."""
     with RequestProviderDataContext({}, user):
+        yield
+
+
+@contextmanager
+def as_the_stack() -> Iterator[None]:
+    """Within it the host sees a request with the same provider data and of no user, so that no access counts."""
+    with RequestProviderDataContext(client_provider_data(), None):
         yield
 
 

@@ -40,7 +40,7 @@ class Fallback:
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chain:
     """The models that may answer in place of the first, in their order.
 
@@ -49,12 +49,16 @@ class Chain:
         fallbacks: The others.
         marks: Whether the client asked for them: only then does it know `fallback` blocks.
         dropped: Paths of those that the client named and nobody can ask.
+
+    Attributes:
+        ended: Whether nobody else may be asked: a shield of the stack has refused.
     """
 
     requested: str
     fallbacks: Sequence[Fallback]
     marks: bool
     dropped: Collection[str] = ()
+    ended: bool = field(default=False, init=False)
 
 
 class Chains:

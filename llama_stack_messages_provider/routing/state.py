@@ -40,6 +40,7 @@ class RouteState:
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
         asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
         chain: The models that may answer in place of the first; None where it answers alone.
+        unjudged: What passed without being judged by a shield; None where none judges it.
         session: The session that it belongs to, as its client named it; None where it did not.
         answered: Whether a model has answered a call for it.
     """
@@ -58,6 +59,7 @@ class RouteState:
         "session",
         "size",
         "strict",
+        "unjudged",
     )
 
     def __init__(self, plan: Plan, headers: Mapping[str, str], *, strict: bool, size: int) -> None:
@@ -71,6 +73,7 @@ class RouteState:
         self.answered = False
         self.chain: Chain | None = None
         self.session: str | None = None
+        self.unjudged: list[str] | None = None
         self.observed: Observed | None = None
         self.budget_headers: Mapping[str, str] = {}
         self._reported = 0
@@ -104,6 +107,12 @@ class RouteState:
         self.dropped, self._reported = [], 0
         self.drop(dropped)
         self.watch(self.observed)
+
+    def end_chain(self) -> None:
+        """No other model may be asked, nor another replica of this one."""
+        self.answered = True
+        if self.chain is not None:
+            self.chain.ended = True
 
     def watch(self, observed: Observed | None) -> None:
         """Tell of the request, whose way is decided."""

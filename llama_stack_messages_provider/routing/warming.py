@@ -31,7 +31,7 @@ def one_token(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def warmed_message(message: Mapping[str, Any]) -> dict[str, Any]:
     """The answer without what the model was made to say."""
-    return {**message, "content": [], **_STOP, "usage": _unsaid(message.get("usage"))}
+    return {**message, "content": [], **_stop(message), "usage": _unsaid(message.get("usage"))}
 
 
 async def warmed_events(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -53,7 +53,13 @@ def _warmed(received: ServerSentEvent) -> bytes:
     if received.event != b"message_delta":
         return received.frame()
     event = orjson.loads(received.data)
-    return encode({**event, "delta": {**(event.get("delta") or {}), **_STOP}, "usage": _unsaid(event.get("usage"))})
+    delta = event.get("delta") or {}
+    return encode({**event, "delta": {**delta, **_stop(delta)}, "usage": _unsaid(event.get("usage"))})
+
+
+def _stop(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How it ends: as it was to, unless it was refused."""
+    return {} if said.get("stop_reason") == "refusal" else _STOP
 
 
 def _unsaid(usage: Any) -> dict[str, Any]:

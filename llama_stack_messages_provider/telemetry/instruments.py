@@ -10,6 +10,7 @@ __all__ = [
     "CACHED_TOKENS",
     "OPERATION_DURATION",
     "REQUEST_DURATION",
+    "SHIELD_RUNS",
     "TIME_TO_FIRST_TOKEN",
     "TOKENS",
     "TOOL_DURATION",
@@ -60,4 +61,9 @@ BATCH_REQUESTS = _meter.create_counter(
     "llama_stack.messages.batch_requests_total",
     unit="1",
     description="Requests of batches that were run, by outcome",
+)
+SHIELD_RUNS = _meter.create_counter(
+    "llama_stack.messages.shield_runs_total",
+    unit="1",
+    description="Texts that shields were to judge, by what came of it",
 )

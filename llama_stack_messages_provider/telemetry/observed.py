@@ -23,9 +23,11 @@ from llama_stack_messages_provider.telemetry.instruments import (
 from llama_stack_messages_provider.telemetry.operation import Attributes, Operation, error_type_of
 from llama_stack_messages_provider.telemetry.watched import WatchedEvents
 
-__all__ = ["UNOBSERVED", "Observed", "Observer", "Way", "current_batch"]
+__all__ = ["SHIELDS_OUTCOME", "UNOBSERVED", "Observed", "Observer", "Way", "current_batch"]
 
 _OWN = "llama_stack.messages"
+SHIELDS_OUTCOME = f"{_OWN}.shields.outcome"
+"""What shields found: `passed`, `flagged`, or why they found nothing."""
 _MAX_NAMED = 40
 _TRACE = "traceparent"
 _propagator = TraceContextTextMapPropagator()
@@ -146,6 +148,11 @@ class Observed:
     def work(self, name: str) -> Operation:
         """Work for it that others are asked for, which begins now, such as `judge`."""
         return Operation(name, {"gen_ai.operation.name": name}, parent=self.context)
+
+    def shields(self, side: str, shields: Sequence[str]) -> Operation:
+        """Texts are judged by shields from now on."""
+        told: Attributes = {f"{_OWN}.shields.side": side, f"{_OWN}.shields.names": list(shields)}
+        return Operation("shield", {"gen_ai.operation.name": "shield", **told}, parent=self.context)
 
     @contextmanager
     def compaction(self) -> Iterator[None]:

@@ -64,6 +64,8 @@ INTERNALS = [
     ("llama_stack.core.request_headers:RequestProviderDataContext", "batches do not run as their creators"),
     ("llama_stack.core.routing_tables.toolgroups:ToolGroupsRoutingTable.tool_to_toolgroup", "no search"),
     ("llama_stack.core.routing_tables.common:CommonRoutingTableImpl.get_object_by_identifier", "no search"),
+    ("llama_stack.core.routing_tables.common:CommonRoutingTableImpl.get_provider_impl", "no shield judges"),
+    ("llama_stack.core.routing_tables.shields:ShieldsRoutingTable.list_shields", "no shield is known"),
     (f"{_METRICS}:create_inference_metric_attributes", "requests are not in the host's metrics"),
     (f"{_METRICS}:inference_duration", "requests are not in the host's metrics"),
     (f"{_METRICS}:inference_time_to_first_token", "streams are not in the host's metrics"),

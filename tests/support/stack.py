@@ -45,8 +45,11 @@ __all__ = [
     "custom_auth",
     "embedded_provider",
     "free_port",
+    "injection_provider",
     "llama_cpp_provider",
+    "llama_guard_provider",
     "mcp_provider",
+    "moderation_provider",
     "ollama_provider",
     "openai_provider",
     "postgres_storage",
@@ -101,6 +104,21 @@ def search_provider(name: str, **config: Any) -> Json:
     return _provider(name, f"remote::{name}-search", {"api_key": "search-key", **config})
 
 
+def injection_provider() -> Json:
+    """`inline::injection`, as `injection`: start the server with `PYTHONPATH` at the repository's root."""
+    return _provider("injection", "inline::injection", {}, "tests.support.injection_shield")
+
+
+def llama_guard_provider() -> Json:
+    """`inline::llama-guard`, as `llama-guard`: its shields are models of the stack."""
+    return _provider("llama-guard", "inline::llama-guard", {"excluded_categories": []})
+
+
+def moderation_provider(url: str) -> Json:
+    """`remote::passthrough` of the safety API, as `moderation`: asks `url` for `/moderations`."""
+    return _provider("moderation", "remote::passthrough", {"base_url": url})
+
+
 def mcp_provider() -> Json:
     """`remote::model-context-protocol`, as `mcp`."""
     return _provider("mcp", "remote::model-context-protocol", {})
@@ -142,6 +160,8 @@ def run_config(
     *,
     inference: Sequence[Json],
     tool_runtime: Sequence[Json] = (),
+    safety: Sequence[Json] = (),
+    shields: Sequence[Json] = (),
     messages: Json | None = None,
     models: Sequence[Json] = (),
     auth: Json | None = None,
@@ -156,6 +176,8 @@ def run_config(
         folder: Where SQLite files go.
         inference: Providers, from the builders above.
         tool_runtime: Providers of tools, from `search_provider`.
+        safety: Providers of shields.
+        shields: Shields to register: `{"shield_id", "provider_id", "provider_shield_id"}`.
         messages: The Messages provider's config; None leaves the API out, `{}` takes every default.
         models: Models to register beside those the upstreams list: `{"model_id", "provider_id", ...}`.
         auth: `server.auth`, such as `custom_auth(...)`.
@@ -167,6 +189,8 @@ def run_config(
     providers: Json = {"inference": list(inference)}
     if tool_runtime:
         providers["tool_runtime"] = list(tool_runtime)
+    if safety:
+        providers["safety"] = list(safety)
     serving: Json = {"host": "127.0.0.1", "workers": workers, **(server or {})}
     if auth is not None:
         serving["auth"] = auth
@@ -179,7 +203,7 @@ def run_config(
         "external_apis_dir": str(apis_dir()) if messages is not None else None,
         "providers": providers,
         "storage": {"backends": backends or _sqlite_backends(folder), "stores": _stores()},
-        "registered_resources": {"models": list(models)},
+        "registered_resources": {"models": list(models), "shields": list(shields)},
         "server": serving,
         "connectors": list(connectors),
     }

@@ -13,7 +13,7 @@ from scripts.docs import DOCS, metric_rows
 PAGE = (DOCS / "observability.md").read_text()
 BOARD: Any = orjson.loads((DOCS / "grafana" / "messages.json").read_bytes())
 ATTRIBUTE = r"(?:gen_ai|server|error|enduser|llama_stack)(?:\.[a-z_]+)+"
-MORE = ("metrics.py", "batches/runner.py")
+MORE = ("metrics.py", "batches/runner.py", "shields/runs.py")
 LABEL = re.compile(r"(\w+)(?:=~|!=|=)")
 # Made of parts in the code.
 COMPOSED = {

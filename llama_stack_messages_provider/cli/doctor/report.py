@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, ToolFinding
+from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, ShieldFinding, ToolFinding
 
 __all__ = ["words_of"]
 
@@ -35,6 +35,8 @@ def words_of(diagnosis: Diagnosis, learned: Sequence[Mapping[str, Any]], *, verb
         parts.append(_server_tools(diagnosis.server_tools))
     if diagnosis.replicas:
         parts.append(_replicas(diagnosis.replicas))
+    if diagnosis.shields:
+        parts.append(_shields(diagnosis.shields))
     parts += [_problem(problem) for problem in diagnosis.problems]
     parts += [_learned(line) for line in learned]
     if verbose:
@@ -66,6 +68,17 @@ def _server_tools(found: Sequence[ToolFinding]) -> str:
 def _replicas(found: Mapping[str, Sequence[str]]) -> str:
     lines = [f"  {name}: {', '.join(identifiers)}" for name, identifiers in found.items()]
     return "\n".join(["equal replicas, each conversation at its own", *lines])
+
+
+def _shields(found: Sequence[ShieldFinding]) -> str:
+    width = max(len(each.models) for each in found)
+    return "\n".join(["shields judge", *(f"  {each.models:<{width}}  {_sides(each)}" for each in found)])
+
+
+def _sides(found: ShieldFinding) -> str:
+    sides = {"input": found.input, "output": found.output}
+    named = [f"{side} by {', '.join(ids)}" for side, ids in sides.items() if ids]
+    return "; ".join([*named, f"what they cannot judge: {found.when_down}"]) if named else "by none"
 
 
 def _problem(problem: Problem) -> str:
