@@ -25,6 +25,7 @@ from llama_stack_messages_provider.health import Health
 from llama_stack_messages_provider.host.app import list_health
 from llama_stack_messages_provider.host.providers import provider_id
 from llama_stack_messages_provider.host.telemetry import flush_traces, set_up_traces, trace_of
+from llama_stack_messages_provider.host.uvicorn import worker_count
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.forwarded import STRICT_HEADER, forwarded_headers, wants_strict
 from llama_stack_messages_provider.http.middleware import install_middleware
@@ -40,6 +41,7 @@ from llama_stack_messages_provider.service import (
     report_dropped,
 )
 from llama_stack_messages_provider.shields.runs import Shields
+from llama_stack_messages_provider.status.report import StatusReport
 from llama_stack_messages_provider.upstream.sessions import Sessions
 from llama_stack_messages_provider.upstream.token_counts import Count
 from llama_stack_messages_provider.wire.answers import (
@@ -76,6 +78,7 @@ class MessagesAdapter:
         health: Looks after the upstreams, for the host's list of providers.
         budgets: Limits what users may ask; None where nobody has a budget.
         shields: Judge what models are told and say; None where nothing does.
+        status: Reports what goes on; None where nobody may see it.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class MessagesAdapter:
         health: Health,
         budgets: Budgets | None,
         shields: Shields | None,
+        status: StatusReport | None,
     ) -> None:
         self._config = config
         self._service = service
@@ -101,10 +105,15 @@ class MessagesAdapter:
         self._health = health
         self._budgets = budgets
         self._shields = shields
+        self._status = status
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What this process has learned of models, for people: see `AdaptationMemory.report`."""
         return self._memory.report()
+
+    def status_report(self) -> StatusReport | None:
+        """What the status page shows; None where there is none."""
+        return self._status
 
     async def list_models(
         self, limit: int = 20, after_id: str | None = None, before_id: str | None = None
@@ -143,6 +152,8 @@ class MessagesAdapter:
             gc.freeze()
         if app is not None:
             list_health(app, self)
+            if self._status is not None:
+                self._status.workers = worker_count()
             install_middleware(
                 app,
                 self._config.limits,

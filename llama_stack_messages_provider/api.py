@@ -9,6 +9,7 @@ from llama_stack_api import ProviderSpec
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.routes import create_router
 from llama_stack_messages_provider.provider import messages_provider_spec
+from llama_stack_messages_provider.status.report import StatusReport
 from llama_stack_messages_provider.wire.answers import (
     DeletedMessageBatch,
     Message,
@@ -97,6 +98,10 @@ class Messages(Protocol):
 
     def adaptations(self) -> list[dict[str, Any]]:
         """What was learned of models from their upstreams' refusals."""
+        ...
+
+    def status_report(self) -> StatusReport | None:
+        """What the status page shows; None where there is none."""
         ...
 
     async def diagnosis(self) -> dict[str, Any]:

@@ -42,6 +42,9 @@ from llama_stack_messages_provider.server_tools.tool_search import ToolSearch
 from llama_stack_messages_provider.service import MessageService
 from llama_stack_messages_provider.shields.config import ShieldsConfig
 from llama_stack_messages_provider.shields.runs import Shields
+from llama_stack_messages_provider.status.config import StatusConfig
+from llama_stack_messages_provider.status.report import StatusReport
+from llama_stack_messages_provider.status.tally import TALLY
 from llama_stack_messages_provider.translation.request import TranslationOptions
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
@@ -97,7 +100,20 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     diagnostics = _diagnostics(
         config, resolver, planner, sessions, table, tools, servers, shields, code.run_by, fetch.run_by
     )
-    return MessagesAdapter(config, service, batches, sessions, memory, catalogue, diagnostics, health, budgets, shields)
+    status = _status(config.status, catalogue, health, batches)
+    return MessagesAdapter(
+        config, service, batches, sessions, memory, catalogue, diagnostics, health, budgets, shields, status
+    )
+
+
+def _status(
+    config: StatusConfig, catalogue: ModelCatalogue, health: Health, batches: BatchService | None
+) -> StatusReport | None:
+    TALLY.on = config.enabled
+    if not config.enabled:
+        return None
+    newest = None if batches is None else batches.overview
+    return StatusReport(config, catalogue.overview, health.upstreams, newest)
 
 
 def _diagnostics(

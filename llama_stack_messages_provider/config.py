@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.budgets.config import BudgetsConfig
 from llama_stack_messages_provider.shields.config import ShieldsConfig
+from llama_stack_messages_provider.status.config import StatusConfig
 
 __all__ = [
     "MAX_FALLBACKS",
@@ -401,6 +402,7 @@ class MessagesConfig(BaseModel):
     compaction: CompactionConfig = Field(default_factory=CompactionConfig, description="See below.")
     budgets: BudgetsConfig = Field(default_factory=BudgetsConfig, description="See below.")
     shields: ShieldsConfig = Field(default_factory=ShieldsConfig, description="See below.")
+    status: StatusConfig = Field(default_factory=StatusConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
 
     @classmethod

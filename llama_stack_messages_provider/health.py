@@ -38,13 +38,18 @@ class Health:
         self._clock = clock
         self._endpoints = Endpoints()
         self._timeouts = Timeouts(_SECONDS, _SECONDS, _SECONDS)
-        self._told: tuple[float, dict[str, str]] | None = None
-        self._asking: asyncio.Task[dict[str, str]] | None = None
+        self._told: tuple[float, dict[str, str | None]] | None = None
+        self._asking: asyncio.Task[dict[str, str | None]] | None = None
 
     async def check(self) -> dict[str, str]:
         """The host's `HealthResponse`: `status` is `OK` where every upstream answers, else `Error`; `message` says
-        which ones do not, and why, without addresses and credentials. It takes two seconds at most, and is kept for
-        five.
+        which ones do not, and why, without addresses and credentials.
+        """
+        return _told(await self.upstreams())
+
+    async def upstreams(self) -> dict[str, str | None]:
+        """What is wrong with the upstream of each provider; None where nothing is. It takes two seconds at most, and is
+        kept for five.
         """
         if self._told is not None and self._clock() < self._told[0] + _KEPT_SECONDS:
             return self._told[1]
@@ -53,16 +58,15 @@ class Health:
         # Whoever goes away must not end it for the others.
         return await asyncio.shield(self._asking)
 
-    async def _ask_all(self) -> dict[str, str]:
+    async def _ask_all(self) -> dict[str, str | None]:
         turn = asyncio.Semaphore(_AT_ONCE)
         providers = {name: impl for name, impl in known_providers(self._table).items() if is_openai_style(impl)}
         waiting = {asyncio.create_task(self._complaint(impl, turn)): name for name, impl in providers.items()}
         done, silent = await asyncio.wait(waiting, timeout=_SECONDS) if waiting else (set(), set())
         for task in silent:
             task.cancel()
-        complaints = {waiting[task]: complaint for task in done if (complaint := task.result()) is not None}
-        complaints |= {waiting[task]: f"no answer within {_SECONDS:g} s" for task in silent}
-        found = _told(len(providers), complaints)
+        found = {waiting[task]: task.result() for task in done}
+        found |= {waiting[task]: f"no answer within {_SECONDS:g} s" for task in silent}
         self._told = self._clock(), found
         return found
 
@@ -82,9 +86,10 @@ class Health:
         return f"it answered with {answer.status}" if answer.status >= _ILL else None
 
 
-def _told(providers: int, complaints: dict[str, str]) -> dict[str, str]:
+def _told(upstreams: dict[str, str | None]) -> dict[str, str]:
+    complaints = {name: complaint for name, complaint in upstreams.items() if complaint is not None}
+    answering = f"{len(upstreams) - len(complaints)} of {len(upstreams)} upstreams answer"
     if not complaints:
-        return {"status": "OK", "message": f"{providers} of {providers} upstreams answer"}
+        return {"status": "OK", "message": answering}
     named = [f"{name}: {complaint[:300]}" for name, complaint in sorted(complaints.items())[:_MOST_NAMED]]
-    answering = f"{providers - len(complaints)} of {providers} upstreams answer"
     return {"status": "Error", "message": "; ".join([answering, *named])}

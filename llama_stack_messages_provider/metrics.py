@@ -15,6 +15,7 @@ from llama_stack_messages_provider.host.telemetry import (
     inference_time_to_first_token,
     inference_tokens_per_second,
 )
+from llama_stack_messages_provider.status.tally import TALLY
 from llama_stack_messages_provider.upstream.target import Target
 from llama_stack_messages_provider.wire.request import CreateMessageRequest
 
@@ -47,6 +48,7 @@ def count_dropped(target: Target, names: list[str]) -> None:
         known = part if part in CreateMessageRequest.model_fields else "unknown"
         attributes = {"model": target.label, "provider": target.provider_id, "part": known}
         _dropped.add(1, attributes=attributes)
+        TALLY.drop(known)
 
 
 _adaptations = metrics.get_meter("llama_stack.messages").create_counter(
@@ -60,6 +62,7 @@ def count_adaptations(target: Target, names: Collection[str]) -> None:
     """Count how a request was changed, by the kinds of changes."""
     for name in names:
         _adaptations.add(1, attributes={"model": target.label, "provider": target.provider_id, "change": name})
+        TALLY.adapt(target.label, name)
 
 
 _unknown = metrics.get_meter("llama_stack.messages").create_counter(

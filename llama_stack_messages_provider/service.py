@@ -37,6 +37,7 @@ from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards
 from llama_stack_messages_provider.shields.runs import Shields
+from llama_stack_messages_provider.status.noted import note
 from llama_stack_messages_provider.telemetry.observed import UNOBSERVED, Observed, Observer
 from llama_stack_messages_provider.upstream.failures import NamedFailures
 from llama_stack_messages_provider.upstream.messages import NativeMissingError
@@ -116,9 +117,10 @@ class MessageService:
             MessagesError: It cannot be answered, by whatever route, or its user's budget is used up.
         """
         observed = self._observer.begin(operation, exchange.request, exchange.headers, client_name, inner=inner)
+        noted = note(operation, exchange.request_id, exchange.request, inner=inner)
         session = session_of(exchange.headers, exchange.request) if in_session else None
         is_counted = operation == "chat" and not inner
-        state = await planned(observed, self._planned(exchange, session, is_counted=is_counted))
+        state = await planned(observed, noted, self._planned(exchange, session, is_counted=is_counted))
         state.unjudged = [] if operation == "chat" and self._calls.judges else None
         return state
 
@@ -142,8 +144,9 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        with state.observed or UNOBSERVED as told:
+        with state.noted or UNOBSERVED as noted, state.observed or UNOBSERVED as told:
             message = await self._completed(exchange, state, message_id)
+            noted.answered(message)
             told.answered(message)
             return message
 
@@ -182,14 +185,16 @@ class MessageService:
         begun = False
         metrics = InferenceMetrics(state.plan.target, stream=True)
         try:
-            with during, metrics, NamedFailures(state.plan.target.provider_id):
+            with during, state.noted or UNOBSERVED as noted, metrics, NamedFailures(state.plan.target.provider_id):
                 compared = await compared_request(self._caches, self._preparer.offload, exchange.request, state)
                 stream = await diagnosed(compared, self._opened(exchange, state, start), start)
                 async with aclosing(stream.rest):
                     begun = True
                     metrics.first()
+                    noted.see(stream.first)
                     yield stream.first
                     async for piece in stream.rest:
+                        noted.see(piece)
                         yield piece
                 report_dropped(state)
         except Exception as exc:
@@ -228,7 +233,7 @@ class MessageService:
         Raises:
             MessagesError: The upstream's refusal or failure.
         """
-        with state.observed or UNOBSERVED, NamedFailures(state.plan.target.provider_id):
+        with state.noted or UNOBSERVED, state.observed or UNOBSERVED, NamedFailures(state.plan.target.provider_id):
             count, edits = await on_replicas(
                 self._planner, exchange.request, state, partial(self._count, exchange, state)
             )
@@ -364,7 +369,7 @@ async def _model_for(
         asked = {**request, **fields}
         exchange = Exchange(new_request_id(), orjson.dumps(asked), asked)
         state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
-        state.asks_others = False
+        state.asks_others, state.noted = False, note("chat", exchange.request_id, asked, inner=True)
         with nullcontext() if observed is None else observed.work(work):
             state.watch(observer.begin("chat", asked, exchange.headers, client_name, inner=True))
             message = json_of(await complete(exchange, state, new_message_id()))

@@ -13,7 +13,7 @@ from llama_stack_messages_provider.batches.identity import (
 )
 from llama_stack_messages_provider.batches.ids import is_id, new_batch_id
 from llama_stack_messages_provider.batches.intake import Keep
-from llama_stack_messages_provider.batches.lifecycle import BatchStatus
+from llama_stack_messages_provider.batches.lifecycle import BatchStatus, RequestState
 from llama_stack_messages_provider.batches.rows import Batch
 from llama_stack_messages_provider.batches.runtime import BatchRuntime
 from llama_stack_messages_provider.batches.upload import upload
@@ -107,6 +107,27 @@ class BatchService:
             return batch.total, batch.total
         running = await self.runtime.running()
         return batch.total - await running.store.unfinished(batch_id), batch.total
+
+    async def overview(self, limit: int) -> Sequence[dict[str, Any]]:
+        """Batches of everybody for an administrator, without what says whose they are: those that have not ended
+        first, then the newest. Times are seconds since 1970.
+
+        Raises:
+            StorageError: There is no database at present.
+        """
+        running = await self.runtime.running()
+        return [
+            {
+                "id": batch.id,
+                "status": str(batch.status),
+                "created_at": batch.created_at,
+                "ended_at": batch.ended_at,
+                "done": batch.total - left,
+                "total": batch.total,
+                "failed": sum(n for state, n in batch.tally.items() if state is not RequestState.SUCCEEDED),
+            }
+            for batch, left in await running.store.newest(limit)
+        ]
 
     async def list(
         self,

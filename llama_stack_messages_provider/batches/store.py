@@ -181,6 +181,28 @@ class BatchStore:
             found = [to_batch(row) for row in await connection.execute(query.order_by(order))]
         return found if before_id is None else found[::-1]
 
+    async def newest(self, limit: int) -> list[tuple[Batch, int]]:
+        """Up to `limit` batches of all principals, those that have not ended first, then the newest; with each the
+        number of its requests that have no result yet.
+        """
+        running = (BatchStatus.IN_PROGRESS, BatchStatus.CANCELING)
+        found: list[Batch] = []
+        async with self._database.read() as connection:
+            for statuses in (running, (BatchStatus.ENDED,)):
+                query = select_batches().where(batches.c.status.in_(statuses)).order_by(batches.c.id)
+                rows = await connection.execute(query.limit(limit - len(found)))
+                found += map(to_batch, rows)
+            left = await connection.execute(
+                select(requests.c.batch_id, func.count().label("unfinished"))
+                .where(
+                    requests.c.batch_id.in_([batch.id for batch in found if batch.status in running]),
+                    in_state(RequestState.PENDING, RequestState.LEASED),
+                )
+                .group_by(requests.c.batch_id)
+            )
+            counts = {row.batch_id: row.unfinished for row in left}
+        return [(batch, counts.get(batch.id, 0)) for batch in found]
+
     async def unfinished(self, batch_id: str) -> int:
         """How many requests of a batch have no result yet; counted on the partial indexes alone."""
         counts = [

@@ -4,6 +4,8 @@
 |---|---|
 | `FastAPI.middleware_stack`, built before the lifespan starts | `wrap_middlewares`; without it no `x-api-key` |
 | `original_router` of an included router's route | `put_first`; without it a twentieth slower |
+| `AuthenticationMiddleware` among `FastAPI.user_middleware` | `has_authentication` |
+| `PUBLIC_ROUTE_KEY` in a route's `openapi_extra` | `PUBLIC`: the status page without its numbers |
 | `stack.impls[Api.providers].deps` and `[Api.admin]` | `list_health`; without it the lists say "Not Implemented" |
 
 Tried with llama-stack 0.7.3, starlette 1.10 and fastapi 0.165.
@@ -13,11 +15,21 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
+from llama_stack.core.server.auth import AuthenticationMiddleware
 from llama_stack_api import Api
+from llama_stack_api.router_utils import PUBLIC_ROUTE_KEY
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-__all__ = ["is_wrapped", "list_health", "put_first", "wrap_middlewares"]
+__all__ = ["PUBLIC", "has_authentication", "is_wrapped", "list_health", "put_first", "wrap_middlewares"]
+
+PUBLIC: dict[str, Any] = {PUBLIC_ROUTE_KEY: True}
+"""`openapi_extra` of a route that the host asks nobody's name for."""
+
+
+def has_authentication(app: Any) -> bool:
+    """Whether the host asks who its users are, of all but public routes."""
+    return any(each.cls is AuthenticationMiddleware for each in getattr(app, "user_middleware", ()))
 
 
 def is_wrapped(app: Any, kind: type) -> bool:

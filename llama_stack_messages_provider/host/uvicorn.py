@@ -7,6 +7,7 @@
 | `HttpToolsProtocol`: its `cycle`, `transport`, `loop`, `send_400_response`, callbacks | `bound_heads` |
 | `ServerState.connections`, each with a `transport` | `abort_connections` |
 | `Config.timeout_graceful_shutdown`, read at the shutdown | `bound_exit` |
+| `Config.workers` | `worker_count` |
 | `RequestResponseCycle`: its `send`, `transport`, `scope`, `flow`, `chunked_encoding`, `disconnected` | `ServerSend` |
 
 With several workers uvicorn's parent kills one that does not answer it for five seconds
@@ -29,7 +30,7 @@ try:
 except ImportError:  # another parser then; h11 has a limit of its own
     HttpToolsProtocol = RequestResponseCycle = None  # type: ignore[assignment, misc]
 
-__all__ = ["ServerSend", "abort_connections", "bound_exit", "bound_heads", "find_server", "on_exit"]
+__all__ = ["ServerSend", "abort_connections", "bound_exit", "bound_heads", "find_server", "on_exit", "worker_count"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LINGER_SECONDS = 5.0
@@ -43,6 +44,12 @@ def find_server() -> Server | None:
     """The uvicorn server of this process, while it serves in the main thread; None if something else does."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, Server) else None
+
+
+def worker_count() -> int:
+    """How many processes serve the port of this one; 1 where that is not known. To be asked before `on_exit`."""
+    server = find_server()
+    return 1 if server is None else max(1, server.config.workers)
 
 
 def on_exit(server: Server, call: Callable[[], None]) -> None:

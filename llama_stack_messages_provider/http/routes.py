@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
-from llama_stack_messages_provider.host.app import put_first
+from llama_stack_messages_provider.host.app import PUBLIC, put_first
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
@@ -25,6 +25,7 @@ from llama_stack_messages_provider.http.openapi import Cursor, documented
 from llama_stack_messages_provider.http.paging import page_asked
 from llama_stack_messages_provider.http.paths import MODELS
 from llama_stack_messages_provider.http.request_ids import new_request_id
+from llama_stack_messages_provider.http.status import is_of_this_machine, serve_status, serve_status_page
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody, while_connected
 from llama_stack_messages_provider.wire.answers import (
     DeletedMessageBatch,
@@ -51,8 +52,6 @@ Handler = Callable[[Request, str], Awaitable[Response]]
 
 _PREFIX = "/v1"
 _CLIENT_CLOSED_REQUEST = 499
-_LOOPBACK = frozenset({"127.0.0.1", "::1"})
-_OF_PROXIES = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
 
 
 def create_router(impl: "Messages") -> APIRouter:
@@ -95,7 +94,9 @@ def _direct(kind: type[APIRoute], method: str, path: str, handler: Handler) -> A
 
 
 def _add_reports(router: APIRouter, impl: "Messages") -> None:
-    """What `doctor` reads of a running server, for clients of its own machine: it names upstreams, and repeats them."""
+    """What `doctor` reads of a running server, for clients of its own machine: it names upstreams, and repeats them.
+    And the status page.
+    """
 
     async def adaptations() -> Any:
         return {"adaptations": impl.adaptations()}
@@ -103,31 +104,38 @@ def _add_reports(router: APIRouter, impl: "Messages") -> None:
     async def diagnosis() -> Any:
         return await impl.diagnosis()
 
-    _add_report(router, "adaptations", adaptations)
-    _add_report(router, "diagnosis", diagnosis)
+    _add_hidden(router, "adaptations", _to_this_machine(adaptations))
+    _add_hidden(router, "diagnosis", _to_this_machine(diagnosis))
+    _add_hidden(router, "status.json", serve_status(impl))
+    # A browser that opens a page has no key to send with it: the page asks for one, and is nothing without.
+    _add_hidden(router, "status", serve_status_page(impl), openapi_extra=PUBLIC)
 
 
-def _add_report(router: APIRouter, name: str, report: Callable[[], Awaitable[Any]]) -> None:
+def _to_this_machine(report: Callable[[], Awaitable[Any]]) -> Handler:
     async def serve(request: Request, request_id: str) -> Response:
-        if not _is_of_this_machine(request):
+        if not is_of_this_machine(request):
             raise NotFoundError
         return JSONBody(await report())
 
-    report._handler = serve  # type: ignore[attr-defined]
+    return serve
+
+
+def _add_hidden(router: APIRouter, name: str, handler: Handler, **more: Any) -> None:
+    """A route that no schema shows, and that no client of Anthropic's asks for."""
+
+    async def declared() -> None:
+        """Answered by its handler."""
+
+    declared._handler = handler  # type: ignore[attr-defined]
     router.add_api_route(
         f"{_PREFIX}/messages/{name}",
-        report,
+        declared,
         methods=["GET"],
         response_model=None,
         route_class_override=_MessagesRoute,
         include_in_schema=False,
+        **more,
     )
-
-
-def _is_of_this_machine(request: Request) -> bool:
-    """Whether nobody stands behind who asks: a proxy on this machine says so in a header."""
-    near = request.client is not None and request.client.host in _LOOPBACK
-    return near and not _OF_PROXIES & set(request.headers)
 
 
 def _add_messages(router: APIRouter, impl: "Messages") -> None:

@@ -84,6 +84,27 @@ class ModelCatalogue:
         (info,) = await self._infos([(name if listed else target.identifier, target)])
         return info
 
+    async def overview(self, most: int) -> list[JsonObject]:
+        """The models by their identifiers, with the engine, the route and the window of each, for people.
+
+        Args:
+            most: How many.
+        """
+        targets = [await self._resolver.target_of(model) for model in await self._resolver.all_llms()]
+        targets = sorted(targets, key=lambda target: target.identifier)[:most]
+        known = await self._known(targets)
+        return [self._overview(target, known[target.identifier]) for target in targets]
+
+    def _overview(self, target: Target, capability: Capability) -> JsonObject:
+        return {
+            "model": target.identifier,
+            "label": target.label,
+            "provider": target.provider_id,
+            "engine": self._planner.engine_of(target, capability).name,
+            "route": self._planner.usual_route(target, capability),
+            "window": window_of(target, capability),
+        }
+
     async def _named(self) -> dict[str, Target]:
         targets = [await self._resolver.target_of(model) for model in await self._resolver.all_llms()]
         named = {CLAUDE_PREFIX + target.identifier: target for target in targets}

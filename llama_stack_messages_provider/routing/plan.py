@@ -242,6 +242,13 @@ class Planner:
         """The engine behind a model: see `_Plan.engine`."""
         return TranslationPlan(target, "", capability, self._endpoint(target)).engine
 
+    def usual_route(self, target: Target, capability: Capability) -> Literal["native", "translation"] | None:
+        """The way of a request without special needs; None where nothing is known of it."""
+        mode = self._mode(target)
+        if mode == "auto" and capability.messages == "unknown":
+            return None
+        return "native" if _is_native(capability, mode) else "translation"
+
     def _endpoint(self, target: Target) -> Endpoint | None:
         try:
             return self._endpoints.of(target.provider)

@@ -9,6 +9,7 @@ from llama_stack_messages_provider.metrics import count_adaptations, count_dropp
 from llama_stack_messages_provider.routing.chain import Chain
 from llama_stack_messages_provider.routing.plan import Plan
 from llama_stack_messages_provider.routing.told import way_of
+from llama_stack_messages_provider.status.noted import Noted
 from llama_stack_messages_provider.telemetry.observed import Observed
 
 __all__ = ["RouteState", "client_name", "planned", "report_dropped"]
@@ -36,6 +37,7 @@ class RouteState:
     Attributes:
         dropped: Paths of what does not reach the model, as the client is told them.
         observed: What tells of it; None where nobody listens.
+        noted: What counts it in this process; None where nobody does.
         budget_headers: What its client is told of its user's budget.
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
         asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
@@ -54,6 +56,7 @@ class RouteState:
         "chain",
         "dropped",
         "headers",
+        "noted",
         "observed",
         "plan",
         "session",
@@ -75,6 +78,7 @@ class RouteState:
         self.session: str | None = None
         self.unjudged: list[str] | None = None
         self.observed: Observed | None = None
+        self.noted: Noted | None = None
         self.budget_headers: Mapping[str, str] = {}
         self._reported = 0
 
@@ -116,6 +120,8 @@ class RouteState:
 
     def watch(self, observed: Observed | None) -> None:
         """Tell of the request, whose way is decided."""
+        if self.noted is not None:
+            self.noted.label = self.plan.target.label
         if observed is not None:
             observed.planned(way_of(self.plan), self.dropped)
             self.observed = observed
@@ -135,13 +141,16 @@ def report_dropped(state: RouteState) -> None:
         count_dropped(target, dropped)
 
 
-async def planned(observed: Observed | None, planning: Awaitable[RouteState]) -> RouteState:
-    """What comes of planning, told of from then on; or its failure."""
+async def planned(observed: Observed | None, noted: Noted | None, planning: Awaitable[RouteState]) -> RouteState:
+    """What comes of planning, told of and counted from then on; or its failure."""
     try:
         state = await planning
     except BaseException as exc:
         if observed is not None:
             observed.failed(exc)
+        if noted is not None:
+            noted.failed(exc)
         raise
+    state.noted = noted
     state.watch(observed)
     return state

@@ -244,6 +244,9 @@ class _Unobserved:
     def answered(self, message: bytes | Mapping[str, Any]) -> None:
         """It was answered."""
 
+    def see(self, piece: bytes) -> None:
+        """A piece of a stream passed."""
+
     def __enter__(self) -> Self:
         return self
 

@@ -10,10 +10,13 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import APIRouter, FastAPI
+from llama_stack.core.server.auth import AuthenticationMiddleware
+from llama_stack.core.server.routes import initialize_route_impls
+from llama_stack.core.server.server import create_app
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from llama_stack_messages_provider.host.app import put_first, wrap_middlewares
+from llama_stack_messages_provider.host.app import PUBLIC, has_authentication, put_first, wrap_middlewares
 from llama_stack_messages_provider.host.uvicorn import (
     ServerSend,
     abort_connections,
@@ -41,6 +44,25 @@ def test_a_server_asks_its_configuration_for_the_protocol_of_each_connection() -
     assert "config.http_protocol_class(" in source, "uvicorn no longer reads http_protocol_class: heads have no limit"
     source = inspect.getsource(uvicorn.Server.shutdown)
     assert "self.config.timeout_graceful_shutdown" in source, "uvicorn's own timeout at its exit cannot be set any more"
+
+
+def test_it_can_be_seen_whether_the_host_asks_who_its_users_are() -> None:
+    app = FastAPI()
+    assert not has_authentication(app)
+    app.add_middleware(AuthenticationMiddleware, auth_config=None, impls={})
+    assert has_authentication(app), "the host's auth is not seen among the app's middlewares: the status page is off"
+    source = inspect.getsource(create_app)
+    assert "add_middleware(AuthenticationMiddleware" in source, "the host's auth is another middleware by now"
+
+
+def test_a_route_can_be_public() -> None:
+    source = inspect.getsource(initialize_route_impls)
+    assert "PUBLIC_ROUTE_KEY" in source, "the host knows no public routes: the status page cannot ask for a key"
+    assert PUBLIC == {"x-public": True}
+
+
+def test_a_server_says_how_many_processes_it_has() -> None:
+    assert uvicorn.Config(_nothing, workers=3).workers == 3, "the status page does not know of other processes"
 
 
 async def test_the_protocol_has_what_bounding_it_takes() -> None:

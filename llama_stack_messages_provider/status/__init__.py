@@ -1,0 +1,1 @@
+"""The status page: what goes on in this process, for administrators."""
