@@ -78,6 +78,8 @@ SLOW_FILES = frozenset(
         "shields/test_code_scanner.py",
         "shields/test_docs.py",
         "shields/test_live.py",
+        "status/test_browser.py",
+        "status/test_server.py",
         "telemetry/test_spans.py",
         "test_embedded.py",
         "test_packaging.py",

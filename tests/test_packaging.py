@@ -79,6 +79,7 @@ def list_deps(config: Path) -> list[str]:
         "apis.d/messages.yaml",
         "providers.d/inline/inference/llama-cpp.yaml",
         "embedded/serve.py",
+        "status/page.html",
         "wire/schemas.json",
     ],
 )
