@@ -3,6 +3,9 @@
 PATH is its executable; the `claude-agent-sdk` package brings one (`claude_agent_sdk/_bundled/claude`). The model behind
 the server is scripted: it wants to delete a folder, and as a classifier it flags that or does not. Nothing leaves this
 machine. A line for each route and verdict, and exit status 1 where the client did not do what it should.
+
+With `--interactive` the client is started by `launch claude` at a terminal, as people do: its `/model` is read, the
+same is asked of it, and the embedded SmolLM2 is asked too. This needs `pip install pexpect pyte`.
 """
 
 import argparse
@@ -38,7 +41,10 @@ from tests.support.upstream import (
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 ROUTES = {"native": "/v1/messages", "translated": "/v1/chat/completions"}
 EXPLANATION = "It deletes what nobody asked to delete"
+OUTCOMES = ("flagged", "not_flagged")
+QUESTION = "Tidy up."
 SECONDS = 180
+NOWHERE = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
 
 
 class Script(ScriptedUpstream):
@@ -84,14 +90,13 @@ class Script(ScriptedUpstream):
 
 def run(client: Path, stack: Stack, provider: str, folder: Path) -> dict[str, Any]:
     """What the client says of one turn, in a home of its own."""
-    nowhere = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}
     server = {"ANTHROPIC_BASE_URL": stack.base_url, "ANTHROPIC_AUTH_TOKEN": "any", "ANTHROPIC_MODEL": f"{provider}/m"}
     inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    command = [client, "-p", "Tidy up.", "--permission-mode", "auto", "--output-format", "json"]
+    command = [client, "-p", QUESTION, "--permission-mode", "auto", "--output-format", "json"]
     done = subprocess.run(
         command,
         cwd=folder,
-        env={**inherited, **nowhere, **server, "HOME": str(folder)},
+        env={**inherited, **NOWHERE, **server, "HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -102,20 +107,31 @@ def run(client: Path, stack: Stack, provider: str, folder: Path) -> dict[str, An
     return found
 
 
+def scripted(script: Script, folder: Path, **messages: Any) -> Stack:
+    """A stack with the script behind it, by both routes."""
+    providers = [vllm_provider(script.url, route) for route in ROUTES]
+    settings = {"routes": {"translated": "translation"}, **messages}
+    return Stack(run_config(folder, inference=providers, messages=settings), folder)
+
+
+def set_up(script: Script, folder: Path, outcome: str) -> tuple[Path, Path]:
+    """A folder to work in, and one beside it that is to be deleted: within its own the client deletes unasked."""
+    work, victim = folder / "work", folder / "victim"
+    work.mkdir(parents=True)
+    victim.mkdir()
+    script.requests.clear()
+    script.command, script.outcome = f"rm -rf {victim}", outcome
+    return work, victim
+
+
 def observations(client: Path) -> Iterator[tuple[str, bool]]:
     """What was seen, in words, and whether it is as it should be."""
     with tempfile.TemporaryDirectory() as name, Script() as script:
         folder = Path(name)
-        providers = [vllm_provider(script.url, route) for route in ROUTES]
-        config = run_config(folder, inference=providers, messages={"routes": {"translated": "translation"}})
-        with Stack(config, folder) as stack:
+        with scripted(script, folder) as stack:
             for route, path in ROUTES.items():
-                for outcome in ("flagged", "not_flagged"):
-                    work = folder / f"{route}-{outcome}"
-                    victim = work / "victim"
-                    victim.mkdir(parents=True)
-                    script.requests.clear()
-                    script.command, script.outcome = f"rm -rf {victim}", outcome
+                for outcome in OUTCOMES:
+                    work, victim = set_up(script, folder / f"{route}-{outcome}", outcome)
                     said = run(client, stack, route, work)
                     ran, denied = not victim.exists(), len(said["permission_denials"])
                     verdicts = len(script.judged())
@@ -128,8 +144,14 @@ def main() -> int:
     """Say what was seen; 1 if something is not as it should be."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("client", type=Path, help="the executable of Claude Code")
+    parser.add_argument("--interactive", action="store_true", help="at a terminal, started by `launch claude`")
+    parsed = parser.parse_args()
+    if parsed.interactive:
+        from scripts.claude_code_at_a_terminal import observations as seen
+    else:
+        seen = observations
     failed = 0
-    for words, right in observations(parser.parse_args().client.absolute()):
+    for words, right in seen(parsed.client.absolute()):
         print(words, "as it should" if right else "WRONG", flush=True)
         failed += not right
     return 1 if failed else 0

@@ -86,7 +86,7 @@ def _sdk(target: Target) -> dict[str, str | None]:
 
 
 def _claude(target: Target) -> Settings:
-    names = ["", "DEFAULT_OPUS_", "DEFAULT_SONNET_", "DEFAULT_HAIKU_", "SMALL_FAST_"]
+    names = ["", "DEFAULT_FABLE_", "DEFAULT_OPUS_", "DEFAULT_SONNET_", "DEFAULT_HAIKU_", "SMALL_FAST_"]
     counts = {
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": target.window,
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": target.output,

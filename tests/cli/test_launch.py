@@ -77,7 +77,7 @@ def test_claude_code_gets_the_only_model_by_the_name_that_it_shows(
         "ANTHROPIC_API_KEY": None,
         **{
             f"ANTHROPIC_{name}MODEL": "claude/vllm/big"
-            for name in ("", "DEFAULT_OPUS_", "DEFAULT_SONNET_", "DEFAULT_HAIKU_", "SMALL_FAST_")
+            for name in ("", "DEFAULT_FABLE_", "DEFAULT_OPUS_", "DEFAULT_SONNET_", "DEFAULT_HAIKU_", "SMALL_FAST_")
         },
         "CLAUDE_CODE_MAX_CONTEXT_TOKENS": "200000",
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "32000",
