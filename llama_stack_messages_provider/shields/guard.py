@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.shields.config import ShieldRule
 from llama_stack_messages_provider.shields.held import CALLS, HeldEvents
 from llama_stack_messages_provider.shields.parts import parts_of
@@ -65,9 +66,10 @@ class Guard:
         """A whole message as it came, or ended before the first block that is flagged; raises as `Shields.judge`."""
         if not self._rule.output:
             return message
-        read = message if isinstance(message, dict) else orjson.loads(message)
-        content = read["content"]
-        parts = [(n, part) for n, block in enumerate(content) for part in self._parts(self._text_of(block))]
+        with malformed_upstream_errors(message, "a message"):
+            read = message if isinstance(message, dict) else orjson.loads(message)
+            content = read["content"]
+            parts = [(n, part) for n, block in enumerate(content) for part in self._parts(self._text_of(block))]
         flagged = await self._judge("output", self._rule.output, [part for _, part in parts])
         if flagged is None:
             return message

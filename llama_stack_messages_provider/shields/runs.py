@@ -201,7 +201,7 @@ class Shields:
         problems = []
         for shield, places in self.config.named.items():
             if shield not in known:
-                near = get_close_matches(shield, known, n=3, cutoff=0.4) or known[:5]
+                near = get_close_matches(shield, known, n=3, cutoff=0.4)
                 remedy = f"The nearest are {', '.join(near)}." if near else "Register it under `registered_resources`."
                 problems.append(
                     Problem("error", f"{', '.join(places)} names {shield}: there is no such shield", remedy)

@@ -29,29 +29,28 @@ class Said:
 def said_in(request: Mapping[str, Any], *, system: bool) -> Iterator[Said]:
     """What users and tools say: turns of the user, results of tools, and an answer that the client has begun.
 
-    What a model said before was judged when it said it. Of an unknown block every text counts.
+    What a model said before was judged when it said it. Of what is not as documented every text counts.
 
     Args:
-        request: A request, as clients send it or as it was prepared.
+        request: A request, as clients send it or as it was prepared: on the native route nobody has checked its turns.
         system: Whether its system prompts count too.
     """
     if system and request.get("system"):
         yield _said("system", request["system"])
     messages = request["messages"]
     for n, message in enumerate(messages):
-        path, content, role = f"messages.{n}", message["content"], message["role"]
-        if role == "assistant" and n + 1 < len(messages):
-            content = [block for block in _blocks(content) if _is_result(block)]
+        path, role = f"messages.{n}", message.get("role") if isinstance(message, dict) else None
+        content = message.get("content") if isinstance(message, dict) else message
         if role == "system" and not system:
             continue
-        yield from _turn(path, content)
+        is_said_by_model = role == "assistant" and n + 1 < len(messages)
+        if not is_said_by_model and (own := [block for block in _blocks(content) if not _is_result(block)]):
+            yield _said(path, own)
+        yield from _results(path, content)
 
 
-def _turn(path: str, content: Any) -> Iterator[Said]:
-    """A turn's own words are one text, and each result of a tool is another."""
-    own = [block for block in _blocks(content) if not _is_result(block)]
-    if own:
-        yield _said(path, own)
+def _results(path: str, content: Any) -> Iterator[Said]:
+    """Each result of a tool is a text of its own."""
     for n, block in enumerate(_blocks(content)):
         if _is_result(block):
             yield _said(f"{path}.content.{n}", block)
@@ -62,7 +61,7 @@ def _blocks(content: Any) -> list[Any]:
 
 
 def _is_result(block: Any) -> bool:
-    kind = block.get("type")
+    kind = block.get("type") if isinstance(block, dict) else None
     return isinstance(kind, str) and (kind == "tool_result" or kind.endswith(_RESULT))
 
 

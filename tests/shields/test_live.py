@@ -1,5 +1,7 @@
 """Shields through the real server: Llama Guard's shape, one that looks for injection, and ones that are down."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,7 +10,9 @@ from typing import Any
 
 import anthropic
 import httpx
+import orjson
 import pytest
+import yaml  # type: ignore[import-untyped]
 from anthropic.types import RefusalStopDetails
 
 from tests.batches.test_real_server import ended, results
@@ -20,6 +24,7 @@ from tests.support.otlp import Collector
 from tests.support.replies import hang_reply, json_reply
 from tests.support.stack import (
     Stack,
+    custom_auth,
     injection_provider,
     llama_guard_provider,
     moderation_provider,
@@ -47,7 +52,9 @@ RULES: list[Json] = [
     {"models": "*/advisor", "input": ["injection"]},
     *({"models": f"*/{name}", "input": [name]} for name in ("down", "late", "nowhere")),
     {"models": "*/out-down", "output": ["down"]},
+    {"models": "*/typo", "input": ["gaurd"]},
 ]
+COMMAND = Path(sys.executable).with_name("llama-stack-messages")
 
 
 @dataclass
@@ -446,6 +453,83 @@ def test_a_span_tells_what_shields_found_and_no_span_what_they_read(world: World
     eventually(lambda: _counted(world, "injection", "input", "flagged"))
 
 
-def test_a_shield_that_is_not_there_is_named_at_the_start_and_by_doctor(world: World) -> None:
+def test_doctor_shows_the_rules_and_the_nearest_names(world: World) -> None:
+    command = [str(COMMAND), "doctor", "--url", world.stack.base_url]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert told.returncode == 1, told.stderr
+    assert "  */out-down  output by down; what they cannot judge: refuse\n" in told.stdout
+    assert "  */free      by none\n" in told.stdout
+    assert "  *           input by guard, injection; output by guard, injection; what they" in told.stdout
+    assert "error: shields.rules.6.input names gaurd: there is no such shield\n  The nearest are guard" in told.stdout
+
+
+def test_who_may_not_read_a_shield_is_judged_by_it_all_the_same(tmp_path: Path) -> None:
+    policy = [{"permit": {"actions": ["read"], "resource": "model::*"}}]
+    with ExitStack() as opened:
+        auth = opened.enter_context(ScriptedUpstream(personalities.identities({"key": ("ann", {"roles": ["user"]})})))
+        upstream = opened.enter_context(ScriptedUpstream(personalities.vllm(models=["m"])))
+        serve(upstream, lambda body: [text_block("Hello.")])
+        config = run_config(
+            tmp_path,
+            inference=[vllm_provider(upstream.url)],
+            safety=[injection_provider()],
+            shields=[{"shield_id": "injection", "provider_id": "injection"}],
+            messages={"shields": {"input": ["injection"], "when_down": "pass"}},
+            auth=custom_auth(auth.url, policy),
+        )
+        stack = opened.enter_context(Stack(config, tmp_path, env={"PYTHONPATH": str(ROOT)}))
+        headers = {"authorization": "Bearer key"}
+        own = httpx.get(f"{stack.base_url}/v1/shields/injection", headers=headers)
+        assert own.status_code == 400, own.text
+        body = {"model": "vllm/m", "max_tokens": 9, "messages": [{"role": "user", "content": ORDER}]}
+        response = httpx.post(f"{stack.base_url}/v1/messages", json=body, headers=headers)
+        refusal(answered(response), "input", "injection")
+        fine = httpx.post(f"{stack.base_url}/v1/messages", json=body | {"messages": FINE}, headers=headers)
+        assert "x-messages-unjudged" not in fine.headers
+        assert answered(fine)["stop_reason"] == "end_turn"
+
+
+FINE: list[Json] = [{"role": "user", "content": "Hello"}]
+
+IN_PROCESS = """
+import json, sys
+from llama_stack.core.library_client import LlamaStackAsLibraryClient
+from llama_stack_messages_provider import anthropic_client
+
+client = anthropic_client(LlamaStackAsLibraryClient(sys.argv[1]))
+asked = {"model": "vllm/m", "max_tokens": 9, "messages": [{"role": "user", "content": sys.argv[2]}]}
+with client.messages.stream(**asked) as stream:
+    streamed = stream.get_final_message()
+print("\\n" + json.dumps([client.messages.create(**asked).to_dict(), streamed.to_dict()]))
+"""
+
+
+def test_shields_judge_in_the_same_process(tmp_path: Path) -> None:
+    with ScriptedUpstream(personalities.vllm(models=["m"])) as upstream:
+        config = run_config(
+            tmp_path,
+            inference=[vllm_provider(upstream.url)],
+            safety=[injection_provider()],
+            shields=[{"shield_id": "injection", "provider_id": "injection"}],
+            messages={"shields": {"input": ["injection"]}},
+        )
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-c", IN_PROCESS, str(file), ORDER]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    for message in orjson.loads(done.stdout.rpartition("\n[")[2].join(["[", ""])):
+        refusal(message, "input", "injection")
+
+
+def test_shields_without_a_safety_api_are_a_mistake_that_is_named(tmp_path: Path) -> None:
+    config = run_config(
+        tmp_path, inference=[vllm_provider("http://127.0.0.1:9")], messages={"shields": {"input": ["a"]}}
+    )
+    with pytest.raises(AssertionError, match="shields: the stack has no safety API"), Stack(config, tmp_path):
+        pass
+
+
+def test_a_shield_that_is_not_there_is_named_at_the_start(world: World) -> None:
     [told] = [line for line in world.stack.log().splitlines() if "Shields are not there" in line][:1]
     assert "shields.rules.4.input names nowhere: there is no such shield" in told
