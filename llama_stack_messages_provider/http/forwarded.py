@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from starlette.datastructures import Headers
-
 from llama_stack_messages_provider.wire.names import API_VERSION
 
 __all__ = ["STRICT_HEADER", "forwarded_headers", "wants_strict"]
@@ -20,8 +18,4 @@ def wants_strict(headers: Mapping[str, str]) -> bool:
 
 def forwarded_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers that go with a request to a native upstream."""
-    # A list header may be repeated, which Starlette's headers know and a plain dict does not.
-    values = headers.getlist if isinstance(headers, Headers) else lambda name: list(filter(None, [headers.get(name)]))
-    sent = {name: ",".join(found) for name in _FORWARDED if (found := values(name))}
-    sent.setdefault("anthropic-version", API_VERSION)
-    return sent
+    return {"anthropic-version": API_VERSION} | {name: found for name in _FORWARDED if (found := headers.get(name))}

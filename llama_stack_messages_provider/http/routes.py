@@ -18,7 +18,7 @@ from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
 from llama_stack_messages_provider.host.app import PUBLIC, put_first
 from llama_stack_messages_provider.host.log import get_logger
-from llama_stack_messages_provider.http.exchange import Exchange
+from llama_stack_messages_provider.http.exchange import Exchange, joined_headers
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
 from llama_stack_messages_provider.http.models import list_models, only_for_anthropic, retrieve_model
 from llama_stack_messages_provider.http.openapi import Cursor, documented
@@ -199,7 +199,7 @@ def _add_batches(router: APIRouter, impl: "Messages") -> None:
         return Response(b"".join(lines), media_type=response.media_type)
 
     async def serve_create(request: Request, request_id: str) -> Response:
-        return await impl.serve_batch(request.stream(), request.headers)
+        return await impl.serve_batch(request.stream(), joined_headers(request.headers.raw))
 
     add, one = _Adder(router), "/messages/batches/{message_batch_id}"
     add("POST", "/messages/batches", create_message_batch, serve_create, MessageBatch)
@@ -331,4 +331,4 @@ async def _exchange(request: Request, request_id: str) -> Exchange:
     body = await request.body()
     limits = (request.scope.get("state") or {}).get(LIMITS_KEY) or RequestLimits()
     client = request.client.host if request.client else None
-    return Exchange(request_id, body, await parse_request(body, limits), request.headers, client)
+    return Exchange(request_id, body, await parse_request(body, limits), joined_headers(request.headers.raw), client)

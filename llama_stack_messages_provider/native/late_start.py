@@ -27,12 +27,12 @@ class LateMessageStart:
         diagnostics: What the message tells of its prompt's cache; None is nothing.
     """
 
-    __slots__ = ("_message", "_usage", "diagnostics", "message_id", "request_id", "sent")
+    __slots__ = ("_model", "_usage", "diagnostics", "message_id", "request_id", "sent")
 
     def __init__(self, message_id: str, model: str, request_id: str) -> None:
         self.message_id = message_id
         self.request_id = request_id
-        self._message = message_skeleton(message_id, model, usage_of(None))
+        self._model = model
         self._usage: Mapping[str, Any] = {}
         self.sent = False
         self.diagnostics: dict[str, Any] | None = None
@@ -40,8 +40,9 @@ class LateMessageStart:
     def now(self) -> bytes:
         """The event, which is then not sent again."""
         self.sent = True
+        message = message_skeleton(self.message_id, self._model, usage_of(None))
         told = {} if self.diagnostics is None else {"diagnostics": self.diagnostics}
-        return encode({"type": "message_start", "message": {**self._message, **told}})
+        return encode({"type": "message_start", "message": {**message, **told}})
 
     def merged(self, piece: bytes) -> bytes:
         """What comes after the event of a native stream that has one of its own.

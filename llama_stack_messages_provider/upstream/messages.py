@@ -1,6 +1,7 @@
 """Messages passed through to an upstream that speaks the Messages API."""
 
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 
 import aiohttp
 import orjson
@@ -90,14 +91,15 @@ class NativeMessages:
         if not is_success(response.status):
             raise _refusal(await self._sessions.whole(response, endpoint, self._timeouts))
         limit = self._sessions.limits.event
-        repaired = RepairedStream(sign, client_model, start, limit)
-        events = repaired if ENGINES[engine].native.repaired else RelayedStream(engine, client_model, start, limit)
+        make_repaired = partial(RepairedStream, sign, client_model, start, limit)
+        repaired = ENGINES[engine].native.repaired
+        events = make_repaired() if repaired else RelayedStream(engine, client_model, start, limit)
         try:
             async for piece in self._pieces(response, events):
                 yield start.merged(piece) if start.sent else piece
         except _NoEventsError as exc:
             whole = await self._sessions.whole(response, endpoint, self._timeouts, head=exc.head)
-            piece = repaired.feed(message_as_stream(_message_of(whole, "a stream of events")))
+            piece = make_repaired().feed(message_as_stream(_message_of(whole, "a stream of events")))
             yield start.merged(piece) if start.sent else piece
 
     async def _pieces(
