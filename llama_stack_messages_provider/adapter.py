@@ -8,6 +8,7 @@ in-process client, and the way to the batches.
 import gc
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import orjson
@@ -191,14 +192,14 @@ class MessagesAdapter:
             return self._streamed(exchange, state)
         with self._interactive():
             message = await self._service.complete(exchange, state, new_message_id())
-        return JSONBody(message, headers=_answer_headers(exchange, state))
+        return JSONBody(message, headers=_answer_headers(exchange.request_id, state))
 
     def _streamed(self, exchange: Exchange, state: RouteState) -> EventStream:
         start = LateMessageStart(new_message_id(), exchange.request["model"], exchange.request_id)
         events = self._service.stream(exchange, state, start, self._interactive())
         return EventStream(
             events if state.observed is None else state.observed.events(events),
-            lambda: _answer_headers(exchange, state),
+            partial(_answer_headers, exchange.request_id, state),
             start.now,
             ping_after=self._config.ping.after_seconds,
         )
@@ -206,7 +207,7 @@ class MessagesAdapter:
     async def serve_count(self, exchange: Exchange) -> Response:
         """`POST /v1/messages/count_tokens`."""
         state, count = await self._count(exchange)
-        headers = {**_answer_headers(exchange, state), "x-messages-count-source": count.source}
+        headers = {**_answer_headers(exchange.request_id, state), "x-messages-count-source": count.source}
         return JSONBody(_counted(count), headers=headers)
 
     async def _count(self, exchange: Exchange) -> tuple[RouteState, Count]:
@@ -295,9 +296,9 @@ def _counted(count: Count) -> dict[str, Any]:
     return {"input_tokens": count.tokens, "context_management": {"original_input_tokens": count.original}}
 
 
-def _answer_headers(exchange: Exchange, state: RouteState) -> dict[str, str]:
+def _answer_headers(request_id: str, state: RouteState) -> dict[str, str]:
     headers = {
-        "request-id": exchange.request_id,
+        "request-id": request_id,
         "x-messages-route": state.plan.route,
         "x-messages-model": _header_safe(state.plan.target.identifier),
     }

@@ -188,6 +188,7 @@ class MessageService:
             with during, state.noted or UNOBSERVED as noted, metrics, NamedFailures(state.plan.target.provider_id):
                 compared = await compared_request(self._caches, self._preparer.offload, exchange.request, state)
                 stream = await diagnosed(compared, self._opened(exchange, state, start), start)
+                del exchange  # a stream may last for an hour, and a prompt be of megabytes
                 async with aclosing(stream.rest):
                     begun = True
                     metrics.first()

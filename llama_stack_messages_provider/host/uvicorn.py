@@ -190,7 +190,7 @@ class _Bounded:
         if self._refused:  # what is on its way is let in and dropped, else the answer would not get through
             return
         if not self._counted:
-            self._start = data
+            self._start = data[:_SHOWN_BYTES]
         self._counted += len(data)
         super().data_received(data)  # type: ignore[misc]
         if self._counted > self.max_bytes and not self.transport.is_closing():
@@ -209,7 +209,7 @@ class _Bounded:
         super().on_message_complete()  # type: ignore[misc]
 
     def send_400_response(self: Any, msg: str) -> None:
-        if not self._is_answering() and self.refuse(self._start[:_SHOWN_BYTES], 400, msg) is None:
+        if not self._is_answering() and self.refuse(self._start, 400, msg) is None:
             super().send_400_response(msg)  # type: ignore[misc]
         else:
             self._answer(400, msg)
@@ -219,7 +219,7 @@ class _Bounded:
 
     def _answer(self: Any, status: int, message: str) -> None:
         self._refused = True
-        response = None if self._is_answering() else self.refuse(self._start[:_SHOWN_BYTES], status, message)
+        response = None if self._is_answering() else self.refuse(self._start, status, message)
         self._start = b""
         if response is None:  # an answer under way cannot be taken back
             self.transport.close()

@@ -328,7 +328,8 @@ def _request_id(request: Request) -> str:
 
 
 async def _exchange(request: Request, request_id: str) -> Exchange:
-    body = await request.body()
+    # `request.body()` would keep it as long as an answer is streamed.
+    body = b"".join([piece async for piece in request.stream()])
     limits = (request.scope.get("state") or {}).get(LIMITS_KEY) or RequestLimits()
     client = request.client.host if request.client else None
     return Exchange(request_id, body, await parse_request(body, limits), joined_headers(request.headers.raw), client)

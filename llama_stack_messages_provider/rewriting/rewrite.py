@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -61,6 +61,11 @@ class Rewritten:
     request: Mapping[str, Any]
     restored: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     applied_edits: list[dict[str, Any]] | None = None
+
+    @property
+    def way_back(self) -> "Rewritten":
+        """The same without the request, for as long as an answer comes."""
+        return replace(self, request={})
 
     def restore(self, function_name: str) -> dict[str, Any]:
         """The `name` of a call's block, and the `toolset_name` of a toolset's member."""

@@ -90,7 +90,8 @@ class NativeRoute:
                 sign=self._signer(plan),
                 start=start,
             )
-            return await opened(_restored_events(events, draft.rewritten) if draft.rewritten.restored else events)
+            rewritten = draft.rewritten
+            return await opened(_restored_events(events, rewritten.way_back) if rewritten.restored else events)
 
         return await draft.send(begin, state)
 

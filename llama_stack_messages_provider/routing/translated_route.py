@@ -89,7 +89,8 @@ class TranslatedRoute:
             message = to_message(
                 completion, message_id=message_id, model=request["model"], **self._back(state, translation)
             )
-        await self._observe(translation, state, input_tokens(message["usage"]))
+        if self._wants_count(state):
+            await self._observe(translation, state, input_tokens(message["usage"]))
         return message
 
     async def open(self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart) -> OpenedStream:
@@ -101,7 +102,8 @@ class TranslatedRoute:
         translation = await self._translated(request, state)
         chunks, first = await self._begun(request, translation, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
-        learn = partial(self._observe, translation, state)
+        wanted = self._wants_count(state)  # nothing else keeps the prompt while its answer comes
+        learn = partial(self._observe, translation, state) if wanted else None
         return await opened(self._pieces(chunks, first, translator, start, learn))
 
     async def _pieces(
@@ -110,7 +112,7 @@ class TranslatedRoute:
         first: list[dict[str, Any]],
         translator: StreamTranslator,
         start: LateMessageStart,
-        learn: Callable[[int], Awaitable[None]],
+        learn: Callable[[int], Awaitable[None]] | None,
     ) -> AsyncGenerator[bytes]:
         batch: list[dict[str, Any]] | None = first
         said = False
@@ -127,7 +129,8 @@ class TranslatedRoute:
             yield _last(translator)
             if not translator.cut:
                 await chunks.drain()
-            await learn(input_tokens(translator.usage))
+            if learn is not None:
+                await learn(input_tokens(translator.usage))
         finally:
             await chunks.aclose()
 
@@ -148,14 +151,16 @@ class TranslatedRoute:
             )
         except MessagesError as exc:
             return self._counter.count_of_refusal(exc, translation.params, ratios)
-        if count.source != "estimate":
+        if count.source != "estimate" and self._wants_count(state):
             await self._observe(translation, state, count.tokens)
         return count
 
+    def _wants_count(self, state: RouteState) -> bool:
+        """Whether something is to be learned of a count of the upstream's."""
+        return self._memory.ratios.wants(state.plan.scope, client_name())
+
     async def _observe(self, translation: Translation, state: RouteState, tokens: int) -> None:
         """Learn from a count of the upstream's what its tokens are."""
-        if not self._memory.ratios.wants(state.plan.scope, client_name()):
-            return
         prompt = await self._offload.run(state.size, measured, translation.params)
         self._memory.ratios.observe(state.plan.scope, client_name(), prompt, tokens)
 
@@ -214,7 +219,7 @@ class TranslatedRoute:
             "sign": Signer(self._key, state.plan.target.identifier),
             "stop_sequences": translation.stop_sequences,
             "max_tokens": translation.max_tokens,
-            "restore": translation.restored,
+            "restore": translation.restore,
             "thinking": translation.thinking,
             "window": translation.window,
         }

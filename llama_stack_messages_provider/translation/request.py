@@ -4,7 +4,7 @@ The input is the JSON of a request that `api.models.CreateMessageRequest` has ac
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,9 +83,13 @@ class Translation:
     window: int | None = None
     strict: bool = False
 
-    def restored(self, function_name: str) -> dict[str, Any]:
-        """The `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block."""
-        return self.rewritten.restore(self.plan.names.restored.get(function_name, function_name))
+    @property
+    def restore(self) -> Callable[[str], dict[str, Any]]:
+        """Gives the `name`, and for a toolset's member the `toolset_name`, of a call's `tool_use` block, by the name of
+        the function. It keeps nothing of the prompt.
+        """
+        names, back = self.plan.names.restored, self.rewritten.way_back
+        return lambda function_name: back.restore(names.get(function_name, function_name))
 
 
 def to_chat_completion(

@@ -150,6 +150,7 @@ class ChatCompletions:
         _check_allowed(target)
         url, data = f"{endpoint.api_base}/chat/completions", orjson.dumps(params)
         response = await self._sessions.open("POST", url, endpoint, self._timeouts, headers=headers, data=data)
+        del params, data  # nothing of the request is kept while its answer comes
         if not is_success(response.status):
             raise refusal(await self._sessions.whole(response, endpoint, self._timeouts))
         body = iter_body(response, self._timeouts, self._sessions.limits.stream)
@@ -184,6 +185,7 @@ class ChatCompletions:
 
     async def _called(self, target: Target, params: dict[str, Any]) -> AsyncGenerator[list[Chunk]]:
         chunks = await self._call(target, params)
+        del params
         try:
             with _map_sdk_errors():
                 async for chunk in _in_time(chunks, self._timeouts):

@@ -88,6 +88,7 @@ class NativeMessages:
         response = await self._sessions.open(
             "POST", f"{endpoint.root}{_PATH}", endpoint, self._timeouts, headers=headers, data=body
         )
+        del body  # nothing of the request is kept while its answer comes
         if not is_success(response.status):
             raise _refusal(await self._sessions.whole(response, endpoint, self._timeouts))
         limit = self._sessions.limits.event

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import random
 import sqlite3
 import time
@@ -282,7 +281,7 @@ HOSTILE = {
 def test_hostile_bodies_are_refused_and_the_server_lives_on(shared: tuple[Stack, ScriptedUpstream], name: str) -> None:
     stack, _ = shared
     value, told = HOSTILE[name]
-    before = stack.pid, resident_megabytes(stack.pid)
+    before = stack.pid, stack.resident_megabytes
     answer = httpx.post(
         f"{stack.base_url}/v1/messages/batches", content=b'{"requests":[{"custom_id":"a","params":' + value + b"}]}"
     )
@@ -291,7 +290,7 @@ def test_hostile_bodies_are_refused_and_the_server_lives_on(shared: tuple[Stack,
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert told in answer.json()["error"]["message"]
     assert (stack.pid, sdk(stack).messages.batches.list(limit=1).data is not None) == (before[0], True)
-    assert resident_megabytes(stack.pid) - before[1] < 50
+    assert stack.resident_megabytes - before[1] < 50
 
 
 @pytest.mark.parametrize(
@@ -498,11 +497,6 @@ def test_two_identities_do_not_reach_each_others_batches(upstream: ScriptedUpstr
 # --- memory ---
 
 
-def resident_megabytes(pid: int) -> float:
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def test_memory_does_not_grow_with_the_batch(upstream: ScriptedUpstream, tmp_path: Path) -> None:
     """64 MB of requests are sent, and results of another 64 MB read, within a fraction of it.
 
@@ -514,18 +508,18 @@ def test_memory_does_not_grow_with_the_batch(upstream: ScriptedUpstream, tmp_pat
     with Stack(config, tmp_path) as stack:
         client = sdk(stack)
         client.messages.batches.list()
-        idle = resident_megabytes(stack.pid)
+        idle = stack.resident_megabytes
         batch = client.messages.batches.create(requests=[request(f"r-{n}") for n in range(10)])
         ended(client, batch.id)
         large = requests(total)
         for each in large:
             each["params"]["system"] = filler
         batch = client.messages.batches.create(requests=large)
-        peaks = [resident_megabytes(stack.pid)]
+        peaks = [stack.resident_megabytes]
         while client.messages.batches.retrieve(batch.id).processing_status != "ended":
-            peaks.append(resident_megabytes(stack.pid))
+            peaks.append(stack.resident_megabytes)
             time.sleep(0.1)
         for _ in client.messages.batches.results(batch.id):
             pass
-        peaks.append(resident_megabytes(stack.pid))
+        peaks.append(stack.resident_megabytes)
         assert max(peaks) - idle < 100

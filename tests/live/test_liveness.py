@@ -511,3 +511,31 @@ def test_clients_that_leave_the_host_s_router_are_known_to_the_upstream(
     stack, upstream = stored
     upstream.forget()
     assert check_dropped(stack, upstream, ROUTED, situation, CLIENTS) < 5
+
+
+# --- what a stream keeps ---
+
+
+@pytest.mark.parametrize("way", FLEET_WAYS.values(), ids=FLEET_WAYS)
+def test_a_stream_keeps_nothing_of_its_prompt(fleet: Fleet, way: Way) -> None:
+    """Hundreds of agents stream for minutes, each with a prompt of hundreds of kilobytes; kept once, it would be 48 MB
+    here, and it was kept four times.
+    """
+    streams, prompt = 24, [{"role": "user", "content": "word " * 400_000}]
+    assert post(fleet.stack, way.model, messages=prompt).status == 200
+    fleet.upstreams[way.upstream].reply(way.path, stream_reply([*way.parts()[:4], FOREVER]))
+
+    def open_streams(count: int) -> Iterator[RawClient]:
+        for _ in range(count):
+            client = RawClient(fleet.stack, way.model, stream=True, messages=prompt)
+            client.read_until(b"message_start")
+            yield client
+
+    first = list(open_streams(4))  # takes what any number of them takes
+    before = fleet.stack.resident_megabytes
+    try:
+        opened = list(open_streams(streams))
+        assert fleet.stack.resident_megabytes - before < 24
+    finally:
+        for client in (*first, *opened):
+            client.hang_up()

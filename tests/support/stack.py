@@ -275,6 +275,12 @@ class Stack:
         return self._process.pid
 
     @property
+    def resident_megabytes(self) -> float:
+        """The memory of that process."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    @property
     def running(self) -> bool:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None

@@ -289,9 +289,9 @@ def test_a_long_name_is_short_upstream_and_long_again_for_the_client() -> None:
         chat_completion(tool_calls=[call(short)]),
         message_id="msg_1",
         model="claude-x",
-        restore=translation.restored,
+        restore=translation.restore,
     )
-    translator = StreamTranslator("msg_1", "claude-x", restore=translation.restored)
+    translator = StreamTranslator("msg_1", "claude-x", restore=translation.restore)
     chunks = chat_chunks(tool_calls=[call(short)])
     streamed = fold([event for chunk in chunks for event in translator.feed(chunk)] + translator.close())
 
@@ -306,14 +306,14 @@ def test_a_toolsets_member_gets_its_own_name_and_family_back() -> None:
     translation = translated(tools=[BROWSER])
     [*names] = names_of(translation.params["tools"])
 
-    assert translation.restored(names[0]) == {
+    assert translation.restore(names[0]) == {
         "name": names[0].removeprefix("browser_"),
         "toolset_name": "browser",
     }
 
 
 def test_a_name_that_the_model_made_up_stays() -> None:
-    assert translated(tools=[tool()]).restored("made_up") == {"name": "made_up"}
+    assert translated(tools=[tool()]).restore("made_up") == {"name": "made_up"}
 
 
 @given(st.lists(st.text(min_size=1, max_size=90), unique=True, max_size=5))
