@@ -4,6 +4,7 @@ The page is the real one, in a real browser; what it shows is made up, an hour o
 """
 
 import asyncio
+import itertools
 import random
 import sys
 import tempfile
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -137,8 +137,9 @@ def report() -> bytes:
 
 
 @contextmanager
-def served(body: bytes) -> Iterator[str]:
-    """The page and these numbers, at a URL."""
+def served(*bodies: bytes) -> Iterator[str]:
+    """The page at a URL, which is given these numbers in turn."""
+    turns = itertools.cycle(bodies)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -148,7 +149,7 @@ def served(body: bytes) -> Iterator[str]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(PAGE if is_page else body)
+            self.wfile.write(PAGE if is_page else next(turns))
 
         def log_message(self, *args: Any) -> None:
             """Nothing."""
@@ -164,6 +165,7 @@ def served(body: bytes) -> Iterator[str]:
 
 def main() -> None:
     """Write the pictures."""
+    from PIL import Image
     from selenium.webdriver.support.ui import WebDriverWait
 
     with served(report()) as url, tempfile.TemporaryDirectory() as folder, browser(Path(folder), size=SIZE) as driver:

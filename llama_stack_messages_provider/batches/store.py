@@ -189,7 +189,7 @@ class BatchStore:
         found: list[Batch] = []
         async with self._database.read() as connection:
             for statuses in (running, (BatchStatus.ENDED,)):
-                query = select_batches().where(batches.c.status.in_(statuses)).order_by(batches.c.id)
+                query = select_batches().where(batches.c.status.in_(statuses)).order_by(batches.c.id.desc())
                 rows = await connection.execute(query.limit(limit - len(found)))
                 found += map(to_batch, rows)
             left = await connection.execute(

@@ -1,5 +1,6 @@
 """The status page and its numbers: who may see them."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["is_of_this_machine", "serve_status", "serve_status_page"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
-_LOOPBACK_NAMES = frozenset({"127.0.0.1", "::1", "localhost"})
+_LOOPBACK_NAME = re.compile(r"(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]+)?", re.IGNORECASE)
 _OF_PROXIES = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
 # Each request on a connection of its own: of several processes another may take it.
 _JSON_HEADERS = {"cache-control": "no-store", "connection": "close"}
@@ -67,4 +68,4 @@ def _report_for(request: Request, impl: "Messages") -> StatusReport:
 
 def _is_at_home(request: Request) -> bool:
     # Under another name: a page of somebody else's, whose name leads to this machine (DNS rebinding).
-    return is_of_this_machine(request) and (request.url.hostname or "") in _LOOPBACK_NAMES
+    return is_of_this_machine(request) and _LOOPBACK_NAME.fullmatch(request.headers.get("host", "")) is not None

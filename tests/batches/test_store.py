@@ -351,6 +351,19 @@ async def test_results_are_read_in_pages(store: BatchStore, queue: JobQueue) -> 
     assert [result.custom_id for result in page + rest] == [f"r-{n}" for n in range(7)]
 
 
+async def test_of_everybody_s_batches_those_that_run_come_first(store: BatchStore, queue: JobQueue) -> None:
+    worker = await queue.register(LEASE, 1)
+    ended = await add_batch(store, 1, owner=ALICE)
+    await queue.record([done(lease) for lease in await claimed(queue, worker)])
+    begun = await add_batch(store, 3, owner=BOB)
+    await queue.record([failed((await claimed(queue, worker, limit=1))[0])])
+    newest = await add_batch(store, 2)
+    await store.begin(new_batch_id(), ALICE, lease_seconds=DAY, expires_after=DAY)  # which nobody sees yet
+
+    assert [(batch.id, left) for batch, left in await store.newest(10)] == [(newest, 2), (begun, 2), (ended, 0)]
+    assert [batch.id for batch, _ in await store.newest(2)] == [newest, begun]
+
+
 # --- workers ---
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import orjson
 import pytest
 
+from scripts.status_pictures import report, served
 from tests.support import personalities
 from tests.support.browser import barriers, browser, needs_browser, prefer
 from tests.support.replies import FOREVER, Reply
@@ -31,14 +33,15 @@ class Page:
 
     Args:
         driver: Selenium's.
-        stack: The server.
+        stack: The server, where it is a real one.
     """
 
-    def __init__(self, driver: Any, stack: Stack) -> None:
+    def __init__(self, driver: Any, stack: Stack | None = None) -> None:
         self.driver = driver
         self.stack = stack
 
     def open(self) -> None:
+        assert self.stack is not None
         self.driver.get_log("browser")
         self.driver.get(f"{self.stack.base_url}/v1/messages/status")
 
@@ -148,6 +151,23 @@ def test_it_shows_failures_by_their_request_ids_and_nobody_s_words(
     page.says("not_found_error", "failures")
     for word in (SECRET, "sk-test", "user-key"):
         assert word not in page.driver.page_source
+
+
+def test_it_adds_up_the_processes_that_answer_it(chromium: Any) -> None:
+    first, second = (orjson.loads(report()) for _ in range(2))
+    for each in (first, second):
+        each["process"]["workers"] = 3
+    running = first["tally"]["running"]
+    requests = sum(minute["requests"] for minute in first["tally"]["minutes"])
+    with served(orjson.dumps(first), orjson.dumps(second)) as url:
+        chromium.get(url)
+        page = Page(chromium)
+        page.says("the sum of the 1 of 3 processes", "whose")
+        page.says("the sum of the 2 of 3 processes", "whose")
+        page.says(f"Running now\n{2 * running}\n", "tiles")
+        page.says(f"{2 * requests / 1000:.1f}K in the hour", "tiles")
+        assert len(chromium.find_elements("css selector", "#failures tbody tr")) == 2 * len(first["tally"]["failures"])
+        assert barriers(chromium) == []
 
 
 def test_names_that_are_markup_are_text(page: Page) -> None:

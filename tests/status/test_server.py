@@ -133,6 +133,8 @@ def test_without_authentication_only_this_machine_sees_it(open_stack: Stack) -> 
         {"forwarded": "for=127.0.0.1"},
         {"x-real-ip": "127.0.0.1"},
         {"host": "attacker.example"},
+        {"host": "localhost.attacker.example"},
+        {"host": "[::1"},
     ],
 )
 def test_what_a_proxy_or_a_foreign_page_asks_is_not_answered(open_stack: Stack, headers: dict[str, str]) -> None:
@@ -182,6 +184,7 @@ def test_the_numbers_are_those_of_the_metrics(
     assert total("input_tokens") == collector.total(tokens, **{kind: "input"}) > 0
     assert total("output_tokens") == collector.total(tokens, **{kind: "output"}) > 0
     assert total("cached_tokens") == collector.total("llama_stack.messages.cached_tokens_total", kind="read") == 6 * 16
+    assert _told(collector, "gen_ai.server.time_to_first_token") == total("first_tokens")
     unknown, upstream = tally["failures"]
     assert (unknown["model"], unknown["status"]) == ("no-such-model", 404)
     assert upstream["request_id"] == failed.value.response.headers["request-id"]
