@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
+from functools import partial
 from typing import Any
 
 import orjson
@@ -125,7 +126,10 @@ class ModelCalls:
         if self._shields is None or state.unjudged is None:
             return None
         rule = self._shields.config.rule_for(state.plan.target.identifier)
-        return Guard(self._shields, rule, state.unjudged, state.observed, state.end_chain) if rule else None
+        if rule is None:
+            return None
+        offload = partial(self._offload.run, state.size)
+        return Guard(self._shields, rule, state.unjudged, state.observed, state.end_chain, offload)
 
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str

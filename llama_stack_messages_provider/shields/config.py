@@ -66,7 +66,7 @@ class ShieldsConfig(BaseModel):
         "`hold_back`.",
     )
     parts: int = Field(
-        default=64,
+        default=500,
         gt=0,
         description="Such parts of what is new in a request, or of a block of an answer; with any more it counts as "
         "one that cannot be judged.",

@@ -1,6 +1,6 @@
 """One call of a model, between its shields: what it is told, and what it says."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,7 +11,7 @@ from llama_stack_messages_provider.shields.config import ShieldRule
 from llama_stack_messages_provider.shields.held import CALLS, HeldEvents
 from llama_stack_messages_provider.shields.parts import parts_of
 from llama_stack_messages_provider.shields.runs import Flagged, NotJudgedError, Shields, Side
-from llama_stack_messages_provider.shields.said import said_in, text_of_call
+from llama_stack_messages_provider.shields.said import parts_in, text_of_call
 from llama_stack_messages_provider.telemetry.observed import Observed
 from llama_stack_messages_provider.translation.answer import message_skeleton
 from llama_stack_messages_provider.translation.reasons import usage_of
@@ -29,6 +29,7 @@ class Guard:
         unjudged: Takes what passes without having been judged, as clients are told it.
         observed: What tells of the request; None where nobody listens.
         on_refusal: Called when something may not pass.
+        offload: Runs a pure function of the request, beside the event loop if that is large.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Guard:
         unjudged: list[str],
         observed: Observed | None,
         on_refusal: Callable[[], None],
+        offload: Callable[..., Awaitable[Any]],
     ) -> None:
         self._shields = shields
         self._config = shields.config
@@ -45,6 +47,7 @@ class Guard:
         self._unjudged = unjudged
         self._observed = observed
         self._on_refusal = on_refusal
+        self._offload = offload
 
     @property
     def reads_answers(self) -> bool:
@@ -56,11 +59,11 @@ class Guard:
         shields, config = self._rule.input, self._config
         if not shields:
             return None
-        said = list(said_in(request, system=config.system))
-        self._shields.unread(
-            shields, [f"{each.path} ({kind})" for each in said for kind in each.unread], self._unjudged
-        )
-        return await self._judge("input", shields, [part for each in said for part in self._parts(each.text)])
+        sizes = {"characters": config.characters, "overlap": config.overlap}
+        parts, unread = await self._offload(parts_in, request, system=config.system, **sizes)
+        self._shields.unread(shields, unread, self._unjudged)
+        digests = [part.digest for part in parts]
+        return await self._judge("input", shields, [part.text for part in parts], digests)
 
     async def message(self, message: bytes | dict[str, Any]) -> bytes | dict[str, Any]:
         """A whole message as it came, or ended before the first block that is flagged; raises as `Shields.judge`."""
@@ -108,9 +111,11 @@ class Guard:
     def _parts(self, text: str) -> list[str]:
         return parts_of(text, self._config.characters, self._config.overlap)
 
-    async def _judge(self, side: Side, shields: Sequence[str], parts: Sequence[str]) -> Flagged | None:
+    async def _judge(
+        self, side: Side, shields: Sequence[str], texts: Sequence[str], digests: Sequence[bytes] = ()
+    ) -> Flagged | None:
         try:
-            flagged = await self._shields.judge(side, shields, parts, self._unjudged, self._observed)
+            flagged = await self._shields.judge(side, shields, texts, digests, self._unjudged, self._observed)
         except NotJudgedError:
             self._on_refusal()
             raise

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
-from hashlib import blake2b
 from traceback import format_exception
 from typing import Any, Literal
 
@@ -85,10 +84,16 @@ class Shields:
         self.config = config
         self._safety = safety
         # Conversations grow, and come whole with each request: what an input shield has let through is not judged anew.
-        self._passed: TTLCache[bytes, None] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
+        self._passed: TTLCache[tuple[str, bytes], None] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
 
     async def judge(
-        self, side: Side, shields: Sequence[str], texts: Sequence[str], unjudged: list[str], observed: Observed | None
+        self,
+        side: Side,
+        shields: Sequence[str],
+        texts: Sequence[str],
+        digests: Sequence[bytes],
+        unjudged: list[str],
+        observed: Observed | None,
     ) -> Flagged | None:
         """What is found of texts; None if they may pass.
 
@@ -96,19 +101,17 @@ class Shields:
             side: Where they stand.
             shields: Ids of the shields that judge.
             texts: The texts.
+            digests: By which the texts are known again, one for each; none where nothing is remembered of them.
             unjudged: Takes what passes without having been judged, as clients are told it.
             observed: What tells of the request; None where nobody listens.
 
         Raises:
             NotJudgedError: They cannot be judged, and may not pass then.
         """
-        runs = [(shield, n) for n, text in enumerate(texts) if text.strip() for shield in shields]
-        if side == "input":
-            runs = [(shield, n) for shield, n in runs if _digest(shield, texts[n]) not in self._passed]
-        if not runs:
+        if not (runs := self._runs(shields, texts, digests)):
             return None
         with nullcontext() if observed is None else observed.shields(side, shields) as span:
-            found = await self._found(side, texts, runs)
+            found = await self._found(side, runs)
             flagged = next((each for each in found if isinstance(each, Flagged)), None)
             if span is not None:
                 span.span.set_attribute(SHIELDS_OUTCOME, _outcome(flagged, found))
@@ -116,30 +119,41 @@ class Shields:
                 self._settle(side, [each for each in found if isinstance(each, _Unjudged)], unjudged)
         return flagged
 
-    async def _found(
-        self, side: Side, texts: Sequence[str], runs: Sequence[tuple[str, int]]
-    ) -> list["Flagged | _Unjudged | None"]:
+    def _runs(self, shields: Sequence[str], texts: Sequence[str], digests: Sequence[bytes]) -> list["_Run"]:
+        """What each shield has to read; of too many texts no more than show that."""
+        runs: list[_Run] = []
+        most = len(shields) * self.config.parts
+        for n, text in enumerate(texts):
+            key = digests[n] if digests else None
+            fresh = [shield for shield in shields if key is None or (shield, key) not in self._passed]
+            runs += [_Run(shield, n, text, key) for shield in fresh if text.strip()]
+            if len(runs) > most:
+                break
+        return runs
+
+    async def _found(self, side: Side, runs: Sequence["_Run"]) -> list["Flagged | _Unjudged | None"]:
         """What the shields say, in the order of the texts."""
         turn = asyncio.Semaphore(AT_ONCE)
 
-        async def judged(shield: str, n: int) -> Flagged | _Unjudged | None:
+        async def judged(run: _Run) -> Flagged | _Unjudged | None:
             async with turn:
-                return await self._run(side, shield, texts[n], n)
+                return await self._run(side, run)
 
-        if len({n for _, n in runs}) > self.config.parts:
-            return [_Unjudged(shield, "too_long") for shield in dict.fromkeys(shield for shield, _ in runs)]
-        tasks = [asyncio.create_task(judged(*run)) for run in runs]
+        if len({run.place for run in runs}) > self.config.parts:
+            return [_Unjudged(shield, "too_long") for shield in dict.fromkeys(run.shield for run in runs)]
+        tasks = [asyncio.create_task(judged(run)) for run in runs]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _run(self, side: Side, shield: str, text: str, place: int) -> "Flagged | _Unjudged | None":
+    async def _run(self, side: Side, run: "_Run") -> "Flagged | _Unjudged | None":
         """What one shield says of one text."""
+        shield = run.shield
         try:
             async with asyncio.timeout(self.config.seconds):
-                found = await run_shield(self._safety, shield, _ROLES[side], text)
+                found = await run_shield(self._safety, shield, _ROLES[side], run.text)
         except TimeoutError:
             return _Unjudged(shield, "timeout")
         except Exception as exc:
@@ -151,11 +165,11 @@ class Shields:
             logger.info("A shield objects", shield=shield, side=side, level=found.level, kind=found.kind[:_MAX_KIND])
         if found is None or found.level != "error":
             SHIELD_RUNS.add(1, {"shield": shield, "side": side, "outcome": found.level if found else "passed"})
-            if side == "input":
-                self._passed[_digest(shield, text)] = None
+            if run.digest is not None:
+                self._passed[shield, run.digest] = None
             return None
         SHIELD_RUNS.add(1, {"shield": shield, "side": side, "outcome": "flagged"})
-        return Flagged(side, shield, found, place)
+        return Flagged(side, shield, found, run.place)
 
     def _settle(self, side: Side, found: Sequence["_Unjudged"], unjudged: list[str]) -> None:
         """Refuse what was not judged, or say that it passes."""
@@ -215,6 +229,16 @@ class Shields:
 
 
 @dataclass(frozen=True, slots=True)
+class _Run:
+    """A text that a shield has to read."""
+
+    shield: str
+    place: int
+    text: str
+    digest: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Unjudged:
     """A text that a shield did not judge."""
 
@@ -231,13 +255,6 @@ def _refusal(side: Side, found: _Unjudged) -> str:
         "too_long": "was given more text than is read",
     }
     return f"The {side} cannot be judged: the shield {found.shield} {why[found.reason]}"
-
-
-def _digest(shield: str, text: str) -> bytes:
-    digest = blake2b(shield.encode(), digest_size=16)
-    digest.update(b"\0")
-    digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.digest()
 
 
 def _outcome(flagged: Flagged | None, found: Iterable[object]) -> str:

@@ -2,9 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
-__all__ = ["Said", "said_in", "text_of_call"]
+from llama_stack_messages_provider.shields.parts import parts_of
+
+__all__ = ["MAX_UNREAD", "Part", "Said", "parts_in", "said_in", "text_of_call"]
+
+MAX_UNREAD = 40
+"""Images and files of a request that are named."""
 
 _RESULT = "_tool_result"
 # Where the text of a block stands. What is encrypted, or stands for something else, is none.
@@ -24,6 +30,42 @@ class Said:
     path: str
     text: str
     unread: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A text that a shield is given.
+
+    Args:
+        text: The text.
+        digest: By which it is known again.
+    """
+
+    text: str
+    digest: bytes
+
+
+def parts_in(
+    request: Mapping[str, Any], *, system: bool, characters: int, overlap: int
+) -> tuple[list[Part], list[str]]:
+    """All that is to be judged of a request, in parts, and the places of what cannot be read, `MAX_UNREAD` at most.
+
+    Args:
+        request: As of `said_in`.
+        system: As of `said_in`.
+        characters: As of `parts_of`.
+        overlap: As of `parts_of`.
+    """
+    parts: list[Part] = []
+    unread: list[str] = []
+    for said in said_in(request, system=system):
+        parts += [Part(text, _digest(text)) for text in parts_of(said.text, characters, overlap) if text.strip()]
+        unread += [f"{said.path} ({kind})" for kind in said.unread]
+    return parts, unread[:MAX_UNREAD]
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def said_in(request: Mapping[str, Any], *, system: bool) -> Iterator[Said]:

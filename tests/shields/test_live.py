@@ -132,6 +132,7 @@ def world_of(folder: Path, opened: ExitStack, **settings: Any) -> World:
                 "output": ["guard", "injection"],
                 "rules": RULES,
                 "seconds": 5,
+                "parts": 64,
                 "hold_back": HOLD_BACK,
                 **settings,
             },

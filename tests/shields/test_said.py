@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from llama_stack_messages_provider.shields.said import said_in, text_of_call
+from llama_stack_messages_provider.shields.said import MAX_UNREAD, parts_in, said_in, text_of_call
 from tests.strategies import create_requests, json_values
 from tests.support.wire import Json, text_block, tool_use_block
 
@@ -96,3 +96,19 @@ def test_every_valid_request_is_read(request: Json) -> None:
 def test_arguments_are_read_without_json_s_escapes() -> None:
     call = {"input": {"code": 'print("a")\nx = 1', "n": 3, "flags": [True, None, {"deep": "é"}]}}
     assert text_of_call(call) == 'code\nprint("a")\nx = 1\nn\n3\nflags\nTrue\ndeep\né'
+
+
+def test_equal_texts_have_one_digest_wherever_they_stand_and_others_have_another() -> None:
+    def digests(*texts: str) -> list[bytes]:
+        request = {"messages": [{"role": "user", "content": text} for text in texts]}
+        return [part.digest for part in parts_in(request, system=False, characters=10, overlap=2)[0]]
+
+    assert digests("a", "b", "a") == [*digests("a"), *digests("b"), *digests("a")]
+    assert len(set(digests("a", "b"))) == 2
+    assert len(digests("c" * 27)) == 4
+    assert digests(" ", "\ud800")  # a lone half is a text too
+
+
+def test_of_very_many_images_not_all_are_named() -> None:
+    request = {"messages": [user(IMAGE) for _ in range(MAX_UNREAD + 9)]}
+    assert len(parts_in(request, system=False, characters=10, overlap=2)[1]) == MAX_UNREAD
