@@ -175,7 +175,7 @@ class MessagesAdapter:
         """End background work and close connections; what batches run has what is left of the time of a shutdown."""
         if self._batches is not None:
             await self._batches.runtime.stop(self._config.limits.shutdown_seconds)
-        self._service.close()
+        await self._service.close()
         if self._budgets is not None:
             await self._budgets.close()
         await self._sessions.close()

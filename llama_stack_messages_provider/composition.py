@@ -15,7 +15,9 @@ from llama_stack_messages_provider.batches.runtime import BatchRuntime
 from llama_stack_messages_provider.batches.service import BatchService
 from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.budgets.config import BudgetsConfig
-from llama_stack_messages_provider.config import MessagesConfig, RequestLimits
+from llama_stack_messages_provider.cache_diagnostics.diagnostics import CacheDiagnostics
+from llama_stack_messages_provider.cache_diagnostics.shared import SharedFingerprints
+from llama_stack_messages_provider.config import ContextConfig, MessagesConfig, RequestLimits
 from llama_stack_messages_provider.diagnosis import Diagnostics
 from llama_stack_messages_provider.documents.resolve import documents_of
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
@@ -90,6 +92,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         Fallbacks(planner, Chains(config.fallbacks, resolver)),
         budgets,
         shields,
+        _caches(config.context),
         strict=config.strict,
         max_calls=config.web_search.rounds,
         summary_model=config.compaction.model,
@@ -191,6 +194,18 @@ def _budgets(config: BudgetsConfig) -> Budgets | None:
 
 def _shields(config: ShieldsConfig, safety: Any) -> Shields | None:
     return Shields(config, safety) if config.named else None
+
+
+def _caches(config: ContextConfig) -> CacheDiagnostics:
+    if config.diagnostics_backend is None:
+        return CacheDiagnostics()
+    try:
+        backend = find_backend(config.diagnostics_backend, "context.diagnostics_backend")
+    except BackendError:
+        if "diagnostics_backend" in config.model_fields_set:
+            raise
+        return CacheDiagnostics()
+    return CacheDiagnostics(SharedFingerprints(backend, config.diagnostics_seconds))
 
 
 def _batches(config: BatchesConfig, run: Runner, policy: list[Any], servers: McpConnector) -> BatchService | None:

@@ -16,6 +16,7 @@ __all__ = [
     "URL_PATTERN",
     "AdvisorConfig",
     "CodeExecutionConfig",
+    "ContextConfig",
     "DocumentsConfig",
     "ImagesConfig",
     "McpConfig",
@@ -321,6 +322,21 @@ class CompactionConfig(BaseModel):
     )
 
 
+class ContextConfig(BaseModel):
+    """What engines' caches of prompts have to do with clients, and with each other."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    diagnostics_backend: str | None = Field(
+        default="sql_default",
+        description="The SQL backend in `storage.backends` where requests with `diagnostics` are remembered for all "
+        "processes and replicas: digests and sizes. Null, or where there is none: each process remembers its own.",
+    )
+    diagnostics_seconds: float = Field(
+        default=3600.0, gt=0, le=86_400 * 30, description="How long they are remembered there."
+    )
+
+
 class ImagesConfig(BaseModel):
     """Whether images are described for models that see none, and what that may cost."""
 
@@ -400,6 +416,7 @@ class MessagesConfig(BaseModel):
     safeguards: SafeguardsConfig = Field(default_factory=SafeguardsConfig, description="See below.")
     images: ImagesConfig = Field(default_factory=ImagesConfig, description="See below.")
     compaction: CompactionConfig = Field(default_factory=CompactionConfig, description="See below.")
+    context: ContextConfig = Field(default_factory=ContextConfig, description="See below.")
     budgets: BudgetsConfig = Field(default_factory=BudgetsConfig, description="See below.")
     shields: ShieldsConfig = Field(default_factory=ShieldsConfig, description="See below.")
     status: StatusConfig = Field(default_factory=StatusConfig, description="See below.")

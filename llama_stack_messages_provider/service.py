@@ -72,6 +72,7 @@ class MessageService:
         fallbacks: Asks other models where one gives no answer.
         budgets: Limits what users may ask; None where nobody has a budget.
         shields: Judge what models are told and say; None where nothing does.
+        caches: Compares requests for clients that want to know why a cache was missed.
         strict: Refuse what would be dropped, whatever the client says.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         summary_model: The model that summarises conversations; None if each does it itself.
@@ -87,6 +88,7 @@ class MessageService:
         fallbacks: Fallbacks,
         budgets: Budgets | None,
         shields: Shields | None,
+        caches: CacheDiagnostics,
         *,
         strict: bool,
         max_calls: int,
@@ -96,7 +98,7 @@ class MessageService:
         self._native, self._translated = native, translated
         self._preparer = preparer
         self._safeguards = safeguards
-        self._fallbacks, self._budgets, self._caches = fallbacks, budgets, CacheDiagnostics()
+        self._fallbacks, self._budgets, self._caches = fallbacks, budgets, caches
         self._strict, self._observer = strict, Observer()
         self._summary_model = summary_model
         summarise = self._summarised if summary_model else None
@@ -235,9 +237,7 @@ class MessageService:
             MessagesError: The upstream's refusal or failure.
         """
         with state.noted or UNOBSERVED, state.observed or UNOBSERVED, NamedFailures(state.plan.target.provider_id):
-            count, edits = await on_replicas(
-                self._planner, exchange.request, state, partial(self._count, exchange, state)
-            )
+            count, edits = await on_replicas(self._planner, exchange, state, self._count)
         if edits is None:
             return count
         return replace(count, original=count.tokens + sum(edit["cleared_input_tokens"] for edit in edits))
@@ -277,7 +277,7 @@ class MessageService:
         self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
     ) -> T:
         """What comes of a request; of equal replicas another is asked where the first is down or full."""
-        return await on_replicas(self._planner, exchange.request, state, partial(self._by_route, exchange, state, send))
+        return await on_replicas(self._planner, exchange, state, self._by_route, send)
 
     async def _by_route[T](
         self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
@@ -315,9 +315,10 @@ class MessageService:
         """The same by the model that summarises."""
         return await self.ask({**request, "model": self._summary_model})
 
-    def close(self) -> None:
-        """End the reading of documents."""
+    async def close(self) -> None:
+        """End the reading of documents, and close what is open."""
         self._preparer.close()
+        await self._caches.close()
 
 
 async def _leave_native(planner: Planner, exchange: Exchange, state: RouteState, refused: MessagesError) -> None:

@@ -108,39 +108,46 @@ def agent_turn(model: str, turns: int, texts: list[str], *, direct: bool) -> dic
     }
 
 
-def measure_agent(http: httpx.Client, model: str, texts: list[str], *, direct: bool = False) -> str:
-    """What of a session in Claude Code's shape comes from the cache, in a sentence."""
+def measure_agent(
+    http: httpx.Client, model: str, texts: list[str], turns: int, *, direct: bool = False
+) -> tuple[int, int]:
+    """What a session in Claude Code's shape reads, in tokens of its prompts: from the cache, and in all."""
     read = cached = 0
-    for turns in range(AGENT_TURNS):
-        body = agent_turn(model, turns, texts, direct=direct)
+    for turn in range(turns):
+        body = agent_turn(model, turn, texts, direct=direct)
         usage = http.post("/v1/messages", json=body).raise_for_status().json()["usage"]
         from_cache = usage.get("cache_read_input_tokens") or 0
         read, cached = read + usage["input_tokens"] + from_cache, cached + from_cache
-    way = "asked directly" if direct else model
-    return f"{way}: {AGENT_TURNS} turns as Claude Code, {cached} of {read} from the cache, {cached / read:.1%}"
+    return cached, read
 
 
-def measure_agents(texts: list[str]) -> None:
-    """Print what both routes read from the cache, and the engine that is asked directly; each has its own server."""
+def agents(turns: int = AGENT_TURNS) -> Iterator[tuple[str, int, int]]:
+    """What `measure_agent` gives: of the engine that is asked directly, and of both routes; each has its own server."""
+    texts = recorded_texts()
     process, address, alias = start_server(LlamaCppConfig(context_size=AGENT_WINDOW, parallel=1))
     try:
         with httpx.Client(base_url=address, timeout=300) as http:
-            print(measure_agent(http, alias, texts, direct=True), flush=True)
+            yield "asked directly", *measure_agent(http, alias, texts, turns, direct=True)
     finally:
         stop_server(process)
     with both_routes(AGENT_WINDOW) as http:
         for name in ("native", "translated"):
-            print(measure_agent(http, f"{name}/smollm2", texts), flush=True)
+            yield name, *measure_agent(http, f"{name}/smollm2", texts, turns)
+
+
+def recorded_texts() -> list[str]:
+    """Texts in English that files and messages are made of."""
+    recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
+    return [text for text in recorded["texts"] if len(text) > 150]
 
 
 def main() -> None:
     """Print what both routes cost."""
     is_long = "--long" in sys.argv
     turns, edits = (LONG, [EDIT, COMPACT]) if is_long else (TURNS, [EDIT])
-    recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
-    texts = [text for text in recorded["texts"] if len(text) > 150]
-    if not is_long:
-        measure_agents(texts)
+    texts = recorded_texts()
+    for way, cached, read in () if is_long else agents():
+        print(f"{way}: {AGENT_TURNS} turns, {cached} of {read} from the cache, {cached / read:.1%}", flush=True)
     with both_routes(WINDOW) as http:
         for name in ("native", "translated"):
             print(measure(http, f"{name}/smollm2", texts, turns, edits), flush=True)

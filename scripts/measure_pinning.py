@@ -3,7 +3,6 @@
 Run: .venv/bin/python -m scripts.measure_pinning (some minutes; docs/context.md has the figures).
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +13,9 @@ from typing import Any
 
 import httpx
 
+from scripts.measure_context import recorded_texts
 from tests.support.stack import Stack, embedded_provider, run_config
 
-ROOT = Path(__file__).resolve().parents[1]
 SESSIONS, TURNS, WINDOW = 6, 8, 16384
 REPLICAS = ("one/smollm2", "two/smollm2")
 PINNED = "pinned"
@@ -69,12 +68,6 @@ def two_servers(sessions: int = SESSIONS, route: str = "auto") -> Iterator[httpx
         yield http
 
 
-def texts_of_conversations() -> list[str]:
-    """Texts that the messages are made of."""
-    recorded = json.loads((ROOT / "tests/fixtures/conversations.json").read_text())["conversations"]["english"]
-    return [text for text in recorded["texts"] if len(text) > 150]
-
-
 def measure(
     http: httpx.Client, chosen: Chosen, run: str, *, named: bool, sessions: int = SESSIONS, turns: int = TURNS
 ) -> Measured:
@@ -88,7 +81,7 @@ def measure(
         sessions: Conversations.
         turns: Turns of each.
     """
-    texts, measured, began = texts_of_conversations(), Measured(), perf_counter()
+    texts, measured, began = recorded_texts(), Measured(), perf_counter()
     conversations: list[list[dict[str, Any]]] = [[] for _ in range(sessions)]
     for turn in range(turns):
         for n, messages in enumerate(conversations):

@@ -1,15 +1,12 @@
 """Requests that are admitted, and what their answers cost."""
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from llama_stack_messages_provider.batches.database import Database, SqlBackend, StorageError, engine_of
+from llama_stack_messages_provider.batches.database import SqlBackend, StorageError
+from llama_stack_messages_provider.batches.lazy import LazyStore
 from llama_stack_messages_provider.budgets.config import Budget, BudgetsConfig
 from llama_stack_messages_provider.budgets.store import BudgetStore, Count, Limits
 from llama_stack_messages_provider.errors import RateLimitError
@@ -23,8 +20,6 @@ __all__ = ["Budgets"]
 
 logger = get_logger(name=__name__, category="providers")
 
-_NO_WAIT = "PRAGMA synchronous=NORMAL"
-
 
 class Budgets:
     """The budgets of a stack.
@@ -36,9 +31,7 @@ class Budgets:
 
     def __init__(self, config: BudgetsConfig, backend: SqlBackend) -> None:
         self._rules = config.rules
-        self._backend = backend
-        self._store: tuple[asyncio.AbstractEventLoop, Database, BudgetStore] | None = None
-        self._opening: asyncio.Lock | None = None
+        self._store = LazyStore(backend, BudgetStore)
 
     async def admit(self, principal: str, model: str) -> Mapping[str, str]:
         """Count a request; the headers that its client is told of the budget, none where no rule is about it.
@@ -54,7 +47,7 @@ class Budgets:
         if not (limits := self._limits(principal, model)):
             return {}
         try:
-            counts, admitted = await (await self._opened()).admit(principal, model, limits)
+            counts, admitted = await (await self._store.opened()).admit(principal, model, limits)
         except StorageError as exc:
             raise StorageError("Budgets cannot be told: their database is not available") from exc
         headers = _headers(counts)
@@ -93,7 +86,7 @@ class Budgets:
         if tokens <= 0:
             return
         try:
-            await (await self._opened()).charge(principal, model, self._limits(principal, model), tokens)
+            await (await self._store.opened()).charge(principal, model, self._limits(principal, model), tokens)
         except StorageError:
             logger.error("Tokens are not counted", principal=principal, model=model, tokens=tokens)
 
@@ -102,38 +95,9 @@ class Budgets:
         rule = next((rule for rule in self._rules if rule.is_for(principal, model)), None)
         return {} if rule is None else _limits_of(rule)
 
-    async def _opened(self) -> BudgetStore:
-        """The store of the running loop; a provider is made in another."""
-        loop = asyncio.get_running_loop()
-        if self._store is not None and self._store[0] is loop:
-            return self._store[2]
-        if self._opening is None or self._store is not None:
-            self._store, self._opening = None, asyncio.Lock()
-        async with self._opening:
-            if self._store is None:
-                database = Database(_engine(self._backend))
-                store = BudgetStore(database)
-                try:
-                    await store.create_schema()
-                except BaseException:
-                    await database.close()
-                    raise
-                self._store = loop, database, store
-        return self._store[2]
-
     async def close(self) -> None:
         """Close the connections."""
-        if self._store is not None and self._store[0] is asyncio.get_running_loop():
-            store, self._store = self._store, None
-            await store[1].close()
-
-
-def _engine(backend: SqlBackend) -> AsyncEngine:
-    engine = engine_of(backend)
-    if engine.dialect.name == "sqlite":
-        # Counts may be lost with the power; waiting for the disk would cost each request some milliseconds.
-        event.listen(engine.sync_engine, "connect", lambda connection, _: connection.execute(_NO_WAIT).close())
-    return engine
+        await self._store.close()
 
 
 def _limits_of(rule: Budget) -> dict[str, Limits]:

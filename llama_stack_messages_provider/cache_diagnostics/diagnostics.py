@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from llama_stack_messages_provider.cache_diagnostics.fingerprint import (
     cache_miss_reason,
     kept,
 )
+from llama_stack_messages_provider.cache_diagnostics.shared import SharedFingerprints
 from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.remembered import Remembered
@@ -30,12 +32,17 @@ _PARAM = wire_type("DiagnosticsParam")
 
 
 class CacheDiagnostics:
-    """Remembers requests by the ids of their messages, each client's for itself."""
+    """Remembers requests by the ids of their messages, each client's for itself.
 
-    def __init__(self) -> None:
+    Args:
+        shared: Where other replicas of the server find them too; None where there is no such place.
+    """
+
+    def __init__(self, shared: SharedFingerprints | None = None) -> None:
         self._requests: Remembered[Fingerprint] = Remembered(MAX_REMEMBERED)
+        self._shared = shared
 
-    def compared(
+    async def compared(
         self, asked: Mapping[str, Any], request: Fingerprint, client: str, place: Callable[[], str]
     ) -> "Compared":
         """A request that asks for diagnostics, compared with the one that it names.
@@ -47,9 +54,26 @@ class CacheDiagnostics:
             place: Tells which replica it goes to, which may change until it has an answer.
         """
         named = asked.get("previous_message_id")
-        previous = None if named is None else self._requests.get((client, named))
+        previous = None if named is None else await self._known(client, named)
         reason = None if named is None else cache_miss_reason(previous, request)
-        return Compared(self._requests, kept(request), client, reason, previous.place if previous else None, place)
+        remember = partial(self._remember, client)
+        return Compared(remember, kept(request), reason, previous.place if previous else None, place)
+
+    async def _known(self, client: str, message_id: str) -> Fingerprint | None:
+        known = self._requests.get((client, message_id))
+        if known is None and self._shared is not None:
+            return await self._shared.get(client, message_id)
+        return known
+
+    def _remember(self, client: str, message_id: str, request: Fingerprint) -> None:
+        self._requests.replace((client, message_id), request, client)
+        if self._shared is not None:
+            self._shared.keep(client, message_id, request)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._shared is not None:
+            await self._shared.close()
 
 
 def asked_of(request: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -71,9 +95,8 @@ class Compared:
     """What is told of a request's cache, and its place among those that are remembered.
 
     Args:
-        requests: Where it is remembered once its message has an id.
+        remember: Remembers it by its message's id.
         request: Its fingerprint.
-        client: Whose it is.
         reason: Where it parts from the one before.
         previous_place: The replica that read the one before, where one is known.
         place: Tells which replica this one goes to.
@@ -81,16 +104,14 @@ class Compared:
 
     def __init__(
         self,
-        requests: Remembered[Fingerprint],
+        remember: Callable[[str, Fingerprint], None],
         request: Fingerprint,
-        client: str,
         reason: dict[str, Any] | None,
         previous_place: str | None,
         place: Callable[[], str],
     ) -> None:
-        self._requests = requests
+        self._remembers = remember
         self._request = request
-        self._client = client
         self._reason = reason
         self._previous_place = previous_place
         self._place = place
@@ -134,5 +155,4 @@ class Compared:
 
     def _remember(self, message_id: object) -> None:
         if isinstance(message_id, str):
-            read = replace(self._request, place=self._place())
-            self._requests.replace((self._client, message_id), read, self._client)
+            self._remembers(message_id, replace(self._request, place=self._place()))

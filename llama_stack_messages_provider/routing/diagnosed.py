@@ -34,7 +34,7 @@ async def compared_request(
         return None
     target = state.plan.target
     found = await offload.run(state.size, fingerprint, request, target.replica_of or target.identifier)
-    return caches.compared(asked, found, client_name(), lambda: _replica(state))
+    return await caches.compared(asked, found, client_name(), lambda: _replica(state))
 
 
 def _replica(state: RouteState) -> str:

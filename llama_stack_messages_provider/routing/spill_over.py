@@ -1,6 +1,6 @@
 """Asks another of equal replicas where the one that has the conversation is down or full."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llama_stack_messages_provider.dropped import DroppedFields
@@ -17,29 +17,29 @@ logger = get_logger(name=__name__, category="providers")
 
 
 async def on_replicas[T](
-    planner: Planner, request: Mapping[str, Any], state: RouteState, attempt: Callable[[], Awaitable[T]]
+    planner: Planner, exchange: Any, state: RouteState, attempt: Callable[..., Awaitable[T]], *more: Any
 ) -> T:
     """What an attempt gives; of equal replicas by the first that is neither down nor full.
 
     Args:
         planner: Knows them.
-        request: The client's request.
+        exchange: The client's request.
         state: The way to the first, and after it to whoever is asked.
-        attempt: Asks the one that the state names. Once a call of the model was answered, as where it runs tools, it
+        attempt: Asks the one that the state names, with the exchange, the state and what follows here. Once a call of the model was answered, as where it runs tools, it
             is not made again.
 
     Raises:
         MessagesError: The failure of the last one that was asked.
     """
     if state.plan.target.replica_of is None:
-        return await attempt()
+        return await attempt(exchange, state, *more)
     while True:
         try:
             with NamedFailures(state.plan.target.provider_id):
-                result = await attempt()
+                result = await attempt(exchange, state, *more)
         except MessagesError as exc:
             dropped = DroppedFields(strict=state.strict)
-            plan = None if state.answered else await planner.plan_replica(state.plan, request, exc, dropped)
+            plan = None if state.answered else await planner.plan_replica(state.plan, exchange.request, exc, dropped)
             if plan is None:
                 raise
             before, after = state.plan.target, plan.target

@@ -59,7 +59,8 @@ async def create_if_missing(url: URL, name: str) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _database_of_this_process() -> None:
+def postgres_of_this_process() -> None:
+    """Make the database of this process, if there is a PostgreSQL."""
     if POSTGRES_URL in os.environ:
         url = make_url(os.environ[POSTGRES_URL])
         asyncio.run(create_if_missing(url, database_of_this_process(url)))

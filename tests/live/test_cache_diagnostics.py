@@ -1,6 +1,8 @@
 """`diagnostics` of a served stack: where a request parts from the one that its client names, on both routes."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -8,10 +10,19 @@ import httpx
 import pytest
 from anthropic.types.beta import BetaMessage
 
+from tests.batches.conftest import postgres_backend, postgres_of_this_process  # noqa: F401 - a fixture
 from tests.support import personalities
 from tests.support.model import serve
-from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
+from tests.support.stack import (
+    Stack,
+    custom_auth,
+    openai_provider,
+    postgres_storage,
+    run_config,
+    vllm_provider,
+)
 from tests.support.upstream import ScriptedUpstream
+from tests.support.waiting import eventually
 from tests.support.wire import text_block
 
 type Json = dict[str, Any]
@@ -127,3 +138,28 @@ def test_nothing_is_named_as_dropped_and_what_is_wrong_is_refused(model: str, st
             assert refused.status_code == 400, refused.text
             assert refused.json()["error"]["type"] == "invalid_request_error"
             assert refused.json()["error"]["message"].startswith(path)
+
+
+@pytest.mark.slow
+def test_replicas_of_the_server_know_what_the_others_answered(upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """In PostgreSQL; and what was answered before a restart."""
+    backend = postgres_backend()
+    login = {"db": backend.db, "user": backend.user, "password": backend.password, "port": int(backend.port)}
+    with ExitStack() as opened:
+        stacks = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            config = run_config(
+                tmp_path / name,
+                inference=[openai_provider(upstream.url, "chat")],
+                messages={"route": "translation"},
+                backends=postgres_storage(**login),
+            )
+            stacks.append(opened.enter_context(Stack(config, tmp_path / name)))
+        one, two = stacks
+        first = ask(one, "chat/m", None)
+        # It is written behind the answer's back.
+        eventually(lambda: reason(ask(two, "chat/m", first.id)) is None)
+        assert reason(ask(two, "chat/m", first.id, system="Be brief.")) == "system_changed"
+        two.restart()
+        assert reason(ask(two, "chat/m", first.id)) is None

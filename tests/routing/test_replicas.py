@@ -3,15 +3,17 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llama_stack_messages_provider.routing.replicas import UNREACHED_SECONDS, Unreached, pin_of, ranked
 
+steady = settings(deadline=None)
 NAMES = st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=8, unique=True)
 PINS = st.lists(st.binary(min_size=16, max_size=16), min_size=1, max_size=50)
 
 
+@steady
 @given(NAMES, PINS, st.data())
 def test_a_replica_that_goes_moves_its_own_conversations_only(
     names: list[str], pins: list[bytes], data: st.DataObject
@@ -22,6 +24,7 @@ def test_a_replica_that_goes_moves_its_own_conversations_only(
         assert ranked(pin, left) == [name for name in ranked(pin, names) if name != gone]
 
 
+@steady
 @given(NAMES, PINS, st.randoms(use_true_random=False))
 def test_the_order_of_the_configuration_does_not_matter(names: list[str], pins: list[bytes], random: Any) -> None:
     shuffled = random.sample(names, len(names))
@@ -82,6 +85,7 @@ def test_a_session_goes_before_a_key_and_a_key_before_the_beginning() -> None:
     assert pin_of(None, keyed) == pin_of(None, {"prompt_cache_key": "k"}) == pin_of("k", {})
 
 
+@steady
 @given(
     st.recursive(st.none() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each))
 )
