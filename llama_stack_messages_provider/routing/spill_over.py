@@ -25,8 +25,9 @@ async def on_replicas[T](
         planner: Knows them.
         exchange: The client's request.
         state: The way to the first, and after it to whoever is asked.
-        attempt: Asks the one that the state names, with the exchange, the state and what follows here. Once a call of the model was answered, as where it runs tools, it
-            is not made again.
+        attempt: Asks the one that the state names, with the exchange, the state and `more`. Once a call of the model
+            was answered, as where it runs tools, it is not made again.
+        more: What the attempt gets.
 
     Raises:
         MessagesError: The failure of the last one that was asked.
