@@ -27,7 +27,7 @@ from llama_stack_messages_provider.translation.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
 from llama_stack_messages_provider.upstream.token_counts import Count, TokenCounter
 from llama_stack_messages_provider.wire.sse import encode_all
-from llama_stack_messages_provider.wire.token_estimate import measured
+from llama_stack_messages_provider.wire.token_estimate import Measure, measured
 
 __all__ = ["TranslatedRoute"]
 
@@ -89,8 +89,7 @@ class TranslatedRoute:
             message = to_message(
                 completion, message_id=message_id, model=request["model"], **self._back(state, translation)
             )
-        if self._wants_count(state):
-            await self._observe(translation, state, input_tokens(message["usage"]))
+        await self._observe(translation, state, input_tokens(message["usage"]))
         return message
 
     async def open(self, request: Mapping[str, Any], state: RouteState, start: LateMessageStart) -> OpenedStream:
@@ -102,9 +101,9 @@ class TranslatedRoute:
         translation = await self._translated(request, state)
         chunks, first = await self._begun(request, translation, state)
         translator = StreamTranslator(start.message_id, request["model"], **self._back(state, translation))
-        wanted = self._wants_count(state)  # nothing else keeps the prompt while its answer comes
-        learn = partial(self._observe, translation, state) if wanted else None
-        return await opened(self._pieces(chunks, first, translator, start, learn))
+        measure = partial(self._measured, translation, state) if self._wants_count(state) else None
+        learn = partial(self._memory.ratios.observe, state.plan.scope, client_name())
+        return await opened(self._pieces(chunks, first, translator, start, measure, learn))
 
     async def _pieces(
         self,
@@ -112,16 +111,19 @@ class TranslatedRoute:
         first: list[dict[str, Any]],
         translator: StreamTranslator,
         start: LateMessageStart,
-        learn: Callable[[int], Awaitable[None]] | None,
+        measure: Callable[[], Awaitable[Measure]] | None,
+        learn: Callable[[Measure, int], None],
     ) -> AsyncGenerator[bytes]:
         batch: list[dict[str, Any]] | None = first
-        said = False
+        said, prompt = False, None
         try:
             while batch is not None:
                 said = said or bool(batch)
                 translator.started = translator.started or start.sent
                 if piece := _fed(translator, batch):
                     yield piece
+                if measure is not None:  # the client has its first events, and the prompt need not be kept any longer
+                    prompt, measure = await measure(), None
                 # After a stop sequence that the upstream ignores, nothing that it says reaches anybody.
                 batch = None if chunks.ended or translator.cut else await anext(chunks, None)
             if not (translator.finished or translator.cut or (chunks.ended and said)):
@@ -129,8 +131,8 @@ class TranslatedRoute:
             yield _last(translator)
             if not translator.cut:
                 await chunks.drain()
-            if learn is not None:
-                await learn(input_tokens(translator.usage))
+            if prompt is not None:
+                learn(prompt, input_tokens(translator.usage))
         finally:
             await chunks.aclose()
 
@@ -151,18 +153,21 @@ class TranslatedRoute:
             )
         except MessagesError as exc:
             return self._counter.count_of_refusal(exc, translation.params, ratios)
-        if count.source != "estimate" and self._wants_count(state):
+        if count.source != "estimate":
             await self._observe(translation, state, count.tokens)
         return count
 
-    def _wants_count(self, state: RouteState) -> bool:
-        """Whether something is to be learned of a count of the upstream's."""
-        return self._memory.ratios.wants(state.plan.scope, client_name())
-
     async def _observe(self, translation: Translation, state: RouteState, tokens: int) -> None:
         """Learn from a count of the upstream's what its tokens are."""
-        prompt = await self._offload.run(state.size, measured, translation.params)
-        self._memory.ratios.observe(state.plan.scope, client_name(), prompt, tokens)
+        if self._wants_count(state):
+            prompt = await self._measured(translation, state)
+            self._memory.ratios.observe(state.plan.scope, client_name(), prompt, tokens)
+
+    def _wants_count(self, state: RouteState) -> bool:
+        return self._memory.ratios.wants(state.plan.scope, client_name())
+
+    async def _measured(self, translation: Translation, state: RouteState) -> Measure:
+        return await self._offload.run(state.size, measured, translation.params)
 
     # --- the translation ---
 

@@ -52,7 +52,8 @@ class Noted:
         "_inner",
         "_last",
         "_message",
-        "_request",
+        "_named",
+        "_streamed",
         "_tally",
         "_waiting",
         "label",
@@ -70,7 +71,8 @@ class Noted:
         self._message = operation == "chat" and not inner
         self._inner = inner
         self._id = request_id
-        self._request = request
+        # Not the request itself: a stream may last for an hour, and a prompt be of megabytes.
+        self._named, self._streamed = str(request.get("model")), request.get("stream") is True
         self._tally = tally
         self._begun = time.perf_counter()
         self._first = self._before = self._last = b""
@@ -140,9 +142,7 @@ class Noted:
         if self._inner:
             return
         self._tally.figures(self._model).failures += self._message
-        model = self.label or str(self._request.get("model"))
-        streamed = self._request.get("stream") is True
-        self._tally.fail(self._id, model, status, error, streamed, current_batch.get())
+        self._tally.fail(self._id, self.label or self._named, status, error, self._streamed, current_batch.get())
 
     @property
     def _model(self) -> str:
