@@ -248,8 +248,8 @@ class Diagnostics:
             Problem(
                 "warning",
                 f"{model.identifier} is registered, but the stack has no provider {model.provider_id!r} any more",
-                "It is left out of everything. "
-                "Switch the provider on again, or remove its row from the store `storage.stores.metadata`.",
+                "It is left out of everything. Switch the provider on again, or stop the server and remove the row "
+                f"whose key ends in `:model:{model.identifier}` from the store `storage.stores.metadata`.",
             )
             for model in stale
         ]

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
+import aiohttp
+from yarl import URL
+
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.host import providers
 
@@ -93,7 +96,7 @@ class Endpoints:
 
 def endpoint_of(provider: Any, configured: str, api_key: str | None) -> Endpoint:
     """The endpoint of a provider with this base URL and key."""
-    base = configured.rstrip("/")
+    base, credentials = _without_credentials(configured.rstrip("/"))
     network = providers.network_of(provider)
     connect, read = _timeouts(network)
     return Endpoint(
@@ -102,13 +105,23 @@ def endpoint_of(provider: Any, configured: str, api_key: str | None) -> Endpoint
         root=base.removesuffix("/v1"),
         api_base=base,
         api_key=api_key,
-        headers=tuple((network.headers or {}).items()) if network else (),
+        headers=(*((network.headers or {}).items() if network else ()), *credentials.items()),
         tls=providers.tls_of(provider),
         proxy=_proxy(network, base),
         connect_timeout=connect,
         read_timeout=read,
         anthropic_key=providers.provider_type(provider) == "remote::anthropic",
     )
+
+
+def _without_credentials(base: str) -> tuple[str, dict[str, str]]:
+    """A base URL without its name and password, and the header that has them in place of a key, as the host's client."""
+    if "@" not in base:
+        return base, {}
+    url = URL(base)
+    if url.user is None:
+        return base, {}
+    return str(url.with_user(None)), {"authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
 
 
 def _timeouts(network: providers.NetworkConfig | None) -> tuple[float | None, float | None]:

@@ -1,5 +1,6 @@
 """How our own requests reach an upstream: pooled, and with the network settings of its provider."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ def _network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
             "proxied": ("http://somewhere.invalid", {"proxy": {"url": proxy.url}}),
             "not-proxied": (upstream.url, {"proxy": {"url": "http://127.0.0.1:9", "no_proxy": ["127.0.0.1"]}}),
             "environment": ("http://elsewhere.invalid", None),
+            "named": (upstream.url.replace("://", "://me:p%40ss@"), None),
             "hurried": (upstream.url, {"timeout": {"connect": 5, "read": 0.3}}),
         }
         providers, modes = [], {}
@@ -79,6 +81,15 @@ def test_network_settings_hold_on_both_routes(network: Network, name: str, route
     assert seen.headers["authorization"] == "Bearer fake"
     assert seen.headers.get("x-team") == ("blue" if name == "headers" else None)
     assert not network.proxy.requests
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_name_and_a_password_in_the_base_url_are_used_in_place_of_a_key(network: Network, route: str) -> None:
+    answer = post(network.stack, f"named{ROUTES[route]}/test-model")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-messages-route"] == route
+    seen = network.upstream.requests_to(PATHS[route])[-1]
+    assert seen.headers["authorization"] == f"Basic {b64encode(b'me:p@ss').decode()}"
 
 
 @pytest.mark.parametrize("route", ROUTES)
