@@ -115,7 +115,7 @@ def endpoint_of(provider: Any, configured: str, api_key: str | None) -> Endpoint
 
 
 def _without_credentials(base: str) -> tuple[str, dict[str, str]]:
-    """A base URL without its name and password, and the header that has them in place of a key, as the host's client."""
+    """A base URL without its name and password, and the header that has them instead of a key, as the host's client."""
     if "@" not in base:
         return base, {}
     url = URL(base)
