@@ -137,6 +137,7 @@ def world_of(folder: Path, opened: ExitStack, **settings: Any) -> World:
                 **settings,
             },
             "fallbacks": {"vllm/m": ["vllm/free"]},
+            "model_aliases": {"twins": ["vllm/down", "chat/down"]},
             "batches": {"poll_seconds": 0.2},
         },
     )
@@ -378,6 +379,14 @@ def test_a_shield_that_is_down_refuses(model: str, why: str, streamed: bool, wor
     error = response.json()["error"]
     assert error == {"type": "api_error", "message": f"The input cannot be judged: the shield {model} {why}"}
     assert world.asked("vllm") == []
+
+
+def test_a_shield_that_is_down_says_nothing_of_replicas(world: World) -> None:
+    body = {"model": "twins", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}]}
+    response = httpx.post(f"{world.stack.base_url}/v1/messages", json=body)
+    assert response.status_code == 503
+    assert "the shield down failed" in response.json()["error"]["message"]
+    assert "Another replica is asked" not in world.stack.log()
 
 
 @ROUTES

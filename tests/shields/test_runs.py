@@ -17,7 +17,7 @@ type Answer = Callable[[RunShieldRequest], Awaitable[RunShieldResponse]]
 
 async def by_words(request: RunShieldRequest) -> RunShieldResponse:
     text = str(request.messages[0].content)
-    level = next((level for level in ViolationLevel if level.value in text), None)
+    level = next((level for level in reversed(ViolationLevel) if level.value in text), None)
     if level is None:
         return RunShieldResponse(violation=None)
     metadata = {"violation_type": "words"}
