@@ -11,7 +11,7 @@ from llama_stack_messages_provider.cli import main
 from llama_stack_messages_provider.cli.doctor.port import port_problem
 from llama_stack_messages_provider.cli.doctor.text import problems_of_text
 from llama_stack_messages_provider.cli.folders import APIS_DIR
-from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, ToolFinding
+from llama_stack_messages_provider.findings import Diagnosis, Finding, Problem, ShieldFinding, ToolFinding
 
 APIS_DIR_REMEDY = f"Set it to {APIS_DIR}, which `llama-stack-messages apis-dir` prints"
 
@@ -124,7 +124,9 @@ def test_a_host_that_is_not_known_is_told() -> None:
 
 def test_a_diagnosis_survives_its_json_and_what_later_versions_add() -> None:
     tools = [ToolFinding("web_search", "the stack"), ToolFinding("code_execution")]
-    diagnosis = Diagnosis([Finding("a/m", "dead", upstream="http://a")], [Problem("warning", "what", "remedy")], tools)
+    models, problems = [Finding("a/m", "dead", upstream="http://a")], [Problem("warning", "what", "remedy")]
+    shields = [ShieldFinding("*", ["guard"])]
+    diagnosis = Diagnosis(models, problems, tools, {"twins": ["a/m", "b/m"]}, shields)
     value = diagnosis.to_json()
     value["models"][0]["new"] = 1
 
