@@ -229,6 +229,17 @@ class ContextConfig(BaseModel):
     diagnostics_seconds: float = Field(
         default=3600.0, gt=0, le=86_400 * 30, description="How long they are remembered there."
     )
+    cache_salt: bool = Field(
+        default=False,
+        description="Keep users from each other's cached prompts, where the engine can (vLLM, SGLang): requests have a "
+        "`cache_salt` made of the user's name. They are translated where its Messages endpoint takes none.",
+    )
+    session_headers: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]] | None = Field(
+        default=None,
+        max_length=8,
+        description="Headers that tell routers in front of vLLM, SGLang and llama.cpp the session. Null: those that "
+        "these know; an empty list: none.",
+    )
 
 
 class ImagesConfig(BaseModel):

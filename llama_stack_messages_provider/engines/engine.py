@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_stack_messages_provider.engines.refusals import Words
 
-__all__ = ["FOR_OTHERS", "ChatWording", "Engine", "NativeProfile", "Recognition", "Tokenizer"]
+__all__ = ["FOR_OTHERS", "ChatWording", "Engine", "LoadedModels", "NativeProfile", "Recognition", "Tokenizer"]
 
 FOR_OTHERS = frozenset({"attribution", "carried_id", "carried_thinking", "context_edits", "deferred_tool"})
 """What is meant for Anthropic alone, what only Anthropic does, and what earlier translated answers carry."""
@@ -55,6 +55,7 @@ class ChatWording:
         files: It takes `file` parts.
         images: It takes images; whether its model does, only a refusal tells.
         cache_key: The parameter by which requests of one user, or one session, go where their prompt is cached.
+        cache_salt: The parameter that a cached prompt must have been read with; its Messages endpoint has none.
     """
 
     name: str = "unknown"
@@ -75,6 +76,7 @@ class ChatWording:
     files: bool = False
     images: bool = True
     cache_key: str | None = None
+    cache_salt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,19 @@ class Tokenizer:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModels:
+    """Where an engine tells the windows that its models were loaded with, beside its list of models.
+
+    Args:
+        path: Where it is asked, below the upstream's root.
+        windows: The windows in tokens, by the models' names, from its answer; whatever that is.
+    """
+
+    path: str
+    windows: Callable[[Any], Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Engine:
     """Everything that is known of an engine.
 
@@ -135,6 +150,7 @@ class Engine:
         native: What its Messages endpoint is like, where it has one.
         tokenizer: How it counts tokens.
         window: Where an entry of its list of models says the context window, as dotted paths.
+        loaded: Where it tells the windows of models that are loaded, which its list does not.
         ends_at_window: It takes any output limit, and an answer ends where the window does.
         refusals: Its words.
         session_headers: Headers that name a request's session, for routers in front of its replicas.
@@ -148,6 +164,7 @@ class Engine:
     native: NativeProfile = NativeProfile()
     tokenizer: Tokenizer | None = None
     window: tuple[str, ...] = ()
+    loaded: LoadedModels | None = None
     ends_at_window: bool = False
     refusals: tuple[Words, ...] = ()
     session_headers: tuple[str, ...] = ()

@@ -1,13 +1,36 @@
 """Ollama.
 
-Sources: `docs/api/anthropic-compatibility`, `docs/api/openai-compatibility` at fb30760.
+Sources: `docs/api/anthropic-compatibility`, `docs/api/openai-compatibility` at fb30760; `loaded`:
+https://docs.ollama.com/api/ps, whose `context_length` is what a model was loaded with.
 """
 
-from llama_stack_messages_provider.engines.engine import FOR_OTHERS, ChatWording, Engine, NativeProfile, Recognition
+from collections.abc import Mapping
+from typing import Any
+
+from llama_stack_messages_provider.engines.engine import (
+    FOR_OTHERS,
+    ChatWording,
+    Engine,
+    LoadedModels,
+    NativeProfile,
+    Recognition,
+)
 from llama_stack_messages_provider.engines.refusals import Kind, Words
 
 _DROPPED = "dropped in silence"
 _IGNORED = "ignored"
+
+_LATEST = ":latest"
+
+
+def _windows(running: Any) -> Mapping[str, int]:
+    """The windows of running models; `m` is `m:latest`."""
+    models = running.get("models") if isinstance(running, dict) else None
+    listed = models if isinstance(models, list) else ()
+    found = [(each.get("model"), each.get("context_length")) for each in listed if isinstance(each, dict)]
+    windows = {name: tokens for name, tokens in found if isinstance(name, str) and type(tokens) is int and tokens > 0}
+    return {name.removesuffix(_LATEST): tokens for name, tokens in windows.items()} | windows
+
 
 ENGINE = Engine(
     "ollama",
@@ -33,6 +56,7 @@ ENGINE = Engine(
         repaired="thinking has no signature, errors come without an event",
         rewritten=FOR_OTHERS | {"is_error"},
     ),
+    loaded=LoadedModels("/api/ps", _windows),
     ends_at_window=True,
     refusals=(
         Words(

@@ -1,7 +1,8 @@
 """SGLang.
 
 Sources: SGLang 0.5.23 `srt/entrypoints/anthropic`, `docs/basic_usage/openai_api_completions`;
-`x-smg-routing-key`: smg-project/smg-docs `concepts/routing/sticky-sessions.md`.
+`cache_salt`: `srt/entrypoints/openai/protocol.py`; `x-smg-routing-key`:
+smg-project/smg-docs `concepts/routing/sticky-sessions.md`.
 """
 
 from llama_stack_messages_provider.engines.engine import FOR_OTHERS, ChatWording, Engine, NativeProfile, Recognition
@@ -19,6 +20,7 @@ ENGINE = Engine(
         reasoning_field="reasoning_content",
         prefill={"continue_final_message": True},
         stream_options={"continuous_usage_stats": True},
+        cache_salt="cache_salt",
     ),
     NativeProfile(
         gaps={

@@ -1,8 +1,8 @@
 """vLLM.
 
 Sources: vLLM 0.32 `entrypoints/anthropic`, `docs/serving/openai_compatible_server` (Tokenizer API among it); a real
-one, asked in November 2026: docs/engines.md. `session_headers`: vLLM production-stack's `SessionRouter`, which
-reads the header that its `--session-key` names.
+one, asked in November 2026: docs/engines.md. `cache_salt`: `docs/design/prefix_caching`. `session_headers`: vLLM
+production-stack's `SessionRouter`, which reads the header that its `--session-key` names.
 """
 
 from llama_stack_messages_provider.engines.engine import (
@@ -40,6 +40,7 @@ ENGINE = Engine(
         stream_options={"continuous_usage_stats": True},
         # 0.32; older ones took any number.
         max_stops=4,
+        cache_salt="cache_salt",
     ),
     NativeProfile(
         gaps={

@@ -42,6 +42,7 @@ class _Plan:
         files: Whether its upstream is configured to take `file` parts.
         server_tools: The tools of the request that are run here, in a loop above the route, by the paths of their
             definitions; None is one to be left out.
+        session_names: The headers that are configured to name a session; None are those of the engine.
     """
 
     route: ClassVar[Literal["native", "translation"]]
@@ -51,12 +52,19 @@ class _Plan:
     endpoint: Endpoint | None
     files: bool = False
     server_tools: OpenTools = field(default_factory=dict)
+    session_names: Sequence[str] | None = None
 
     @property
     def engine(self) -> Engine:
         """The upstream's engine: the one that answered, or the one of its address."""
         base = self.endpoint.api_base if self.endpoint else None
         return ENGINES.chosen(self.capability.engine, self.target.provider_type, base)
+
+    @property
+    def session_headers(self) -> Sequence[str]:
+        """The headers that name a session, for routers in front of the engine's replicas."""
+        known = self.engine.session_headers
+        return known if self.session_names is None or not known else self.session_names
 
     @property
     def window(self) -> int | None:
@@ -204,6 +212,8 @@ class Planner:
         features = features_of(request)
         if "image" in features and not target.sees and self._mode(target) == "auto":
             refused = refused or "it is registered as a model without image input"
+        if self._config.context.cache_salt and not refused and ENGINES[capability.engine].chat.cache_salt:
+            refused = "its Messages endpoint takes no cache_salt"
         mode = "translation" if refused else self._mode(target)
         profile = ENGINES[capability.engine].native
         is_first_party = _is_native(capability, mode) and profile.first_party
@@ -217,14 +227,16 @@ class Planner:
         lacks = features & profile.gaps.keys()
         gaps = {name: profile.gaps[name] for name in sorted(lacks - SUPPLIED)}
         native, reason = _decide(mode, capability, gaps)
-        files = target.provider_id in self._config.translation.file_parts
+        files, names = target.provider_id in self._config.translation.file_parts, self._config.context.session_headers
         if native and endpoint is not None:
             if supplied := lacks & SUPPLIED:
                 reason = f"{reason}; rewritten: {', '.join(sorted(supplied))}"
             rewrites = _rewrites(lacks) | _of_later_rounds(features, tools)
             may_translate = mode != "native"
-            return NativePlan(target, reason, capability, endpoint, files, tools, profile, rewrites, may_translate)
-        return TranslationPlan(target, refused or reason, capability, endpoint, files, tools)
+            return NativePlan(
+                target, reason, capability, endpoint, files, tools, names, profile, rewrites, may_translate
+            )
+        return TranslationPlan(target, refused or reason, capability, endpoint, files, tools, names)
 
     async def capability_of(self, target: Target) -> Capability:
         """What the upstream of a model can do, from memory or by a probe."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from llama_stack_messages_provider.adaptation.upstream_errors import is_envelope
-from llama_stack_messages_provider.engines import ENGINES
+from llama_stack_messages_provider.engines import ENGINES, Engine
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
@@ -107,12 +107,14 @@ class _Answers:
         personal: Whether it holds for the key only that it was asked with.
         general: Whether it holds for every model of the upstream.
         listed: The upstream's list of models.
+        loaded: The windows of models that are loaded, where the upstream tells them; None where it has no place for it.
     """
 
     capability: Capability
     personal: bool = False
     general: bool = False
     listed: Any = None
+    loaded: Mapping[str, int] | None = None
     _of_models: dict[str, Capability] = field(default_factory=dict)
 
     def of_model(self, model: str) -> Capability:
@@ -121,7 +123,7 @@ class _Answers:
         if found is None:
             if len(self._of_models) >= _MAX_MODELS:
                 self._of_models.clear()
-            window = ENGINES.window(ENGINES[self.capability.engine], self.listed, model)
+            window = _window(ENGINES[self.capability.engine], self.listed, self.loaded, model)
             found = self._of_models[model] = replace(self.capability, window=window)
         return found
 
@@ -150,7 +152,9 @@ class _Kept:
 
     def __setitem__(self, key: _Key, answers: _Answers) -> None:
         self._known.pop(key, None)
-        self._known[key] = self._clock() + self._seconds[answers.capability.messages], answers
+        # A model that is loaded with its first request has a window soon.
+        waits = answers.loaded is not None and not answers.loaded
+        self._known[key] = self._clock() + self._seconds["no" if waits else answers.capability.messages], answers
         if len(self._known) > self._most:
             del self._known[next(iter(self._known))]
 
@@ -239,17 +243,34 @@ class Prober:
         verdict = speaks_messages(refused.status, refused.json())
         counts = counted.status == 200 and _is_count(counted.json())
         reason = f"{_SAID[verdict]} (an invalid request was answered with {refused.status})"
-        window = ENGINES.window(engine, listed, model)
+        loaded = await self._loaded(endpoint, engine)
+        window = _window(engine, listed, loaded, model)
         capability = Capability(verdict, counts and verdict == "yes", engine.name, reason, refused.status, window)
         # A key that is refused, or has no more quota, says nothing about what others get.
         personal = any(answer.status in _OF_THE_KEY for answer in (refused, counted, models))
         known = engine is not ENGINES.generic and verdict == "yes" and (counts or _is_missing(counted))
-        return _Answers(capability, personal, not personal and (known or _is_missing(refused)), listed)
+        return _Answers(capability, personal, not personal and (known or _is_missing(refused)), listed, loaded)
+
+    async def _loaded(self, endpoint: Endpoint, engine: Engine) -> Mapping[str, int] | None:
+        """The windows of models that are loaded; None where the engine does not tell them."""
+        if engine.loaded is None:
+            return None
+        try:
+            answer = await self._sessions.fetch("GET", f"{endpoint.root}{engine.loaded.path}", endpoint, self._timeouts)
+        except MessagesError:
+            return None
+        if answer.status != 200:
+            return None
+        return engine.loaded.windows(answer.json() if len(answer.body) <= _MAX_LIST_BYTES else None)
 
     async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> UpstreamResponse:
         url, headers = f"{endpoint.root}{path}", {"anthropic-version": API_VERSION}
         data = orjson.dumps(body)
         return await self._sessions.fetch("POST", url, endpoint, self._timeouts, headers=headers, data=data)
+
+
+def _window(engine: Engine, listed: Any, loaded: Mapping[str, int] | None, model: str) -> int | None:
+    return (loaded or {}).get(model) or ENGINES.window(engine, listed, model)
 
 
 def _with_key(key: _Key, endpoint: Endpoint) -> _Key:

@@ -88,7 +88,7 @@ class RouteState:
         if self.session is None or self.plan.endpoint is None:
             return {}
         configured = {name.lower() for name, _ in self.plan.endpoint.headers}
-        return {name: self.session for name in self.plan.engine.session_headers if name not in configured}
+        return {name: self.session for name in self.plan.session_headers if name.lower() not in configured}
 
     def drop(self, paths: Collection[str]) -> None:
         """Name what does not reach the model."""

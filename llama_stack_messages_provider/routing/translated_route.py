@@ -1,5 +1,6 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
+import hmac
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ class TranslatedRoute:
         memory: What is known of models.
         offload: Works on large requests.
         describer: Describes images for models that see none.
+        salt_key: Makes what keeps users from each other's cached prompts; None where nothing is to.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class TranslatedRoute:
         memory: AdaptationMemory,
         offload: Offload,
         describer: Describer | None = None,
+        salt_key: bytes | None = None,
     ) -> None:
+        self._salt_key = salt_key
         self._describer = describer
         self._completions = completions
         self._counter = counter
@@ -184,6 +188,8 @@ class TranslatedRoute:
         dialect = replace(plan.dialect, images=False) if DropImages() in learned else plan.dialect
         if not dialect.images:
             options = replace(options, descriptions=await self._descriptions(request, state))
+        if self._salt_key is not None and dialect.cache_salt and (user := client_name()):
+            options = replace(options, salt=salt_of(self._salt_key, user))
         signer = Signer(self._key, plan.target.identifier)
         model = plan.target.upstream_model
         translation = await self._offload.run(
@@ -281,3 +287,8 @@ def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:
 def _last(translator: StreamTranslator) -> bytes:
     with malformed_upstream_errors(None, "a chat completion"):
         return encode_all(translator.close())
+
+
+def salt_of(key: bytes, user: str) -> str:
+    """What the cached prompts of a user are read with, for as long as the key stays: 64 hexadecimal digits."""
+    return hmac.new(key, b"cache_salt " + user.encode(errors="surrogatepass"), "sha256").hexdigest()

@@ -47,6 +47,7 @@ class TranslationOptions:
         window: The model's context window in tokens, if it is known.
         bytes_per_token: What a token of the model has, in bytes, where tokens are estimated.
         descriptions: Texts that stand for images which the model cannot see, by the images' digests.
+        salt: What keeps others from its cached prompt, where the engine can; None where nothing is to.
     """
 
     strict: bool = False
@@ -55,6 +56,7 @@ class TranslationOptions:
     window: int | None = None
     bytes_per_token: float = BYTES_PER_TOKEN
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    salt: str | None = None
 
 
 @dataclass(slots=True)
@@ -125,10 +127,12 @@ def to_chat_completion(
     params |= _reasoning(request, dialect, dropped)
     params |= _response_format(plain, dialect, dropped)
     params |= _user(plain, dialect)
+    if options.salt and dialect.cache_salt:
+        params[dialect.cache_salt] = options.salt
     params |= _stream(plain, dialect)
     if params["messages"][-1]["role"] == "assistant":
         params |= dialect.prefill
-    _drop_the_rest(plain, dropped)
+    _drop_the_rest(plain, dialect, dropped)
     return Translation(
         params,
         plan,
@@ -226,12 +230,17 @@ def _response_format(request: Mapping[str, Any], dialect: ChatWording, dropped: 
 
 def _user(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
     user_id = (request.get("metadata") or {}).get("user_id")
-    if not user_id:
-        return {}
-    # Claude Code's ids are longer than OpenAI takes; they are opaque, so that a digest tells users apart as well.
-    user = user_id if len(user_id) <= _MAX_USER else hashlib.sha256(user_id.encode()).hexdigest()
-    # Claude Code's id has its session in it: its turns find their prompt where they left it.
-    return {"user": user, **({dialect.cache_key: user} if dialect.cache_key else {})}
+    params = {"user": _shortened(user_id)} if user_id else {}
+    if dialect.cache_key:
+        # Claude Code's user id has its session in it: its turns find their prompt where they left it.
+        key = request.get(dialect.cache_key) or user_id
+        params |= {dialect.cache_key: _shortened(key)} if isinstance(key, str) and key else {}
+    return params
+
+
+def _shortened(name: str) -> str:
+    """A name as long as OpenAI takes; it is opaque, so that a digest tells users apart as well."""
+    return name if len(name) <= _MAX_USER else hashlib.sha256(name.encode(errors="replace")).hexdigest()
 
 
 def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
@@ -241,9 +250,9 @@ def _stream(request: Mapping[str, Any], dialect: ChatWording) -> dict[str, Any]:
     return {"stream": True, "stream_options": options, **dialect.report_prompt_params}
 
 
-def _drop_the_rest(request: Mapping[str, Any], dropped: DroppedFields) -> None:
+def _drop_the_rest(request: Mapping[str, Any], dialect: ChatWording, dropped: DroppedFields) -> None:
     for name, value in request.items():
-        if name not in _CARRIED and value not in _NOTHING:
+        if name not in _CARRIED and name != dialect.cache_key and value not in _NOTHING:
             dropped.drop(name, "the inference API has nothing like it")
     for holder, carried in _CARRIED_FIELDS.items():
         for name, value in (request.get(holder) or {}).items():

@@ -9,7 +9,7 @@ from llama_stack_messages_provider.routing import probe
 from llama_stack_messages_provider.routing.probe import Prober
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.sessions import Sessions
-from tests.support.personalities import openai_style, vllm
+from tests.support.personalities import ollama, openai_style, vllm
 from tests.support.replies import Reply, json_reply
 from tests.support.upstream import Personality, ScriptedUpstream
 
@@ -111,3 +111,54 @@ async def test_what_is_remembered_is_bounded(
         prober.forget("p", endpoint(upstream), f"m{number}", "404")
     assert len(prober._models) == 5
     assert not prober._asking
+
+
+RUNNING = {
+    "name": "gemma4:latest",
+    "model": "gemma4:latest",
+    "size": 6591830464,
+    "details": {"parent_model": "", "format": "gguf", "family": "gemma4"},
+    "expires_at": "2025-10-17T16:47:07.93355-07:00",
+    "size_vram": 5333539264,
+    "context_length": 4096,
+}
+
+
+@pytest.mark.parametrize("name", ["gemma4", "gemma4:latest"])
+@pytest.mark.parametrize("upstream", [ollama(["gemma4", "gemma4:latest", "other"])], indirect=True)
+async def test_ollama_tells_the_window_that_a_model_was_loaded_with(
+    upstream: ScriptedUpstream, sessions: Sessions, name: str
+) -> None:
+    upstream.reply("GET /api/ps", json_reply({"models": [{"model": 5}, None, RUNNING]}))
+    prober = prober_of(sessions)
+    found = await prober.capability("p", endpoint(upstream), name)
+    assert (found.engine, found.window) == ("ollama", 4096)
+    assert (await prober.capability("p", endpoint(upstream), "other")).window is None
+
+
+@pytest.mark.parametrize("upstream", [ollama(["gemma4"])], indirect=True)
+async def test_a_model_that_is_not_loaded_yet_is_asked_for_again_soon(
+    upstream: ScriptedUpstream, sessions: Sessions
+) -> None:
+    upstream.reply("GET /api/ps", json_reply({"models": []}))
+    clock = Clock()
+    prober = prober_of(sessions, clock)
+    found = await prober.capability("p", endpoint(upstream), "gemma4")
+    assert (found.messages, found.window) == ("yes", None)
+    upstream.reply("GET /api/ps", json_reply({"models": [RUNNING]}))
+    clock.now += 61
+    assert (await prober.capability("p", endpoint(upstream), "gemma4")).window == 4096
+    asked = len(upstream.requests)
+    clock.now += 300
+    await prober.capability("p", endpoint(upstream), "gemma4")
+    assert len(upstream.requests) == asked
+
+
+@pytest.mark.parametrize("answer", [Reply(404), json_reply([]), json_reply({"models": 5}), json_reply({"models": {}})])
+@pytest.mark.parametrize("upstream", [ollama(["gemma4"])], indirect=True)
+async def test_what_does_not_tell_windows_has_none(
+    upstream: ScriptedUpstream, sessions: Sessions, answer: Reply
+) -> None:
+    upstream.reply("GET /api/ps", answer)
+    found = await prober_of(sessions).capability("p", endpoint(upstream), "gemma4")
+    assert (found.messages, found.window) == ("yes", None)

@@ -542,3 +542,30 @@ def test_a_marker_deep_in_a_server_tools_result_does_not_reach_the_prompt() -> N
     block = {"type": "tool_search_tool_result", "tool_use_id": "srvtoolu_1"}
 
     assert messages_of(assistant({**block, "content": marked})) == messages_of(assistant({**block, "content": found}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({"prompt_cache_key": "k"}, {"prompt_cache_key": "k"}),
+        ({"prompt_cache_key": "k", "metadata": {"user_id": "u"}}, {"prompt_cache_key": "k", "user": "u"}),
+        ({"metadata": {"user_id": "u"}}, {"prompt_cache_key": "u", "user": "u"}),
+        ({"prompt_cache_key": 5}, {}),
+        ({"prompt_cache_key": ""}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_key_of_the_prompt_goes_on_where_the_engine_has_one(fields: Json, sent: Json) -> None:
+    request = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **fields}
+    options = TranslationOptions()
+    known = to_chat_completion(request, model="m", dialect=ENGINES["openai"].chat, options=options)
+    assert {name: known.params[name] for name in ("prompt_cache_key", "user") if name in known.params} == sent
+    assert known.dropped == []
+    unknown = to_chat_completion(request, model="m", dialect=ENGINES["vllm"].chat, options=options)
+    assert "prompt_cache_key" not in unknown.params
+
+
+def test_a_key_that_is_too_long_for_openai_is_a_digest() -> None:
+    request = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "prompt_cache_key": "k" * 65}
+    sent = to_chat_completion(request, model="m", dialect=ENGINES["openai"].chat, options=TranslationOptions())
+    assert len(sent.params["prompt_cache_key"]) == 64
