@@ -114,7 +114,9 @@ class ModelCalls:
             return json_of(await self._call(request, None, state, message_id))
 
         with nullcontext() if state.observed is None else state.observed.compaction():
-            return await compact_conversation(compact, request, state, self._summarise or call)
+            return await compact_conversation(
+                compact, request, state, self._summarise or call, self._native.sign_summary(plan)
+            )
 
     @property
     def judges(self) -> bool:

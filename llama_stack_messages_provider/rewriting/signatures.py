@@ -53,6 +53,10 @@ class Signer:
         code = _packed(carried)
         return f"{CARRYING}{code}.{self._digest(thinking, code)}"
 
+    def of_summary(self, summary: str) -> str:
+        """The signature of a compaction block; none of thinking with the same text."""
+        return _PLAIN + self._digest(f"compaction\0{summary}", "")
+
     def carried(self, thinking: str, signature: object) -> dict[str, Any] | None:
         """What a signature carries; nothing if it is another's, and None if it is forged or of another model."""
         if not is_ours(signature):

@@ -59,7 +59,9 @@ def is_due(compact: Compact, request: Mapping[str, Any], window: int | None, byt
     return estimated_tokens(edited.request, bytes_per_token) >= trigger
 
 
-async def compact_conversation(compact: Compact, request: dict[str, Any], state: RouteState, call: Call) -> "Compacted":
+async def compact_conversation(
+    compact: Compact, request: dict[str, Any], state: RouteState, call: Call, sign: Callable[[str], str]
+) -> "Compacted":
     """The summary of a conversation; one that cannot be made is a block without content.
 
     Args:
@@ -67,6 +69,7 @@ async def compact_conversation(compact: Compact, request: dict[str, Any], state:
         request: Its request, prepared.
         state: The way that it goes.
         call: Asks the model for a message.
+        sign: Makes the signature of a summary.
     """
     window = state.plan.window
     most = min(_SUMMARY_TOKENS, window // _SUMMARY_PART) if window else _SUMMARY_TOKENS
@@ -82,6 +85,7 @@ async def compact_conversation(compact: Compact, request: dict[str, Any], state:
     if summary is None:
         after = without_compaction(request)
     else:
+        block["signature"] = sign(summary)
         block["tool_changes"] = tool_changes(request["messages"])
         after = continued(request, summary, block["tool_changes"])
     return Compacted(after, block, iteration(usage, "compaction", cache_creation=None), compact.pauses)

@@ -21,7 +21,7 @@ from llama_stack_messages_provider.rewriting.context_edits import changes_nothin
 from llama_stack_messages_provider.rewriting.signatures import Signer
 from llama_stack_messages_provider.routing.offload import Offload
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, opened
-from llama_stack_messages_provider.routing.plan import NativePlan
+from llama_stack_messages_provider.routing.plan import NativePlan, Plan
 from llama_stack_messages_provider.routing.state import RouteState, client_name
 from llama_stack_messages_provider.upstream.messages import NativeMessages, NativeMissingError, renamed
 from llama_stack_messages_provider.upstream.token_counts import Count
@@ -162,6 +162,10 @@ class NativeRoute:
     def density(self, state: RouteState) -> float:
         """Bytes of a token of the model, where tokens are estimated."""
         return self._memory.ratios.bytes_per_token(state.plan.scope)
+
+    def sign_summary(self, plan: Plan) -> Callable[[str], str]:
+        """What signs summaries of the model."""
+        return Signer(self._key, plan.target.identifier).of_summary
 
     def _signer(self, plan: NativePlan) -> Signer:
         return Signer(self._key, plan.target.identifier)

@@ -6,6 +6,7 @@ import pytest
 from anthropic import Anthropic
 
 from llama_stack_messages_provider.rewriting.compaction import PROMPT
+from llama_stack_messages_provider.rewriting.signatures import is_ours
 from tests.cases.bench import CHAT, MESSAGES, TOOLS, Bench
 from tests.support.upstream import Json, RecordedRequest, Reply, chat_reply, json_reply, stream_reply
 from tests.support.wire import anthropic_message, anthropic_stream, encode_events, text_block
@@ -72,6 +73,7 @@ def test_a_long_conversation_is_summarised_and_gone_on_with(by: str, model: Benc
     assert answer.message is not None, answer.error
     summary, text = answer.content
     assert (summary["type"], summary["content"], text["text"]) == ("compaction", SUMMARY, "fine")
+    assert is_ours(summary["signature"])
     assert answer.stop_reason == "end_turn"
     first, second = answer.message["usage"]["iterations"]
     assert (first["type"], first["input_tokens"], first["output_tokens"]) == ("compaction", 900, 30)

@@ -140,3 +140,14 @@ def test_any_signature_is_taken_and_the_thinking_replayed_when_it_is_translated(
             "Look first.",
             "Only this.",
         ]
+
+
+@pytest.mark.parametrize(("signature", "kept"), [(Signer(b"key", "m").of_summary("Otters."), False), ("ErUB", True)])
+def test_summaries_go_to_anthropic_without_our_signature(
+    client: anthropic.Anthropic, fleet: Fleet, signature: str, kept: bool
+) -> None:
+    summary: Json = {"type": "compaction", "content": "Otters.", "signature": signature}
+    messages: list[Json] = [{"role": "assistant", "content": [summary]}, {"role": "user", "content": "And now?"}]
+    client.messages.create(**ask("anthropic/anthropic-model", messages=messages))
+    (block,) = fleet.upstreams["anthropic"].last.json["messages"][0]["content"]
+    assert block == (summary if kept else {"type": "compaction", "content": "Otters."})

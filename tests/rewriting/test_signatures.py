@@ -24,6 +24,14 @@ def test_a_signature_belongs_to_a_key_a_model_and_a_text() -> None:
     assert Signer(b"key", "mH")("m.") != Signer(b"key", "m")("Hm.")
 
 
+def test_a_summary_has_another_signature_than_thinking_of_the_same_text() -> None:
+    signer = Signer(b"key", "m")
+
+    assert is_ours(signer.of_summary("Hm."))
+    assert signer.of_summary("Hm.") == Signer(b"key", "m").of_summary("Hm.") != signer("Hm.")
+    assert signer.carried("Hm.", signer.of_summary("Hm.")) is None
+
+
 def test_a_lone_surrogate_can_be_signed() -> None:
     assert is_ours(Signer(b"key", "m")("\ud800"))
 

@@ -1,4 +1,4 @@
-"""Thinking that was signed here, for Anthropic, which takes no signature but its own."""
+"""Thinking and summaries that were signed here, for Anthropic, which takes no signature but its own."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ _THINKING = ("thinking", "redacted_thinking")
 
 
 def rewrite(draft: Draft) -> None:
-    """Leave it out."""
+    """Leave thinking out, and of summaries the signature."""
     begins_unthought = _is_answer_to_foreign_thinking(draft)
-    draft.change_blocks(dict.fromkeys(_THINKING, _left_out))
+    draft.change_blocks(dict.fromkeys(_THINKING, _left_out) | {"compaction": _unsigned})
     if begins_unthought and kind_of(draft.fields.get("thinking")) == "enabled":
         # A call made in thinking mode has to begin with thinking, and that was not Anthropic's.
         draft.fields["thinking"] = {"type": "disabled"}
@@ -23,6 +23,12 @@ def rewrite(draft: Draft) -> None:
 
 def _left_out(block: Block, path: str, place: Place) -> list[tuple[str, Block]] | None:
     return [] if _is_foreign(block) else None
+
+
+def _unsigned(block: Block, path: str, place: Place) -> list[tuple[str, Block]] | None:
+    if not is_ours(block.get("signature")):
+        return None
+    return [(path, {name: value for name, value in block.items() if name != "signature"})]
 
 
 def _is_foreign(block: Any) -> bool:
