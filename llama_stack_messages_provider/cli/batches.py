@@ -8,13 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from llama_stack_messages_provider.cli.running_server import DEFAULT_URL, RunningServer, ServerError
+
 if TYPE_CHECKING:
     from anthropic import Anthropic
     from anthropic.types.messages import MessageBatch
 
 __all__ = ["register"]
-
-DEFAULT_URL = "http://127.0.0.1:8321"
 
 PROGRESS_HEADER = "x-messages-batch-progress"
 """`<done>/<total>`: the counts of a batch tell nothing until it has ended."""
@@ -43,11 +43,13 @@ def _add(
     parser = actions.add_parser(name, help=text)
     parser.add_argument(
         "--base-url",
+        "--url",
         default=os.environ.get("ANTHROPIC_BASE_URL", DEFAULT_URL),
         help=f"the server (default: $ANTHROPIC_BASE_URL, or {DEFAULT_URL})",
     )
     parser.add_argument(
         "--api-key",
+        "--token",
         default=os.environ.get("ANTHROPIC_AUTH_TOKEN") or os.environ.get("ANTHROPIC_API_KEY") or "none",
         help="a token of the server (default: $ANTHROPIC_AUTH_TOKEN, or $ANTHROPIC_API_KEY)",
     )
@@ -59,8 +61,12 @@ def _run(command: Command, given: argparse.Namespace) -> int:
     from anthropic import Anthropic, APIError
 
     try:
+        RunningServer(given.base_url, given.api_key).check()
         with Anthropic(base_url=given.base_url, api_key=given.api_key) as client:
             return command(client, given)
+    except ServerError as error:
+        print(f"batches: {error}", file=sys.stderr)
+        return 1
     except APIError as error:
         print(f"{given.base_url}: {_text_of(error.body) or error.message}", file=sys.stderr)
         return 1
