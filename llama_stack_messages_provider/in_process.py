@@ -11,7 +11,7 @@ import httpx2
 from fastapi import FastAPI
 
 from llama_stack_messages_provider.host.library_client import with_provider_data
-from llama_stack_messages_provider.http.routes import create_router
+from llama_stack_messages_provider.http.routes import create_router, model_routes
 
 __all__ = ["AsyncInProcessTransport", "InProcessTransport"]
 
@@ -25,6 +25,7 @@ _WAITING = 64
 def _app_of(messages: Any) -> App:
     app = FastAPI(openapi_url=None)
     app.include_router(create_router(messages))
+    app.router.routes.extend(model_routes(messages))
     return app
 
 

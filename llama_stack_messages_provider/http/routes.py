@@ -44,7 +44,7 @@ from llama_stack_messages_provider.wire.request import (
 if TYPE_CHECKING:
     from llama_stack_messages_provider.api import Messages
 
-__all__ = ["create_router"]
+__all__ = ["create_router", "model_routes"]
 
 logger = get_logger(name=__name__, category="providers")
 
@@ -77,10 +77,21 @@ def create_router(impl: "Messages") -> APIRouter:
     direct = [
         # The router has it too. Found here, it is found at once, which is a thirtieth of what a request costs.
         _direct(_MessagesRoute, "POST", f"{_PREFIX}/messages", _serve_message(impl)),
+        *model_routes(impl),
+    ]
+    return router
+
+
+def model_routes(impl: "Messages") -> list[APIRoute]:
+    """The routes of models, which an app takes beside those of the router.
+
+    Args:
+        impl: What answers them.
+    """
+    return [
         _direct(_ModelsRoute, "GET", MODELS, list_models(impl)),
         _direct(_ModelsRoute, "GET", f"{MODELS}/{{model_id:path}}", retrieve_model(impl)),
     ]
-    return router
 
 
 def _direct(kind: type[APIRoute], method: str, path: str, handler: Handler) -> APIRoute:

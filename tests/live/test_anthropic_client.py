@@ -117,6 +117,8 @@ with LlamaStackAsLibraryClient("run.yaml") as stack:
         assert len(texts) == 2
         assert client.messages.batches.list().data == []
         assert len(stack.models.list()) == 1
+        assert "llama-cpp/smollm2" in [model.id for model in client.models.list()]
+        assert client.models.retrieve("llama-3.3-70b").max_input_tokens == 8192
 print("DONE")
 """
 
@@ -136,6 +138,7 @@ async def main():
             await anext(aiter(left))
         both = await asyncio.gather(*(client.messages.create(**hello) for _ in range(2)))
         assert len(both) == 2
+        assert "llama-cpp/smollm2" in [model.id async for model in client.models.list()]
 
 asyncio.run(main())
 print("DONE")
