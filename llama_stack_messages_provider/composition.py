@@ -24,6 +24,8 @@ from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.health import Health
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.images.describer import Describer
+from llama_stack_messages_provider.model_calls import ModelCalls
+from llama_stack_messages_provider.own_requests import OwnRequests
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.chain import Chains
 from llama_stack_messages_provider.routing.models import ModelResolver
@@ -47,6 +49,7 @@ from llama_stack_messages_provider.shields.runs import Shields
 from llama_stack_messages_provider.status.config import StatusConfig
 from llama_stack_messages_provider.status.report import StatusReport
 from llama_stack_messages_provider.status.tally import TALLY
+from llama_stack_messages_provider.telemetry.observed import Observer
 from llama_stack_messages_provider.translation.request import TranslationOptions
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions
@@ -83,22 +86,25 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
     describer, budgets = Describer(config.images), _budgets(config.budgets)
     shields = _shields(config.shields, deps.get(Api.safety))
     native, translated = _routes(config, inference, sessions, memory, offload, describer)
+    calls = ModelCalls(native, translated, config.web_search.rounds, offload, budgets, shields)
+    observer = Observer()
     service = MessageService(
         planner,
+        calls,
         native,
         translated,
         Preparer(documents, offload),
         Safeguards(config.safeguards),
         Fallbacks(planner, Chains(config.fallbacks, resolver)),
         budgets,
-        shields,
         _caches(config.context),
+        observer,
         strict=config.strict,
-        max_calls=config.web_search.rounds,
-        summary_model=config.compaction.model,
     )
-    advisor.ask, describer.find = service.ask, service.model_for
-    batches = _batches(config.batches, service.run_for_batch, policy, servers)
+    own = OwnRequests(service, planner, observer, config.compaction.model)
+    advisor.ask, describer.find, service.find = own.ask, own.model_for, own.model_for
+    calls.summarise = own.summarise if config.compaction.model else None
+    batches = _batches(config.batches, own.run_for_batch, policy, servers)
     catalogue = ModelCatalogue(resolver, planner, aliases, batch=batches is not None, searches=search.available)
     diagnostics = _diagnostics(
         config, resolver, planner, sessions, table, tools, servers, shields, code.run_by, fetch.run_by

@@ -37,9 +37,11 @@ class ModelCalls:
         translated: The translated route.
         max_calls: Calls of the model in one message with server tools, after which it is paused.
         offload: Works on large requests.
-        summarise: Asks another model for a summary; None where the request's own is asked.
         budgets: Pay for the tokens; None where nobody has a budget.
         shields: Judge what models are told and say; None where nothing does.
+
+    Attributes:
+        summarise: Asks another model for a summary; None where the request's own is asked.
     """
 
     def __init__(
@@ -48,13 +50,12 @@ class ModelCalls:
         translated: TranslatedRoute,
         max_calls: int,
         offload: Offload,
-        summarise: Call | None = None,
         budgets: Budgets | None = None,
         shields: Shields | None = None,
     ) -> None:
         self._shields = shields
         self._offload = offload
-        self._summarise = summarise
+        self.summarise: Call | None = None
         self._budgets = budgets
         self._native = native
         self._translated = translated
@@ -115,7 +116,7 @@ class ModelCalls:
 
         with nullcontext() if state.observed is None else state.observed.compaction():
             return await compact_conversation(
-                compact, request, state, self._summarise or call, self._native.sign_summary(plan)
+                compact, request, state, self.summarise or call, self._native.sign_summary(plan)
             )
 
     @property

@@ -2,26 +2,22 @@
 
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
 from traceback import format_exception
 from typing import Any
 
-import orjson
-
 from llama_stack_messages_provider.adaptation.loop import TranslateInsteadError
-from llama_stack_messages_provider.batches.identity import Identity
 from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.cache_diagnostics.diagnostics import CacheDiagnostics
 from llama_stack_messages_provider.dropped import DroppedFields
-from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError
+from llama_stack_messages_provider.errors import ApiError, MessagesError
 from llama_stack_messages_provider.fallbacks.run import Fallbacks
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.forwarded import forwarded_headers, wants_strict
-from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.model_calls import ModelCalls, json_of
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -36,7 +32,6 @@ from llama_stack_messages_provider.routing.state import RouteState, client_name,
 from llama_stack_messages_provider.routing.told import counting
 from llama_stack_messages_provider.routing.translated_route import TranslatedRoute
 from llama_stack_messages_provider.safeguards.judge import Classifier, Judge, Safeguards
-from llama_stack_messages_provider.shields.runs import Shields
 from llama_stack_messages_provider.status.noted import note
 from llama_stack_messages_provider.telemetry.observed import UNOBSERVED, Observed, Observer
 from llama_stack_messages_provider.upstream.failures import NamedFailures
@@ -46,7 +41,6 @@ from llama_stack_messages_provider.wire.base import WireModel
 from llama_stack_messages_provider.wire.names import without_fields
 from llama_stack_messages_provider.wire.request import CountTokensRequest, CreateMessageRequest
 from llama_stack_messages_provider.wire.sse import encode
-from llama_stack_messages_provider.wire.validation import check_top_level
 
 __all__ = [
     "MessageService",
@@ -65,44 +59,46 @@ class MessageService:
 
     Args:
         planner: Decides on the route.
-        native: The native route.
-        translated: The translated route.
+        calls: Calls models.
+        native: The native route, for counts.
+        translated: The translated route, for counts.
         preparer: Makes what goes down a route.
         safeguards: Judges calls for clients that want it.
         fallbacks: Asks other models where one gives no answer.
         budgets: Limits what users may ask; None where nobody has a budget.
-        shields: Judge what models are told and say; None where nothing does.
         caches: Compares requests for clients that want to know why a cache was missed.
+        observer: Observes the requests.
         strict: Refuse what would be dropped, whatever the client says.
-        max_calls: Calls of the model in one message with server tools, after which it is paused.
-        summary_model: The model that summarises conversations; None if each does it itself.
+
+    Attributes:
+        find: Finds the model that judges; set once there is who does that.
     """
+
+    find: Callable[[Observed | None, str, dict[str, Any]], Awaitable[Classifier]]
 
     def __init__(
         self,
         planner: Planner,
+        calls: ModelCalls,
         native: NativeRoute,
         translated: TranslatedRoute,
         preparer: Preparer,
         safeguards: Safeguards,
         fallbacks: Fallbacks,
         budgets: Budgets | None,
-        shields: Shields | None,
         caches: CacheDiagnostics,
+        observer: Observer,
         *,
         strict: bool,
-        max_calls: int,
-        summary_model: str | None = None,
     ) -> None:
         self._planner = planner
+        self._calls = calls
         self._native, self._translated = native, translated
         self._preparer = preparer
         self._safeguards = safeguards
         self._fallbacks, self._budgets, self._caches = fallbacks, budgets, caches
-        self._strict, self._observer = strict, Observer()
-        self._summary_model = summary_model
-        summarise = self._summarised if summary_model else None
-        self._calls = ModelCalls(native, translated, max_calls, preparer.offload, summarise, budgets, shields)
+        self._observer = observer
+        self._strict = strict
 
     async def plan(
         self, exchange: Exchange, operation: str = "chat", *, inner: bool = False, in_session: bool = True
@@ -262,17 +258,6 @@ class MessageService:
         with counting(state.observed) as told:
             return told(await self._translated.count(prompt, state)), state.applied_edits
 
-    async def run_for_batch(
-        self, params: dict[str, Any], identity: Identity | None, headers: Mapping[str, str]
-    ) -> dict[str, Any]:
-        """The message of a batch's request, run with its creator's access; raises as `complete` does."""
-        check_top_level(params)
-        exchange = Exchange(new_request_id(), orjson.dumps(params), params, headers, client="message batches")
-        state = await self.plan(exchange, in_session=False)  # a batch is spread over all replicas
-        message = await self.complete(exchange, state, new_message_id())
-        report_dropped(state)
-        return json_of(message)
-
     async def _routed[T](
         self, exchange: Exchange, state: RouteState, send: Callable[[dict[str, Any], bytes | None], Awaitable[T]]
     ) -> T:
@@ -297,23 +282,7 @@ class MessageService:
         """What judges the calls of the answer, if its client asks for that; Anthropic's own endpoint does it itself."""
         if "safeguards" not in exchange.request or is_first_party(state.plan):
             return None
-        return await self._safeguards.open(exchange.request, partial(self.model_for, state.observed, "judge"))
-
-    async def model_for(self, observed: Observed | None, work: str, template: dict[str, Any]) -> Classifier:
-        """The model that requests like this one go to, for work that is done for another: see `_model_for`."""
-        return await _model_for(self._planner, self._observer, self.complete, observed, work, template)
-
-    async def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The message that answers a request of our own, with the current user's access; raises as `complete` does."""
-        exchange = Exchange(new_request_id(), orjson.dumps(request), request)
-        state = await self.plan(exchange, inner=True)
-        message = json_of(await self.complete(exchange, state, new_message_id()))
-        report_dropped(state)
-        return message
-
-    async def _summarised(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The same by the model that summarises."""
-        return await self.ask({**request, "model": self._summary_model})
+        return await self._safeguards.open(exchange.request, partial(self.find, state.observed, "judge"))
 
     async def close(self) -> None:
         """End the reading of documents, and close what is open."""
@@ -341,45 +310,6 @@ async def _prepared(
         # Of servers that are called here nothing is left by now; tokens of others are no upstream's business.
         request = _without_servers(request, state)
     return without_fields(request, *_ANSWERED_HERE)
-
-
-async def _model_for(
-    planner: Planner,
-    observer: Observer,
-    complete: Callable[[Exchange, RouteState, str], Awaitable[bytes | dict[str, Any]]],
-    observed: Observed | None,
-    work: str,
-    template: dict[str, Any],
-) -> Classifier:
-    """The model that requests like this one go to, with the access of the current user; raises as `plan` does.
-
-    It may ask no other model, and fails where part of what it is told does not reach it.
-
-    Args:
-        planner: Decides on the route.
-        observer: Observes the requests.
-        complete: Answers them.
-        observed: What tells of the message for which it is asked.
-        work: What it does, such as `judge`.
-        template: A request like those that it gets.
-    """
-    plan = await planner.plan(template, DroppedFields())
-    # Models of Anthropic's have none; others are asked without one where they refuse it.
-    fields = {} if is_first_party(plan) else {"temperature": 0}
-
-    async def ask(request: dict[str, Any]) -> dict[str, Any]:
-        asked = {**request, **fields}
-        exchange = Exchange(new_request_id(), orjson.dumps(asked), asked)
-        state = RouteState(plan, forwarded_headers({}), strict=False, size=len(exchange.body))
-        state.asks_others, state.noted = False, note("chat", exchange.request_id, asked, inner=True)
-        with nullcontext() if observed is None else observed.work(work):
-            state.watch(observer.begin("chat", asked, exchange.headers, client_name, inner=True))
-            message = json_of(await complete(exchange, state, new_message_id()))
-        if lost := [path for path in state.dropped if path.startswith("messages")]:
-            raise InvalidRequestError(f"{lost[0]}: it does not reach {plan.target.identifier}")
-        return message
-
-    return Classifier(plan.target.identifier, ask, plan.window)
 
 
 def _without_servers(request: dict[str, Any], state: RouteState) -> dict[str, Any]:
