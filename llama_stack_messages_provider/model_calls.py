@@ -142,7 +142,8 @@ class ModelCalls:
             return await self._paid(request, raw, state, message_id)
         if flagged := await guard.request(request):
             return refused_message(flagged, message_id, request["model"])
-        return await guard.message(await self._paid(request, raw, state, message_id))
+        # Not its bytes: where a field is there twice, an upstream may read the one that was not judged.
+        return await guard.message(await self._paid(request, None, state, message_id))
 
     async def _paid(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
@@ -216,7 +217,7 @@ class ModelCalls:
             return await self._paid_stream(request, raw, state, start)
         if flagged := await guard.request(request):
             return await opened(refused_events(flagged, start.message_id, request["model"], started=start.sent))
-        stream = await self._paid_stream(request, raw, state, start)
+        stream = await self._paid_stream(request, None, state, start)  # as in `_call`
         return await opened(guard.events(pieces_of(stream))) if guard.reads_answers else stream
 
     async def _paid_stream(

@@ -8,10 +8,10 @@ import orjson
 
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.shields.config import ShieldRule
-from llama_stack_messages_provider.shields.held import CALLS, HeldEvents
+from llama_stack_messages_provider.shields.held import HeldEvents
 from llama_stack_messages_provider.shields.parts import parts_of
 from llama_stack_messages_provider.shields.runs import Flagged, NotJudgedError, Shields, Side
-from llama_stack_messages_provider.shields.said import parts_in, text_of_call
+from llama_stack_messages_provider.shields.said import CALLS, parts_in, text_of_call
 from llama_stack_messages_provider.telemetry.observed import Observed
 from llama_stack_messages_provider.translation.answer import message_skeleton
 from llama_stack_messages_provider.translation.reasons import usage_of

@@ -18,13 +18,10 @@ import orjson
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.shields.parts import parts_of
-from llama_stack_messages_provider.shields.said import text_of_call
+from llama_stack_messages_provider.shields.said import CALLS, text_of_call
 from llama_stack_messages_provider.wire.sse import ServerSentEvent, encode, encode_all
 
-__all__ = ["CALLS", "HeldEvents"]
-
-CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-"""Blocks of calls, whose arguments are judged when they are complete."""
+__all__ = ["HeldEvents"]
 
 _TEXTS = {"text": "text", "thinking": "thinking"}
 _END = 1 << 62
@@ -52,6 +49,8 @@ class HeldEvents:
         self._characters, self._overlap, self._most = characters, overlap, most
         self._output_tokens = 0
         self._index = 0
+        # The type of the open block, and the same if it is judged.
+        self._open: str | None = None
         self._kind: str | None = None
         self.too_long = False
         self._begin({})
@@ -78,17 +77,23 @@ class HeldEvents:
     def _taken(self, received: ServerSentEvent, event: Mapping[str, Any]) -> bytes:
         kind = event["type"]
         if kind == "message_start":
-            self._note_usage(event.get("message"))
+            if event["message"].get("content"):
+                raise UpstreamError("The upstream began a message with content, which cannot be judged")
+            self._note_usage(event["message"])
         elif kind == "message_delta":
             self._note_usage(event)
         elif kind == "content_block_start":
             self._start_block(event)
+        elif kind == "content_block_delta":
+            self._check(event["delta"])
+        # A block that its upstream does not close ends with the message.
+        ends = kind in ("content_block_stop", "message_delta", "message_stop")
+        self._open = None if ends else self._open
         if self._kind is None or kind in ("ping", "error"):
             return received.frame()
         if kind == "content_block_delta":
             self._grow(event["delta"])
-        # A block that its upstream does not close ends with the message.
-        self._ended = self._ended or kind in ("content_block_stop", "message_delta", "message_stop")
+        self._ended = self._ended or ends
         self._waiting.append((_END if self._ended else self._place, received.frame()))
         return b""
 
@@ -103,8 +108,14 @@ class HeldEvents:
         block = event["content_block"]
         kind = block["type"]
         is_judged = kind in self._judged_types or (kind in CALLS and "tool_use" in self._judged_types)
-        self._index, self._kind = event.get("index", 0), kind if is_judged else None
+        self._index, self._open, self._kind = event.get("index", 0), kind, kind if is_judged else None
         self._begin(block)
+
+    def _check(self, delta: Mapping[str, Any]) -> None:
+        """Text in a block of another type would not be judged, and some clients show it."""
+        strays = any(delta.get(name) for name in _TEXTS if name != self._open and name in self._judged_types)
+        if self._open is None or strays:
+            raise UpstreamError("The upstream sent a piece of no block of its type, which cannot be judged")
 
     def _grow(self, delta: Mapping[str, Any]) -> None:
         name = "partial_json" if self._kind in CALLS else _TEXTS.get(self._kind or "", "")
@@ -135,12 +146,14 @@ class HeldEvents:
 
     def _call(self) -> str:
         text = self._joined()
-        if not text.strip():
-            return text_of_call(self._given)
-        try:
-            return text_of_call({"input": orjson.loads(text)})
-        except orjson.JSONDecodeError:
-            return text
+        # Some clients read the beginning of a block, where others only read its pieces.
+        texts = [text_of_call(self._given)]
+        if text.strip():
+            try:
+                texts.append(text_of_call({"input": orjson.loads(text)}))
+            except orjson.JSONDecodeError:
+                texts.append(text)
+        return "\n".join(filter(None, texts))
 
     def let_through(self) -> bytes:
         """All that was due may be known; what goes out."""

@@ -197,3 +197,40 @@ def test_a_block_that_is_too_long_to_be_held_says_so() -> None:
     content: list[Any] = [tool_use_block("Bash", {"command": "a" * 300})]
     events = stream(content)
     assert driven(held(most=100), events) == (b"".join(events), [])
+
+
+@pytest.mark.parametrize("opened", [None, {"type": "redacted_thinking", "data": "x"}, tool_use_block("a", {})])
+@pytest.mark.parametrize(
+    "delta",
+    [{"type": "text_delta", "text": "BAD"}, {"type": "thinking_delta", "thinking": "BAD"}],
+    ids=["text", "thinking"],
+)
+def test_text_in_a_block_of_another_type_is_a_mistake_of_the_upstream(opened: Json | None, delta: Json) -> None:
+    state = held()
+    begun = [] if opened is None else [{"type": "content_block_start", "index": 0, "content_block": opened}]
+    with pytest.raises(UpstreamError, match="cannot be judged"):
+        driven(state, encode_events([*begun, {"type": "content_block_delta", "index": 0, "delta": delta}]))
+
+
+def test_text_after_its_block_is_a_mistake_of_the_upstream() -> None:
+    *_, end, stop = anthropic_stream(anthropic_message([text_block("fine")]))
+    stray = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "BAD"}}
+    for events in ([end, stray, stop], [stop, stray]):
+        with pytest.raises(UpstreamError, match="cannot be judged"):
+            driven(held(), encode_events(events))
+
+
+def test_a_message_that_begins_with_content_is_a_mistake_of_the_upstream() -> None:
+    start, *_ = anthropic_stream(anthropic_message([text_block("fine")]))
+    start["message"]["content"] = [text_block("BAD")]
+    with pytest.raises(UpstreamError, match="cannot be judged"):
+        driven(held(), encode_events([start]))
+
+
+def test_arguments_that_a_call_begins_with_are_judged_beside_those_that_come() -> None:
+    events = [
+        {"type": "content_block_start", "index": 0, "content_block": tool_use_block("a", {"x": "BAD"})},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    assert driven(held(), encode_events(events))[1] == ["x\nBAD"]

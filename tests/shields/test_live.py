@@ -213,6 +213,22 @@ def test_a_flagged_input_does_not_reach_the_model(
     assert "x-messages-unjudged" not in response.headers
 
 
+@BOTH
+def test_a_field_that_is_there_twice_reaches_the_model_once(streamed: bool, world: World) -> None:
+    bad, fine = ([{"role": "user", "content": text}] for text in (ORDER, "Hello"))
+    body = orjson.dumps({"model": "vllm/m", "max_tokens": 9, "stream": streamed, "messages": bad})
+    twice = body[:-1] + b',"messages":' + orjson.dumps(fine) + b"}"
+    answered(httpx.post(f"{world.stack.base_url}/v1/messages", content=twice, timeout=60))
+    assert [b"ignore" in each.body for each in world.asked("vllm")] == [False]
+
+
+@BOTH
+def test_what_hides_in_a_field_that_some_engines_read_is_judged(streamed: bool, world: World) -> None:
+    block = {"type": "text", "text": "fine", "Text": ORDER}
+    refusal(answered(world.ask([block], streamed=streamed)), "input", "injection")
+    assert world.asked("vllm") == []
+
+
 @ROUTES
 @BOTH
 @pytest.mark.parametrize("word", ["BOMB", ORDER], ids=["guard", "injection"])
