@@ -70,6 +70,7 @@ SLOW_FILES = frozenset(
         "live/test_mcp.py",
         "live/test_network.py",
         "live/test_prefix_caches.py",
+        "live/test_stream_memory.py",
         "live/test_tenants.py",
         "live/test_tool_runner.py",
         "live/test_upstream_errors.py",

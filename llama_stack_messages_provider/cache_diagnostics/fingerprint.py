@@ -32,7 +32,7 @@ class Fingerprint:
     """What a request is known by.
 
     Args:
-        model: The model that it goes to, and its speed.
+        model: The model that it goes to, and a digest of its speed.
         tools, system, others: Digests of the parts of the prompt, and of other parameters that change it.
         counts: Of each beginning of the messages, how many it has; the last one has all.
         prefixes: Its digest.
@@ -74,7 +74,7 @@ def fingerprint(request: Mapping[str, Any], model: str) -> Fingerprint:
         prefixes.append(chain.digest())
         tokens.append(_tokens(weight))
     return Fingerprint(
-        f"{model} {request.get('speed') or ''}",
+        f"{model} {_digest(request.get('speed') or '').hex()}",
         _digest(_unmarked(tools)),
         _digest(_unmarked(system)),
         _digest([request.get(name) for name in _OTHERS]),

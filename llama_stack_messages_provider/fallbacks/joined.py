@@ -145,6 +145,11 @@ class JoinedEvents(_Joined):
         self._usage: dict[str, Any] = {}
         self._end: dict[str, Any] | None = None
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether no other model can be asked, whatever the one says that is asked now."""
+        return self.said and not self._hands_over(said=True)
+
     def begin(self, model: str) -> None:
         super().begin(model)
         self.said = self.declined = False

@@ -25,6 +25,8 @@ __all__ = ["Fallbacks"]
 
 logger = get_logger(name=__name__, category="providers")
 
+_NOBODYS = Exchange("", b"", {})
+
 
 class Fallbacks:
     """Asks other models where one gives no answer.
@@ -98,6 +100,7 @@ class Fallbacks:
             call: Opens the stream that answers a request.
         """
         turns = _Turns(self._planner, exchange, state)
+        del exchange  # the turns have it, for as long as anybody may still be asked
         joined, failure = JoinedEvents(turns.chain), None
         while await turns.next():
             joined.begin(turns.model)
@@ -109,6 +112,8 @@ class Fallbacks:
                             yield sent
                         if joined.declined or joined.failure:
                             break
+                        if joined.is_settled:
+                            turns.forget()
             except MessagesError as exc:
                 if joined.said or not turns.go_on_after(exc):
                     raise
@@ -179,6 +184,10 @@ class _Turns:
             self.exchange = replace(self._first, request=request, body=orjson.dumps(request))
             return True
         return False
+
+    def forget(self) -> None:
+        """Nobody else is asked: a stream may last for an hour, and a prompt be of megabytes."""
+        self.exchange = self._first = _NOBODYS
 
     def go_on_after(self, failure: MessagesError | None) -> bool:
         """Whether another model is asked after a failure of this one, if it has failed."""

@@ -53,7 +53,7 @@ def _beginning(request: Mapping[str, Any]) -> Iterator[str]:
     # Claude Code's line in the system prompt is another one at each turn.
     yield from _texts(without_attribution(request.get("system")))
     for tool in _objects(request.get("tools")):
-        yield str(tool.get("name"))
+        yield _text(tool.get("name"))
     for message in _objects(request.get("messages")):
         if message.get("role") == "user":
             yield from _texts(message.get("content"))
@@ -68,7 +68,12 @@ def _texts(content: Any) -> Iterator[str]:
     for block in _objects(content):
         source = block.get("source")
         given = block.get("text") or (source.get("data") or source.get("url") if isinstance(source, dict) else None)
-        yield given if isinstance(given, str) else str(block.get("type"))
+        yield given if isinstance(given, str) else _text(block.get("type"))
+
+
+def _text(value: Any) -> str:
+    """A value that should be a text, and may be megabytes of something else."""
+    return value if isinstance(value, str) else ""
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:

@@ -201,6 +201,7 @@ class Observed:
             )
             if self._content:
                 self._operation.span.set_attributes(prompt_attributes(self._request))
+            self._request = {}  # told by now: a stream may last for an hour, and a prompt be of megabytes
         return self._operation
 
     def _parent(self) -> tuple[Context | None, Sequence[Link]]:

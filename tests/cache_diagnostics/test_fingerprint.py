@@ -116,3 +116,10 @@ def test_a_long_conversation_takes_no_more_room() -> None:
     small = kept(fingerprint(request(10_000), "a/m"))
     assert len(small.counts) == len(small.prefixes) == len(small.tokens) <= MAX_PREFIXES
     assert small.counts[-1] == 10_000
+
+
+def test_a_fingerprint_is_small_whatever_a_client_sends() -> None:
+    fast = {"speed": "fast" * 100_000}
+    assert len(fingerprint(request(**fast), "a/m").model) < 100
+    assert reason(request(), request(**fast)) == reason(request(), request(), ("a/m", "b/m"))
+    assert reason(request(**fast), request(**fast)) is None
