@@ -190,9 +190,7 @@ def _routes(
     counter = TokenCounter(sessions, timeouts, infers=config.translation.count_by_inference)
     options, system = TranslationOptions(tool_error_marker=marker), config.translation.system_messages
     eyes = describer if config.images.describe_with else None
-    # Not the key of this process alone: all of them are to find what one has read.
-    configured = config.signing_key.get_secret_value().encode() if config.signing_key else b""
-    salt_key = configured if config.context.cache_salt else None
+    salt_key = key if config.context.cache_salt else None  # a configured one: all processes find what one has read
     translated = TranslatedRoute(completions, counter, key, options, system, memory, offload, eyes, salt_key)
     return native, translated
 

@@ -1,9 +1,9 @@
 """The settings of `inline::messages`: the `config:` of the provider in a run configuration."""
 
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, model_validator
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
 from llama_stack_messages_provider.budgets.config import BudgetsConfig
@@ -232,7 +232,8 @@ class ContextConfig(BaseModel):
     cache_salt: bool = Field(
         default=False,
         description="Keep users from each other's cached prompts, where the engine can (vLLM, SGLang): requests have a "
-        "`cache_salt` made of the user's name. They are translated where its Messages endpoint takes none.",
+        "`cache_salt` made of the user's name with `signing_key`. They are translated where its Messages endpoint "
+        "takes none.",
     )
     session_headers: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]] | None = Field(
         default=None,
@@ -326,6 +327,12 @@ class MessagesConfig(BaseModel):
     shields: ShieldsConfig = Field(default_factory=ShieldsConfig, description="See below.")
     status: StatusConfig = Field(default_factory=StatusConfig, description="See below.")
     batches: BatchesConfig = Field(default_factory=BatchesConfig, description="See below.")
+
+    @model_validator(mode="after")
+    def _salts_have_a_key(self) -> Self:
+        if self.context.cache_salt and not self.signing_key:
+            raise ValueError("context.cache_salt: set signing_key too: without it anybody can tell another's salt")
+        return self
 
     @classmethod
     def sample_run_config(cls, __distro_dir__: str = "", **kwargs: Any) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class Planner:
         features = features_of(request)
         if "image" in features and not target.sees and self._mode(target) == "auto":
             refused = refused or "it is registered as a model without image input"
-        if self._config.context.cache_salt and not refused and ENGINES[capability.engine].chat.cache_salt:
+        if self._config.context.cache_salt and not refused and self.engine_of(target, capability).chat.cache_salt:
             refused = "its Messages endpoint takes no cache_salt"
         mode = "translation" if refused else self._mode(target)
         profile = ENGINES[capability.engine].native

@@ -6,8 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
-from tests.support.personalities import identities, openai_style, vllm
+from llama_stack_messages_provider.config import MessagesConfig
+from tests.support.personalities import answers_200_to_anything, identities, openai_style, vllm
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
 from tests.support.upstream import ScriptedUpstream
 from tests.support.wire import Json
@@ -19,8 +21,9 @@ STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streame
 
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[dict[str, ScriptedUpstream]]:
-    with ScriptedUpstream(vllm(["m"])) as one, ScriptedUpstream(openai_style(["m"])) as other:
-        yield {"vllm": one, "openai": other}
+    makers = {"vllm": vllm, "openai": openai_style, "odd": answers_200_to_anything}
+    with ExitStack() as opened:
+        yield {name: opened.enter_context(ScriptedUpstream(make(["m"]))) for name, make in makers.items()}
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +33,16 @@ def stack(upstreams: dict[str, ScriptedUpstream], tmp_path_factory: pytest.TempP
         auth = opened.enter_context(ScriptedUpstream(identities(USERS)))
         config = run_config(
             folder,
-            inference=[vllm_provider(upstreams["vllm"].url), openai_provider(upstreams["openai"].url)],
-            messages={"context": {"cache_salt": True, "session_headers": ["X-Pin", "x-other"]}},
+            inference=[
+                vllm_provider(upstreams["vllm"].url),
+                vllm_provider(upstreams["odd"].url, "vllm-behind"),
+                openai_provider(upstreams["openai"].url),
+            ],
+            messages={
+                "signing_key": "k",
+                "context": {"cache_salt": True, "session_headers": ["X-Pin", "x-other"]},
+                "routes": {"vllm-behind": "native"},
+            },
             auth=custom_auth(auth.url, POLICY),
         )
         yield opened.enter_context(Stack(config, folder))
@@ -58,6 +69,20 @@ def test_each_user_has_a_salt_of_its_own(stack: Stack, upstreams: dict[str, Scri
     assert ann == again != bob
     assert len(ann) == len(bob) == 64
     assert "ann" not in ann
+
+
+def test_an_engine_that_no_answer_tells_is_that_of_its_provider(
+    stack: Stack, upstreams: dict[str, ScriptedUpstream]
+) -> None:
+    """Behind a gateway vLLM may answer like nobody: its users are kept apart all the same."""
+    answer = ask(stack, "vllm-behind/m", "key-ann")
+    assert answer.headers["x-messages-route"] == "translation"
+    assert len(upstreams["odd"].last.json["cache_salt"]) == 64
+
+
+def test_salts_without_a_key_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"context\.cache_salt: set signing_key too"):
+        MessagesConfig.model_validate({"context": {"cache_salt": True}})
 
 
 def test_an_engine_without_salts_gets_none_and_a_key_where_it_has_that(
