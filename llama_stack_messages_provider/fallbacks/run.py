@@ -112,8 +112,7 @@ class Fallbacks:
                             yield sent
                         if joined.declined or joined.failure:
                             break
-                        if joined.is_settled:
-                            turns.forget()
+                        turns.watch(joined)
             except MessagesError as exc:
                 if joined.said or not turns.go_on_after(exc):
                     raise
@@ -185,9 +184,10 @@ class _Turns:
             return True
         return False
 
-    def forget(self) -> None:
-        """Nobody else is asked: a stream may last for an hour, and a prompt be of megabytes."""
-        self.exchange = self._first = _NOBODYS
+    def watch(self, joined: JoinedEvents) -> None:
+        """Let go of the request once nobody else can be asked: a stream may be long, and a prompt be of megabytes."""
+        if joined.is_settled:
+            self.exchange = self._first = _NOBODYS
 
     def go_on_after(self, failure: MessagesError | None) -> bool:
         """Whether another model is asked after a failure of this one, if it has failed."""
