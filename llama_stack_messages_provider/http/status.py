@@ -21,15 +21,19 @@ __all__ = ["is_of_this_machine", "serve_status", "serve_status_page"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "::ffff:127.0.0.1"})
 _LOOPBACK_NAME = re.compile(r"(?:127\.0\.0\.1|\[::1\]|localhost)(?::[0-9]+)?", re.IGNORECASE)
-_OF_PROXIES = frozenset({"forwarded", "via", "x-forwarded-for", "x-real-ip"})
+_OF_PROXIES = re.compile(r"forwarded|via|x-forwarded(?:-.*)?|x-real-ip|(?:x|cf|true)-(?:client|connecting)-ip")
 # Each request on a connection of its own: of several processes another may take it.
 _JSON_HEADERS = {"cache-control": "no-store", "connection": "close"}
 
 
 def is_of_this_machine(request: Request) -> bool:
-    """Whether nobody stands behind who asks: a proxy on this machine says so in a header."""
+    """Whether nobody stands behind who asks: a proxy on this machine says so in a header, or by HTTP/1.0.
+
+    Of nginx, which adds no header by itself: https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_http_version
+    """
     near = request.client is not None and request.client.host in _LOOPBACK
-    return near and not _OF_PROXIES & set(request.headers)
+    is_old = request.scope.get("http_version") == "1.0"
+    return near and not is_old and not any(map(_OF_PROXIES.fullmatch, request.headers))
 
 
 def serve_status(impl: "Messages") -> Callable[[Request, str], Awaitable[Response]]:

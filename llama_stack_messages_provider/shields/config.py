@@ -63,7 +63,7 @@ class ShieldsConfig(BaseModel):
         default=20_000,
         ge=2,
         description="The longest text that a shield is given at once. A longer one is judged in parts that overlap by "
-        "`hold_back`.",
+        "`hold_back`, and by 400 characters at least, or by half of this where that is less.",
     )
     parts: int = Field(
         default=500,
@@ -75,7 +75,7 @@ class ShieldsConfig(BaseModel):
     @property
     def overlap(self) -> int:
         """Characters that two parts of a text have in common."""
-        return self.hold_back or min(_OVERLAP, self.characters // 2)
+        return max(self.hold_back or 0, min(_OVERLAP, self.characters // 2))
 
     @model_validator(mode="after")
     def _parts_advance(self) -> Self:

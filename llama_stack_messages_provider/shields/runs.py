@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from traceback import format_exception
@@ -28,6 +28,7 @@ AT_ONCE = 8
 _REMEMBERED, _REMEMBERED_SECONDS = 65_536, 3600.0
 _MAX_SHOWN = 600
 _MAX_KIND = 100
+_PASS = ("info", "warn")
 
 Side = Literal["input", "output"]
 Reason = Literal["timeout", "error", "unknown", "too_long"]
@@ -122,11 +123,15 @@ class Shields:
     def _runs(self, shields: Sequence[str], texts: Sequence[str], digests: Sequence[bytes]) -> list["_Run"]:
         """What each shield has to read; of too many texts no more than show that."""
         runs: list[_Run] = []
+        asked: set[tuple[str, bytes]] = set()
         most = len(shields) * self.config.parts
         for n, text in enumerate(texts):
             key = digests[n] if digests else None
-            fresh = [shield for shield in shields if key is None or (shield, key) not in self._passed]
+            fresh = [
+                each for each in shields if key is None or not ((each, key) in self._passed or (each, key) in asked)
+            ]
             runs += [_Run(shield, n, text, key) for shield in fresh if text.strip()]
+            asked.update((shield, key) for shield in fresh if key is not None)
             if len(runs) > most:
                 break
         return runs
@@ -156,20 +161,28 @@ class Shields:
                 found = await run_shield(self._safety, shield, _ROLES[side], run.text)
         except TimeoutError:
             return _Unjudged(shield, "timeout")
-        except Exception as exc:
-            reason: Reason = "error" if shield in await shield_ids(self._safety) else "unknown"
+        except (Exception, asyncio.CancelledError) as exc:
+            if _is_cancelled(exc):
+                raise
+            reason = await self._why(shield)
             # Its words may repeat what was judged.
             logger.debug("A shield failed", shield=shield, trace="".join(format_exception(exc)))
             return _Unjudged(shield, reason, type(exc).__name__)
         if found is not None:
             logger.info("A shield objects", shield=shield, side=side, level=found.level, kind=found.kind[:_MAX_KIND])
-        if found is None or found.level != "error":
+        if found is None or found.level in _PASS:
             SHIELD_RUNS.add(1, {"shield": shield, "side": side, "outcome": found.level if found else "passed"})
             if run.digest is not None:
                 self._passed[shield, run.digest] = None
             return None
         SHIELD_RUNS.add(1, {"shield": shield, "side": side, "outcome": "flagged"})
         return Flagged(side, shield, found, run.place)
+
+    async def _why(self, shield: str) -> Reason:
+        """Why a shield failed. Where the stack cannot say what it has, it is not known to be gone."""
+        with suppress(Exception):
+            return "error" if shield in await shield_ids(self._safety) else "unknown"
+        return "error"
 
     def _settle(self, side: Side, found: Sequence["_Unjudged"], unjudged: list[str]) -> None:
         """Refuse what was not judged, or say that it passes."""
@@ -245,6 +258,12 @@ class _Unjudged:
     shield: str
     reason: Reason
     error: str | None = None
+
+
+def _is_cancelled(exc: BaseException) -> bool:
+    """Whether this is given up; a shield may also have given up by itself."""
+    task = asyncio.current_task()
+    return isinstance(exc, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _refusal(side: Side, found: _Unjudged) -> str:

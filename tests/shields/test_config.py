@@ -41,6 +41,9 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> No
         ShieldsConfig.model_validate(wrong)
 
 
-def test_parts_overlap_though_nothing_is_sent_before_a_block_has_ended() -> None:
+def test_parts_overlap_however_little_is_held_back() -> None:
     assert ShieldsConfig(hold_back=None).overlap == 400
     assert ShieldsConfig(hold_back=None, characters=100).overlap == 50
+    assert ShieldsConfig(hold_back=20).overlap == 400
+    assert ShieldsConfig(hold_back=20, characters=100).overlap == 50
+    assert ShieldsConfig(hold_back=900).overlap == 900

@@ -119,13 +119,23 @@ async def hangs(request: RunShieldRequest) -> RunShieldResponse:
     raise AssertionError
 
 
+async def gives_up(request: RunShieldRequest) -> RunShieldResponse:
+    raise asyncio.CancelledError
+
+
 async def is_odd(request: RunShieldRequest) -> Any:
     return None
 
 
 @pytest.mark.parametrize(
     ("answer", "by", "reason"),
-    [(fails, "a", "error"), (is_odd, "a", "error"), (hangs, "a", "timeout"), (by_words, "nowhere", "unknown")],
+    [
+        (fails, "a", "error"),
+        (gives_up, "a", "error"),
+        (is_odd, "a", "error"),
+        (hangs, "a", "timeout"),
+        (by_words, "nowhere", "unknown"),
+    ],
 )
 async def test_what_cannot_be_judged_is_refused_or_named(answer: Answer, by: str, reason: str) -> None:
     strict = shields_of(Safety(answer), seconds=0.1)
@@ -136,6 +146,18 @@ async def test_what_cannot_be_judged_is_refused_or_named(answer: Answer, by: str
     for _ in range(2):
         assert await judge(lenient, "one", by=(by,), unjudged=unjudged) is None
     assert unjudged == [f"input.{by} ({reason})"]
+
+
+async def test_a_stack_that_cannot_say_what_shields_it_has_cannot_judge_either() -> None:
+    class Lost(Safety):
+        async def list_shields(self) -> Any:
+            raise OSError
+
+    with pytest.raises(NotJudgedError, match="the shield a failed"):
+        await judge(shields_of(Lost(fails)), "one")
+    unjudged: list[str] = []
+    assert await judge(shields_of(Lost(fails), when_down="pass"), "one", unjudged=unjudged) is None
+    assert unjudged == ["input.a (error)"]
 
 
 async def test_the_words_of_a_failure_are_not_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -170,6 +192,13 @@ async def test_more_texts_than_parts_are_not_judged_but_those_that_are_known_do_
     assert safety.asked == []
     await judge(shields, "one", "two")
     await judge(shields, "one", "two", "three", "four")
+    assert len(safety.asked) == 4
+
+
+async def test_a_text_that_is_there_several_times_is_judged_once() -> None:
+    safety = Safety()
+    await judge(shields_of(safety, parts=2), "one", "one", "two", "one", by=("a", "b"))
+    assert [text for _, _, text in safety.asked].count("one") == 2
     assert len(safety.asked) == 4
 
 

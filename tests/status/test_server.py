@@ -1,5 +1,6 @@
 """The status page of the real server: who sees it, and that its numbers are those of the metrics."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -132,6 +133,8 @@ def test_without_authentication_only_this_machine_sees_it(open_stack: Stack) -> 
         {"x-forwarded-for": "127.0.0.1"},
         {"forwarded": "for=127.0.0.1"},
         {"x-real-ip": "127.0.0.1"},
+        {"x-forwarded-proto": "https"},
+        {"cf-connecting-ip": "127.0.0.1"},
         {"host": "attacker.example"},
         {"host": "localhost.attacker.example"},
         {"host": "[::1"},
@@ -140,6 +143,13 @@ def test_without_authentication_only_this_machine_sees_it(open_stack: Stack) -> 
 def test_what_a_proxy_or_a_foreign_page_asks_is_not_answered(open_stack: Stack, headers: dict[str, str]) -> None:
     assert get(open_stack, NUMBERS, headers=headers).status_code == 404
     assert get(open_stack, PAGE, headers=headers).status_code == 404
+
+
+def test_a_proxy_that_adds_no_header_is_known_by_its_version_of_http(open_stack: Stack) -> None:
+    at = httpx.URL(open_stack.base_url)
+    with socket.create_connection((at.host, at.port), timeout=30) as proxy:
+        proxy.sendall(f"GET {NUMBERS} HTTP/1.0\r\nHost: 127.0.0.1:{at.port}\r\nConnection: close\r\n\r\n".encode())
+        assert proxy.makefile("rb").readline().split()[1] == b"404"
 
 
 def test_it_can_be_off(scripted_stack: Any, tmp_path: Path) -> None:
