@@ -166,12 +166,15 @@ class Planner:
     async def plan_replica(
         self, plan: Plan, request: Mapping[str, Any], failure: MessagesError, dropped: DroppedFields
     ) -> Plan | None:
-        """The plan for the next of equal replicas, where the one before is down or full; None where nobody is left."""
+        """The plan for the next of equal replicas, where the one before is down or full; None where there is none."""
         if isinstance(failure, (ConnectionFailedError, ConnectTimeoutError)):
             self._unreached.add(plan.target.identifier)
         if not plan.target.others or not (failure.status == 429 or failure.status >= 500):
             return None
-        return await self._plan_one_of(plan.target.others, request, dropped)
+        try:
+            return await self._plan_one_of(plan.target.others, request, dropped)
+        except MessagesError:  # the client is told what it may try again, and not that another cannot take it
+            return None
 
     def answered(self, plan: Plan) -> None:
         """A replica has answered."""

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from llama_stack_messages_provider.routing.replicas import pin_of, ranked
-from tests.support.personalities import dead, identities, vllm
+from tests.support.personalities import dead, identities, openai_style, vllm
 from tests.support.replies import CUT, Reply, json_reply
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
 from tests.support.upstream import ScriptedUpstream
@@ -24,7 +24,13 @@ POLICY: list[Json] = [
 ]
 USERS = {"key-ann": ("ann", {"roles": ["admin"]}), "key-bob": ("bob", {"roles": ["user"]})}
 REPLICAS = {"native": ["a/m", "b/m"], "translated": ["chat-a/m", "chat-b/m"]}
-ALIASES = {**REPLICAS, "half-dead": ["dead/m", "a/m"], "all-dead": ["dead/m", "dead-too/m"], "first-*": ["a/m", "b/m"]}
+ALIASES = {
+    **REPLICAS,
+    "half-stuck": ["stuck/m", "a/m"],
+    "half-dead": ["dead/m", "a/m"],
+    "all-dead": ["dead/m", "dead-too/m"],
+    "first-*": ["a/m", "b/m"],
+}
 PATHS = {"native": "/v1/messages", "translated": "/v1/chat/completions"}
 BY = pytest.mark.parametrize("name", REPLICAS)
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
@@ -63,10 +69,12 @@ def _pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         providers = [vllm_provider(upstream.url, name) for name, upstream in upstreams.items()]
         providers += [openai_provider(upstream.url, f"chat-{name}") for name, upstream in upstreams.items()]
         providers += [openai_provider(down.url, name) for name in ("dead", "dead-too")]
+        # Of the native route, which its upstream does not have.
+        providers.append(openai_provider(opened.enter_context(ScriptedUpstream(openai_style(["m"]))).url, "stuck"))
         # Asked once: a probe in the middle of a test would meet its scripts.
         messages = {
             "model_aliases": ALIASES,
-            "routes": {"chat-a": "translation", "chat-b": "translation"},
+            "routes": {"chat-a": "translation", "chat-b": "translation", "stuck": "native"},
             "probe": {"yes_seconds": 86_400},
         }
         config = run_config(folder, inference=providers, messages=messages, auth=custom_auth(auth.url, POLICY))
@@ -263,3 +271,11 @@ def test_what_moved_is_no_other_model_to_diagnostics(pair: Pair, stream: bool) -
         assert told(two)[1] is None
         pair.of(home).forget()
         assert told(two)[1] == "unavailable"
+
+
+def test_where_the_next_one_cannot_take_it_the_failure_is_told(pair: Pair) -> None:
+    names = ["stuck/m", "a/m"]
+    session = next(s for s in map(str, range(99)) if ranked(pin_of(s, {}), names)[0] == "a/m")
+    pair.upstreams["a"].reply("/v1/messages", FAILURES["503"])
+    answer = pair.ask("half-stuck", session)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (529, "Loading model")
