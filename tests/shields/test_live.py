@@ -154,7 +154,7 @@ def shielded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(scope="module")
 def lenient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with ExitStack() as opened:
-        yield world_of(tmp_path_factory.mktemp("lenient"), opened, when_down="pass", parts=3, characters=1000)
+        yield world_of(tmp_path_factory.mktemp("lenient"), opened, when_down="pass", parts=4, characters=1000)
 
 
 @pytest.fixture
@@ -443,7 +443,7 @@ def test_an_answer_passes_a_shield_that_is_down_where_that_is_configured(
 
 def test_more_text_than_is_read_is_never_passed_in_silence(world: World, lenient: World) -> None:
     fresh(lenient)
-    response = lenient.ask("c" * 5000)
+    response = lenient.ask("".join(f"{n} bottles of beer. " for n in range(400)))
     assert response.headers["x-messages-unjudged"] == "input.guard (too_long), input.injection (too_long)"
     text = "".join(f"{n} bottles of beer on the wall. " for n in range(60_000))
     refused = world.ask(text)
