@@ -36,6 +36,7 @@ MEASURES = (
     Measure("paced", "bench-paced", 16, stagger=0.020),
     Measure("agent", "bench-agent", 8, seconds=1.5, warm=2),
     Measure("slow", "bench-slow", 500, rounds=3),
+    Measure("agents", "bench-agents", 150, stagger=3.0, rounds=3),
 )
 
 
@@ -92,6 +93,7 @@ FIGURES = (
     Figure("events", "stream events/s", "", "saturated", lambda r: r.events / r.wall, more_is_better=True),
     Figure("slow_wall", "500 streams of 5 s at once: wall time", "s", "slow", lambda r: r.wall),
     Figure("slow_peak", "500 streams: peak memory", "MiB", "slow", lambda r: r.peak / 2**20),
+    Figure("agents_peak", "150 agents' streams behind 150 kB: peak memory", "MiB", "agents", lambda r: r.peak / 2**20),
 )
 
 
@@ -153,6 +155,7 @@ BOUNDS = (
     Bound(NATIVE, "cpu_agent", "ogx_native", 0.4),
     Bound(NATIVE, "slow_wall", None, 6.3),
     Bound(NATIVE, "slow_peak", "ogx_native", 1.0),
+    Bound(NATIVE, "agents_peak", "ogx_native", 0.8),
     Bound(TRANSLATED, "cpu_plain", "host", 0.8),
     Bound(TRANSLATED, "cpu_plain", "ogx_translated", 1.2),
     Bound(TRANSLATED, "cpu_saturated", "host", 0.8),
@@ -163,6 +166,7 @@ BOUNDS = (
     Bound(TRANSLATED, "cpu_agent", "ogx_translated", 0.9),
     Bound(TRANSLATED, "slow_wall", "ogx_translated", 1.0),
     Bound(TRANSLATED, "slow_peak", "ogx_translated", 1.0),
+    Bound(TRANSLATED, "agents_peak", "ogx_translated", 0.8),
     *(Bound(NATIVE, row, "litellm_native", 1.0) for row in ROWS),
     *(Bound(TRANSLATED, row, "litellm_translated", 1.0) for row in ROWS),
 )

@@ -48,6 +48,7 @@ CASES = {
         Case("bench-saturated", events=1000),
         Case("bench-paced", events=100, gap=0.020),
         Case("bench-slow", events=50, gap=0.100),
+        Case("bench-agents", events=50, gap=0.100),
     )
 }
 
@@ -62,12 +63,12 @@ FIRST_TOKEN = token(0).encode()
 
 def request_body(case: Case, dialect: Dialect, model: str) -> bytes:
     """The body that asks for ``case``; ``model`` is the name under which the server knows it."""
-    if case.model == "bench-agent":
+    if case.model in ("bench-agent", "bench-agents"):
         body = agent_request() if dialect == "anthropic" else agent_chat_request()
     else:
         body = {"max_tokens": 4096, "messages": [{"role": "user", "content": "Say something about foxes."}]}
     if case.events:
-        body["stream"] = True
+        body = {**body, "stream": True}
     if case.events and dialect == "openai":
         body["stream_options"] = {"include_usage": True}
     return orjson.dumps({"model": model, **body})
