@@ -235,11 +235,11 @@ class ContextConfig(BaseModel):
         "`cache_salt` made of the user's name with `signing_key`. They are translated where its Messages endpoint "
         "takes none.",
     )
-    session_headers: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]] | None = Field(
+    session_headers: list[Annotated[str, Field(pattern=r"^[Xx]-[A-Za-z0-9-]{1,62}$")]] | None = Field(
         default=None,
         max_length=8,
-        description="Headers that tell routers in front of vLLM, SGLang and llama.cpp the session. Null: those that "
-        "these know; an empty list: none.",
+        description="Headers (`x-...`) that tell routers in front of vLLM, SGLang and llama.cpp the session. Null: those "
+        "that these know; an empty list: none.",
     )
 
 

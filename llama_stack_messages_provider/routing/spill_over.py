@@ -9,11 +9,20 @@ from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.metrics import count_spill_over
 from llama_stack_messages_provider.routing.plan import Planner
 from llama_stack_messages_provider.routing.state import RouteState, report_dropped
-from llama_stack_messages_provider.upstream.failures import NamedFailures
+from llama_stack_messages_provider.upstream.failures import (
+    ConnectionFailedError,
+    ConnectTimeoutError,
+    NamedFailures,
+)
 
-__all__ = ["on_replicas"]
+__all__ = ["MAX_FAILED", "on_replicas"]
 
 logger = get_logger(name=__name__, category="providers")
+
+MAX_FAILED: int = 3
+"""Replicas that may fail at one request, which is then not brought to the others."""
+
+_FULL = frozenset({503, 529})
 
 
 async def on_replicas[T](
@@ -34,13 +43,16 @@ async def on_replicas[T](
     """
     if state.plan.target.replica_of is None:
         return await attempt(exchange, state, *more)
+    failed = 0
     while True:
         try:
             with NamedFailures(state.plan.target.provider_id):
                 result = await attempt(exchange, state, *more)
         except MessagesError as exc:
             dropped = DroppedFields(strict=state.strict)
-            plan = None if state.answered else await planner.plan_replica(state.plan, exchange.request, exc, dropped)
+            failed += _may_be_its_fault(exc)
+            gives_up = state.answered or failed >= MAX_FAILED
+            plan = None if gives_up else await planner.plan_replica(state.plan, exchange.request, exc, dropped)
             if plan is None:
                 raise
             before, after = state.plan.target, plan.target
@@ -53,3 +65,9 @@ async def on_replicas[T](
         else:
             planner.answered(state.plan)
             return result
+
+
+def _may_be_its_fault(exc: MessagesError) -> bool:
+    """Whether a request may have broken the engine itself: it was read, and the engine is not just full."""
+    is_unread = isinstance(exc, (ConnectionFailedError, ConnectTimeoutError))
+    return exc.status >= 500 and exc.status not in _FULL and not is_unread

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from llama_stack_messages_provider.routing.replicas import pin_of, ranked
+from llama_stack_messages_provider.routing.spill_over import MAX_FAILED
 from tests.support.personalities import dead, identities, openai_style, vllm
 from tests.support.replies import CUT, Reply, json_reply
 from tests.support.stack import Stack, custom_auth, openai_provider, run_config, vllm_provider
@@ -30,6 +31,7 @@ ALIASES = {
     "half-dead": ["dead/m", "a/m"],
     "all-dead": ["dead/m", "dead-too/m"],
     "first-*": ["a/m", "b/m"],
+    "four": [*REPLICAS["native"], *REPLICAS["translated"]],
 }
 PATHS = {"native": "/v1/messages", "translated": "/v1/chat/completions"}
 BY = pytest.mark.parametrize("name", REPLICAS)
@@ -174,6 +176,16 @@ def test_where_all_fail_the_last_one_s_words_are_told(pair: Pair, name: str) -> 
     assert answer.status_code in (503, 529)
     assert "Loading model" in answer.text
     assert [len(upstream.requests_to(PATHS[name])) for upstream in pair.upstreams.values()] == [1, 1]
+
+
+@pytest.mark.parametrize(("status", "tried"), [(500, MAX_FAILED), (429, 4), (529, 4)])
+def test_a_request_that_may_break_engines_is_not_brought_to_all(pair: Pair, status: int, tried: int) -> None:
+    for upstream in pair.upstreams.values():
+        for path in PATHS.values():
+            upstream.reply(path, json_reply({"error": {"message": "No"}}, status=status))
+    assert pair.ask("four", "s-1").status_code == status
+    asked = [seen for each in pair.upstreams.values() for path in PATHS.values() for seen in each.requests_to(path)]
+    assert len(asked) == tried
 
 
 @BY
