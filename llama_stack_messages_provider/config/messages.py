@@ -238,8 +238,8 @@ class ContextConfig(BaseModel):
     session_headers: list[Annotated[str, Field(pattern=r"^[Xx]-[A-Za-z0-9-]{1,62}$")]] | None = Field(
         default=None,
         max_length=8,
-        description="Headers (`x-...`) that tell routers in front of vLLM, SGLang and llama.cpp the session. Null: those "
-        "that these know; an empty list: none.",
+        description="Headers (`x-...`) that tell routers in front of vLLM, SGLang and llama.cpp the session. Null: "
+        "those that these know; an empty list: none.",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from traceback import format_exception
 from typing import Any, Literal
 
@@ -144,11 +145,16 @@ class Shields:
             async with turn:
                 return await self._run(side, run)
 
-        if len({run.place for run in runs}) > self.config.parts:
-            return [_Unjudged(shield, "too_long") for shield in dict.fromkeys(run.shield for run in runs)]
+        places = dict.fromkeys(run.place for run in runs)
+        rest: list[_Unjudged] = []
+        if len(places) > self.config.parts:
+            rest = [_Unjudged(shield, "too_long") for shield in dict.fromkeys(run.shield for run in runs)]
+            # What passes is remembered: a long conversation that nobody knows gets through when it is sent again.
+            now = frozenset(islice(places, self.config.parts))
+            runs = [run for run in runs if run.digest is not None and run.place in now]
         tasks = [asyncio.create_task(judged(run)) for run in runs]
         try:
-            return await asyncio.gather(*tasks)
+            return [*await asyncio.gather(*tasks), *rest]
         finally:
             for task in tasks:
                 task.cancel()

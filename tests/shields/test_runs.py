@@ -184,15 +184,28 @@ async def test_of_several_the_first_that_is_flagged_counts() -> None:
     assert flagged.place == 1
 
 
-async def test_more_texts_than_parts_are_not_judged_but_those_that_are_known_do_not_count() -> None:
+async def test_a_long_conversation_gets_through_when_it_is_sent_again() -> None:
     safety = Safety()
     shields = shields_of(safety, parts=2)
+    texts = ["one", "two", "three", "four", "five"]
+    for judged in (2, 4):
+        with pytest.raises(NotJudgedError, match="more text than is read"):
+            await judge(shields, *texts, by=("a", "b"))
+        assert len(safety.asked) == 2 * judged
+    assert await judge(shields, *texts, by=("a", "b")) is None
+    assert len(safety.asked) == 10
+
+
+async def test_what_is_flagged_among_more_texts_than_parts_is_refused_for_that() -> None:
+    flagged = await judge(shields_of(Safety(), parts=2), "one", "error", "three")
+    assert flagged is not None
+
+
+async def test_an_answer_of_more_parts_than_are_read_is_not_judged() -> None:
+    safety = Safety()
     with pytest.raises(NotJudgedError, match="more text than is read"):
-        await judge(shields, "one", "two", "three")
+        await judge(shields_of(safety, parts=2), "one", "two", "three", side="output")
     assert safety.asked == []
-    await judge(shields, "one", "two")
-    await judge(shields, "one", "two", "three", "four")
-    assert len(safety.asked) == 4
 
 
 async def test_a_text_that_is_there_several_times_is_judged_once() -> None:
