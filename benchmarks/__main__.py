@@ -48,9 +48,9 @@ def chosen_measures(options: argparse.Namespace) -> list[Measure]:
     names = (options.measures or ALL_MEASURES).split(",")
     measures = [measure for measure in MEASURES if measure.name in names]
     if options.quick:
-        measures = [replace(each, rounds=1, seconds=min(each.seconds, QUICK_SECONDS)) for each in measures]
+        measures = [replace(each, rounds=1, after=0, seconds=min(each.seconds, QUICK_SECONDS)) for each in measures]
     if options.rounds:
-        measures = [replace(each, rounds=options.rounds) for each in measures]
+        measures = [replace(each, rounds=options.rounds, after=0) for each in measures]
     return measures
 
 
@@ -122,10 +122,10 @@ def ask(generator: Generator, measure: Measure, target: Target, server: Server) 
 def race(generator: Generator, measures: list[Measure], targets: list[Target], servers: dict[str, Server]) -> Rounds:
     """Every measure on every target, round by round; each round starts with another target."""
     rounds: Rounds = {target.name: {measure.name: [] for measure in measures} for target in targets}
-    for number in range(max(measure.rounds for measure in measures)):
+    for number in range(max(measure.after + measure.rounds for measure in measures)):
         shift = number % len(targets)
         for measure in measures:
-            if number >= measure.rounds:
+            if not measure.after <= number < measure.after + measure.rounds:
                 continue
             print(f"round {number + 1}, {measure.name}", flush=True)
             for target in targets[shift:] + targets[:shift]:

@@ -58,6 +58,7 @@ from llama_stack_messages_provider.wire.request import (
     CreateBatchRequest,
     CreateMessageRequest,
 )
+from llama_stack_messages_provider.wire.schemas import schemas
 from llama_stack_messages_provider.wire.validation import check_top_level
 
 __all__ = ["MessagesAdapter"]
@@ -150,6 +151,7 @@ class MessagesAdapter:
         # All that the host imported lives as long as the process: unless the collector is told, it looks through it
         # again and again, a tenth of what a request costs.
         if self._config.freeze_gc:
+            schemas.cache_clear()  # a megabyte, of which the types are made by now
             gc.collect()
             gc.freeze()
             _trim_heap()
