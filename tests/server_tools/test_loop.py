@@ -333,9 +333,15 @@ async def test_a_client_that_leaves_ends_the_tools() -> None:
     runtime = Gated("a", "b")
     route = Route(answer(called(ident="1", query="a"), called(ident="2", query="b")))
     stream = stream_message(await loop_of(runtime=runtime), route.stream)
-    async for _ in stream:
-        if runtime.begun["a"].is_set():
-            break
+
+    async def read() -> None:
+        async for _ in stream:
+            pass
+
+    reader = asyncio.create_task(read())
+    await runtime.begun["a"].wait()
+    reader.cancel()
+    await asyncio.wait([reader])
     await stream.aclose()
     assert "a" in runtime.cancelled
     assert runtime.queries == []

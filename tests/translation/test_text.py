@@ -120,6 +120,12 @@ def test_white_space_before_text_is_part_of_it() -> None:
     assert [block["text"] for block in message["content"]] == ["\n\nHi\n"]
 
 
+def test_white_space_after_thinking_that_ends_the_answer_is_no_block() -> None:
+    message = fold(events_of({"content": "Hi\n"}, {"reasoning_content": "hm"}, {"content": "\n"}))
+
+    assert [block.get("text") for block in message["content"]] == ["Hi\n", None]
+
+
 def test_a_call_that_is_complete_does_not_hold_up_the_next_one() -> None:
     translator = StreamTranslator("msg_1", "claude-x")
 
