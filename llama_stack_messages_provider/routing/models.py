@@ -73,17 +73,23 @@ class ModelResolver:
     async def _first_of(self, name: str, replicas: Sequence[str]) -> Target | None:
         """The first of equal replicas that the current user may use, with the others."""
         found: dict[str, Target] = {}
+        llms: list[Any] | None = None  # listed once, however many replicas there are
         for replica in replicas:
-            if target := await self._registered(replica) or await self._unregistered(replica):
+            target = await self._registered(replica)
+            if target is None:
+                llms = await self.all_llms() if llms is None else llms
+                target = await self._unregistered(replica, llms)
+            if target is not None:
                 found[target.identifier] = replace(target, replica_of=name)
         first, *others = found.values() or (None,)
         return None if first is None else replace(first, others=tuple(filter(None, others)))
 
-    async def _unregistered(self, name: str) -> Target | None:
-        """The target for what is no identifier of a registered model."""
-        if target := await self._bare(name) or await self._fallback(name):
+    async def _unregistered(self, name: str, llms: Sequence[Any] | None = None) -> Target | None:
+        """The target for what is no identifier of a registered model; `llms` are all that there are, if known."""
+        llms = await self.all_llms() if llms is None else llms
+        if target := await self._bare(name, llms) or await self._fallback(name):
             return target
-        return await self._bare(name.removeprefix(CLAUDE_PREFIX)) if name.startswith(CLAUDE_PREFIX) else None
+        return await self._bare(name.removeprefix(CLAUDE_PREFIX), llms) if name.startswith(CLAUDE_PREFIX) else None
 
     async def all_llms(self) -> list[Any]:
         """The registered LLMs that the current user may use."""
@@ -116,8 +122,8 @@ class ModelResolver:
     def _is_served(self, model: Any) -> bool:
         return provider_of(self._table, model.provider_id) is not None
 
-    async def _bare(self, name: str) -> Target | None:
-        models = [m for m in await self.all_llms() if m.provider_resource_id == name]
+    async def _bare(self, name: str, llms: Sequence[Any]) -> Target | None:
+        models = [m for m in llms if m.provider_resource_id == name]
         if len(models) > 1:
             names = ", ".join(sorted(m.identifier for m in models))
             raise InvalidRequestError(f"model: {name} stands for several models, name one of them: {names}")
