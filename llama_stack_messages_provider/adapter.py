@@ -65,6 +65,8 @@ __all__ = ["MessagesAdapter"]
 
 _DROPPED_SHOWN = 40
 _HEADER_SHOWN = 2000
+# New objects after which the collector looks for garbage; 700, the usual, are those of a few requests.
+_YOUNG_OBJECTS = 5_000
 
 
 class MessagesAdapter:
@@ -149,11 +151,12 @@ class MessagesAdapter:
     async def start(self, app: FastAPI | None) -> None:
         """Begin background work in the serving loop, and wrap the app's middlewares for our paths."""
         # All that the host imported lives as long as the process: unless the collector is told, it looks through it
-        # again and again, a tenth of what a request costs.
+        # again and again, a tenth of what a request costs. What requests leave is little, and looked for more rarely.
         if self._config.freeze_gc:
             schemas.cache_clear()  # a megabyte, of which the types are made by now
             gc.collect()
             gc.freeze()
+            gc.set_threshold(_YOUNG_OBJECTS)
             _trim_heap()
         if app is not None:
             list_health(app, self)

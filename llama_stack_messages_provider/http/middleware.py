@@ -20,15 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import (
-    AuthenticationError,
     InvalidRequestError,
     MessagesError,
-    NotFoundError,
-    OverloadedError,
-    PermissionDeniedError,
-    RateLimitError,
     RequestTooLargeError,
-    UpstreamTimeoutError,
 )
 from llama_stack_messages_provider.host.app import is_wrapped, wrap_middlewares
 from llama_stack_messages_provider.host.log import get_logger
@@ -40,6 +34,7 @@ from llama_stack_messages_provider.host.uvicorn import (
     find_server,
     on_exit,
 )
+from llama_stack_messages_provider.http.answer import Answer
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, check_head
 from llama_stack_messages_provider.http.paths import BATCHES, MAY_BE_OURS, path_of
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -53,33 +48,12 @@ logger = get_logger(name=__name__, category="core::server")
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 """Anthropic's limit of a batch."""
 
-"""Of the API, where a client names none."""
-
 EXIT_SECONDS = 5.0
 """What the host's own routes get on top when the server exits."""
 
-MAX_ERROR_BYTES = 64 * 1024
-"""What is read of a refusal; the host's are a few hundred bytes."""
-
 type Headers = list[tuple[bytes, bytes]]
 
-_TYPES = {
-    kind.status: kind.error_type
-    for kind in (
-        AuthenticationError,
-        PermissionDeniedError,
-        NotFoundError,
-        RequestTooLargeError,
-        RateLimitError,
-        OverloadedError,
-        UpstreamTimeoutError,
-    )
-} | {503: OverloadedError.error_type}
-# Refusals by the host's auth that blame the service that it asked: the same key may do a moment later.
-_TRANSIENT = re.compile(r"timeout|service error|introspection error|failed: 5\d\d", re.IGNORECASE)
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d")
-# They describe the body that is replaced.
-_REPLACED = frozenset({b"content-length", b"content-type", b"content-encoding", b"transfer-encoding"})
 
 
 def install_middleware(
@@ -186,7 +160,7 @@ class AnthropicMiddleware:
         )
         headers = dict(scope["headers"])
         limit = self._max_batch_bytes if path == BATCHES else self._limits.body_bytes
-        answer = _Answer(ServerSend(send), request_id, _version(headers))
+        answer = Answer(ServerSend(send), request_id, _version(headers))
         try:
             length = self._checked(scope, headers, limit)
         except MessagesError as exc:
@@ -212,7 +186,7 @@ class AnthropicMiddleware:
             raise _too_large(limit)
         return length
 
-    async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+    async def _run(self, scope: Scope, receive: Receive, answer: Answer) -> None:
         task = self._shutdown.enter()
         try:
             await self.app(scope, receive, answer)
@@ -229,79 +203,6 @@ class AnthropicMiddleware:
         await answer.close()
 
 
-class _Answer:
-    """The `send` that our paths get: it stamps what passes and rewrites what the host refuses."""
-
-    __slots__ = ("_body", "_done", "_refusal", "_request_id", "_send", "_server", "_version", "overflow", "passing")
-
-    def __init__(self, server: ServerSend, request_id: str, version: str) -> None:
-        self._server = server
-        self._send = server.send
-        self._request_id = request_id
-        self._version = version
-        self._refusal: Message | None = None
-        self._body = bytearray()
-        self._done = False
-        self.overflow: MessagesError | None = None
-        """The request's body was too large: whatever is answered now, this is what is told."""
-        self.passing = False
-        """The answer has begun and is not touched any more."""
-
-    def __call__(self, message: Message) -> Awaitable[None]:
-        """No frame of its own once the answer passes: streams come through here event by event."""
-        return self._server.pass_on(message) if self.passing else self._take(message)
-
-    async def _take(self, message: Message) -> None:
-        if self._done:
-            return
-        if self.overflow is not None:
-            await self.tell(self.overflow)
-        elif message["type"] == "http.response.start":
-            await self._begin(message)
-        elif self._refusal is not None and message["type"] == "http.response.body":
-            self._body += message.get("body", b"")[: MAX_ERROR_BYTES - len(self._body)]
-            if not message.get("more_body", False):
-                await self.close()
-        else:
-            await self._send(message)
-
-    async def _begin(self, message: Message) -> None:
-        headers = [*message.get("headers", ()), (b"anthropic-version", self._version.encode())]
-        if b"request-id" not in dict(headers):
-            if message["status"] >= 400:
-                self._refusal = message
-                return
-            headers.append((b"request-id", self._request_id.encode()))
-        self.passing = True
-        await self._server.begin({**message, "headers": headers})
-
-    async def close(self) -> None:
-        """Answer what is not answered yet: a refusal that was held, or a body that was too large."""
-        if self._done or self.passing:
-            return
-        if self.overflow is not None:
-            await self.tell(self.overflow)
-        elif self._refusal is not None:
-            headers = list(self._refusal.get("headers", ()))
-            await self.tell(_error_of(self._refusal["status"], headers, bytes(self._body)), headers)
-
-    async def tell(self, error: MessagesError, headers: Headers | None = None) -> None:
-        """Answer with an error; `headers` are those of the answer that it replaces."""
-        self._done = True
-        body = orjson.dumps(error.body(self._request_id))
-        kept = [(name, value) for name, value in headers or () if name.lower() not in _REPLACED]
-        made = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "request-id": self._request_id,
-            "anthropic-version": self._version,
-            **error.headers,
-        }
-        kept += [(name.encode(), value.encode()) for name, value in made.items()]
-        await self._send({"type": "http.response.start", "status": error.status, "headers": kept})
-        await self._send({"type": "http.response.body", "body": body})
-
-
 def _content_length(headers: dict[bytes, bytes]) -> int | None:
     # A chunked body may carry a length too, which then means nothing (RFC 9112, section 6.3).
     length = headers.get(b"content-length", b"")
@@ -312,7 +213,7 @@ def _too_large(limit: int) -> RequestTooLargeError:
     return RequestTooLargeError(f"Request exceeds the maximum size of {limit} bytes")
 
 
-def _counted(receive: Receive, limit: int, answer: _Answer) -> Receive:
+def _counted(receive: Receive, limit: int, answer: Answer) -> Receive:
     """`receive`, until more than `limit` bytes have come.
 
     Raises:
@@ -366,31 +267,3 @@ def _version(headers: dict[bytes, bytes]) -> str:
     """The version that an answer is of: the one that was asked for, since any is accepted."""
     asked = headers.get(b"anthropic-version", b"")
     return asked.decode() if _DATE.fullmatch(asked) else API_VERSION
-
-
-def _error_of(status: int, headers: Headers, body: bytes) -> MessagesError:
-    message = _message_of(body) or f"The request was refused with status {status}"
-    kind = _TYPES.get(status) or (InvalidRequestError if status < 500 else MessagesError).error_type
-    final = _is_final(status, headers, message)
-    retry = {"x-should-retry": "false"} if final else {}
-    return MessagesError(message, status=status, error_type=kind, headers=retry)
-
-
-def _is_final(status: int, headers: Headers, message: str) -> bool:
-    """Whether the same request would be refused again: agents retry a 401 or 429 ten times unless told."""
-    if status in (401, 403):
-        return not _TRANSIENT.search(message)
-    # The host's quota is per day and names no time to come back.
-    return status == 429 and not any(name == b"retry-after" for name, _ in headers)
-
-
-def _message_of(body: bytes) -> str:
-    """The text of a refusal: OpenAI's shape, FastAPI's `detail`, or plain text."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = body.decode(errors="replace")
-    for key in ("error", "detail", "message"):
-        if isinstance(value, dict):
-            value = value.get(key, value)
-    return value.strip()[:2000] if isinstance(value, str) else ""

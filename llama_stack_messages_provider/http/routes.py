@@ -2,7 +2,7 @@
 raw request: bodies are parsed here, so that every error has Anthropic's shape and a native body stays bytes.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from traceback import format_exception
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from llama_stack_messages_provider.config import RequestLimits
 from llama_stack_messages_provider.errors import ApiError, InvalidRequestError, MessagesError, NotFoundError
@@ -287,29 +287,34 @@ class _Adder:
 class _MessagesRoute(APIRoute):
     """Answers with the endpoint's own handler, and with Anthropic's errors."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # What FastAPI puts around it is for dependencies and exceptions, of which a handler has none.
+        self.app = self._serve
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def _handle(self, request: Request) -> Response:
         handler: Handler = self.endpoint._handler  # type: ignore[attr-defined]
+        request_id = _request_id(request)
 
-        async def handle(request: Request) -> Response:
-            request_id = _request_id(request)
+        def refused(exc: Exception) -> Response:
+            error = _error_of(exc, request_id, request.url.path)
+            return JSONBody(error.body(request_id), error.status, {**error.headers, "request-id": request_id})
 
-            def refused(exc: Exception) -> Response:
-                error = _error_of(exc, request_id, request.url.path)
-                return JSONBody(error.body(request_id), error.status, {**error.headers, "request-id": request_id})
-
-            try:
-                response = await handler(request, request_id)
-            except ClientDisconnect:
-                response = Response(status_code=_CLIENT_CLOSED_REQUEST)
-            except Exception as exc:
-                response = refused(exc)
-            if isinstance(response, EventStream):
-                response.refused = refused
-            else:
-                response.headers["request-id"] = request_id
-            return response
-
-        return handle
+        try:
+            response = await handler(request, request_id)
+        except ClientDisconnect:
+            response = Response(status_code=_CLIENT_CLOSED_REQUEST)
+        except Exception as exc:
+            response = refused(exc)
+        if isinstance(response, EventStream):
+            response.refused = refused
+        else:
+            response.headers["request-id"] = request_id
+        return response
 
 
 class _ModelsRoute(_MessagesRoute):

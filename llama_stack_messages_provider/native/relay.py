@@ -17,7 +17,7 @@ import orjson
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.native.message import error_event
 from llama_stack_messages_provider.native.repair import NOT_JSON
-from llama_stack_messages_provider.wire.lenient_json import is_json, read_json
+from llama_stack_messages_provider.wire.lenient_json import read_leniently
 from llama_stack_messages_provider.wire.sse import MAX_EVENT_BYTES, EventTooLargeError, encode
 
 __all__ = ["Relay"]
@@ -111,7 +111,7 @@ class Relay:
         """The upstream is over: the last event, if only its blank line is missing. What was cut stays behind."""
         tail = bytes(self._tail).rstrip(b"\r\n")
         self._tail.clear()
-        return self.feed(tail + b"\n\n") if _value_of(_fields_of(tail)[1]) is not None else b""
+        return self.feed(tail + b"\n\n") if _value_of(_fields_of(tail)[1])[0] is not None else b""
 
     def _whole_events(self, data: bytes) -> bytes:
         tail = self._tail
@@ -132,6 +132,9 @@ class Relay:
         for frame in _frames_of(data):
             if self.ended or self.failure:
                 return
+            if self.started and frame.startswith(_DELTA) and _are_deltas(frame):
+                yield frame
+                continue
             frame = frame.lstrip(b"\r\n")
             name, value = _fields_of(frame)
             if value is None:
@@ -142,7 +145,7 @@ class Relay:
                 yield self._event(frame, name, value)
 
     def _event(self, frame: bytes, name: str, data: bytes) -> bytes:
-        event = _value_of(data)
+        event, is_readable = _value_of(data)
         given = event.get("type") if isinstance(event, dict) else None
         kind = name or (given if isinstance(given, str) else "")
         if kind == "error":
@@ -153,7 +156,7 @@ class Relay:
         if kind == "message_start":
             return self._start(frame, event)
         self.ended = kind == "message_stop"
-        if (kind and not name) or not is_json(data):  # but for halves of characters
+        if (kind and not name) or not is_readable:
             return encode({**event, "type": kind})
         for wrong, right in self._patches:
             frame = frame.replace(wrong, right)
@@ -172,7 +175,7 @@ class Relay:
         for found in _MODEL.finditer(frame):
             if frame.startswith(given, found.end()):
                 renamed = frame[: found.end()] + new + frame[found.end() + len(given) :]
-                return renamed if _value_of(_fields_of(renamed)[1]) == wanted else encode(wanted)
+                return renamed if _value_of(_fields_of(renamed)[1])[0] == wanted else encode(wanted)
         return encode(wanted)
 
     def _error_frame(self, frame: bytes, event: Any) -> bytes:
@@ -184,6 +187,8 @@ class Relay:
 def _are_deltas(data: bytes) -> bool:
     """Whether these events are deltas of content that any client can read."""
     try:
+        if data.find(b"\n", _DELTA_BYTES) == len(data) - 2:  # one, as nearly always
+            return type(orjson.loads(data[_DELTA_BYTES:-2]).get("delta")) is dict
         for frame in data[:-2].split(b"\n\n"):
             if not frame.startswith(_DELTA) or frame.find(b"\n", _DELTA_BYTES) >= 0:
                 return False
@@ -218,6 +223,10 @@ def _end_of_events(data: bytes | bytearray, start: int, end: int) -> int:
 
 def _fields_of(frame: bytes) -> tuple[str, bytes | None]:
     """The name of an event and its data, which is None where it has none."""
+    first, _, second = frame.partition(b"\n")
+    is_plain = second.find(b"\n") == len(second) - 2 and b"\r" not in frame
+    if is_plain and first.startswith(b"event:") and second.startswith(b"data:"):
+        return first[6:].strip().decode(errors="replace"), second[5:-2]
     name, data = "", []
     for line in frame.splitlines():
         if line.startswith(b"data:"):
@@ -227,9 +236,9 @@ def _fields_of(frame: bytes) -> tuple[str, bytes | None]:
     return name, b"\n".join(data) if data else None
 
 
-def _value_of(data: bytes | None) -> Any:
-    """The data of an event, parsed; None if it is no JSON."""
+def _value_of(data: bytes | None) -> tuple[Any, bool]:
+    """The data of an event, parsed, and whether any client can read it as it is; None if it is no JSON."""
     try:
-        return read_json(data or b"")
+        return read_leniently(data or b"")
     except ValueError:
-        return None
+        return None, False

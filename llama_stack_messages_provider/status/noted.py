@@ -31,7 +31,7 @@ _GIVEN_UP = (asyncio.CancelledError, GeneratorExit)
 
 
 class Noted:
-    """A message or a count. Of a stream three pieces are kept, the first and the last two: they tell its cost.
+    """A message or a count. Of a stream the first piece is read, and the last two, which are kept: they tell its cost.
 
     Args:
         operation: `chat` or `count_tokens`.
@@ -47,12 +47,12 @@ class Noted:
     __slots__ = (
         "_before",
         "_begun",
-        "_first",
         "_id",
         "_inner",
         "_last",
         "_message",
         "_named",
+        "_reader",
         "_streamed",
         "_tally",
         "_waiting",
@@ -75,7 +75,8 @@ class Noted:
         self._named, self._streamed = str(request.get("model")), request.get("stream") is True
         self._tally = tally
         self._begun = time.perf_counter()
-        self._first = self._before = self._last = b""
+        self._reader: AnswerReader | None = None
+        self._before = self._last = b""
         self._waiting = True
         self.label: str | None = None
 
@@ -87,12 +88,15 @@ class Noted:
 
     def see(self, piece: bytes) -> None:
         """Look at events that pass."""
-        self._before, self._last = self._last, piece
+        if self._reader is None:
+            self._reader = AnswerReader()
+            self._reader.feed(piece)
+        else:
+            self._before, self._last = self._last, piece
         if self._waiting:
             self._wait(piece)
 
     def _wait(self, piece: bytes) -> None:
-        self._first = self._first or piece
         if _CONTENT not in piece:
             return
         self._waiting = False
@@ -115,7 +119,7 @@ class Noted:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._tally.running -= self._message
-        told = self._read() if self._first else None
+        told = None if self._reader is None else self._read(self._reader)
         self._end()
         if exc is not None:
             self._fail(exc)
@@ -126,11 +130,10 @@ class Noted:
         if self._message:
             self._tally.figures(self._model).requests += 1
 
-    def _read(self) -> str | None:
+    def _read(self, reader: AnswerReader) -> str | None:
         """Read the cost of a stream; the type of the error that ended it, if one did."""
-        reader = AnswerReader()
-        for piece in dict.fromkeys((self._first, self._before, self._last)):
-            reader.feed(piece)
+        reader.feed(self._before)
+        reader.feed(self._last)
         self._tally.spend(self._model, reader)
         return reader.error
 

@@ -1,6 +1,7 @@
 """What an answer says of itself: its id, its end, what it cost. Read beside it, and only where somebody listens."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -11,7 +12,7 @@ from llama_stack_messages_provider.wire.sse import SSEDecoder
 
 __all__ = ["AnswerReader"]
 
-_TOLD = (b"message_start", b"message_delta", b"event: error")
+_TOLD = re.compile(rb"message_start|message_delta|event: error")
 _CONTENT = b"content_block_delta"
 _CACHED = {"read": "cache_read_input_tokens", "creation": "cache_creation_input_tokens"}
 
@@ -49,8 +50,8 @@ class AnswerReader:
         """Read whole events of a stream."""
         self.begun = self.begun or _CONTENT in piece
         self.over = self.over or b"message_stop" in piece
-        if self._written is not None or any(name in piece for name in _TOLD):
-            for received in SSEDecoder().decode(piece):
+        for frames in [piece] if self._written is not None else _telling(piece):
+            for received in SSEDecoder().decode(frames):
                 self._event(received.data)
 
     def _event(self, data: bytes) -> None:
@@ -115,6 +116,16 @@ class AnswerReader:
     def _tokens(self, name: str) -> int:
         value = self._usage.get(name)
         return value if type(value) is int else 0
+
+
+def _telling(piece: bytes) -> Iterator[bytes]:
+    """The events of a piece that tell something: few of many do."""
+    at = 0
+    while found := _TOLD.search(piece, at):
+        before, after = piece.rfind(b"\n\n", at, found.start()), piece.find(b"\n\n", found.end())
+        begin = at if before < 0 else before + 2
+        at = len(piece) if after < 0 else after + 2
+        yield piece[begin:at]
 
 
 def _text(value: Any) -> str | None:

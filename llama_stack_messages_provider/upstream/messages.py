@@ -28,7 +28,7 @@ from llama_stack_messages_provider.upstream.body import Body, Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.native_streams import RelayedStream, RepairedStream
 from llama_stack_messages_provider.upstream.sessions import Sessions, UpstreamResponse, is_success, refusal
-from llama_stack_messages_provider.wire.lenient_json import is_json
+from llama_stack_messages_provider.wire.lenient_json import read_leniently
 
 __all__ = ["NativeMessages", "NativeMissingError", "renamed"]
 
@@ -100,7 +100,7 @@ class NativeMessages:
                 yield start.merged(piece) if start.sent else piece
         except _NoEventsError as exc:
             whole = await self._sessions.whole(response, endpoint, self._timeouts, head=exc.head)
-            piece = make_repaired().feed(message_as_stream(_message_of(whole, "a stream of events")))
+            piece = make_repaired().feed(message_as_stream(_message_of(whole.body, "a stream of events")[0]))
             yield start.merged(piece) if start.sent else piece
 
     async def _pieces(
@@ -159,19 +159,23 @@ def renamed(response: UpstreamResponse, client_model: str, engine: str, sign: Si
         with malformed_upstream_errors(None, "a message"):
             folded = stream_as_message(response.body, sign, message_id="msg_unknown", model=client_model)
             return orjson.dumps(folded)
-    message = _message_of(response, "a message")
+    message, is_readable = _message_of(response.body, "a message")
     # vLLM leaves out what is null.
-    if ENGINES[engine].native.repaired or "stop_sequence" not in message or not is_json(response.body):
+    if ENGINES[engine].native.repaired or "stop_sequence" not in message or not is_readable:
         with malformed_upstream_errors(message, "a message"):
             return orjson.dumps(repair_message(message, sign, model=client_model))
     return with_model(response.body, message, client_model)
 
 
-def _message_of(response: UpstreamResponse, wanted: str) -> Event:
-    message = response.json()
+def _message_of(body: bytes, wanted: str) -> tuple[Event, bool]:
+    """A message, and whether any client can read the bytes as they are."""
+    try:
+        message, is_readable = read_leniently(body)
+    except ValueError:
+        raise malformed_answer(body, wanted) from None
     if not isinstance(message, dict) or message.get("type") != "message" or not _has_content(message):
-        raise malformed_answer(response.body, wanted)
-    return message
+        raise malformed_answer(body, wanted)
+    return message, is_readable
 
 
 def _has_content(message: Event) -> bool:

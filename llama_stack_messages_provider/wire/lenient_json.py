@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["JSONReader", "is_json", "read_json"]
+__all__ = ["JSONReader", "read_json", "read_leniently"]
 
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 # An escaped backslash and a whole pair are named by no group.
@@ -25,13 +25,16 @@ def read_json(data: bytes) -> Any:
     return JSONReader().read(data)
 
 
-def is_json(data: bytes) -> bool:
-    """Whether any client can read it as it is."""
+def read_leniently(data: bytes) -> tuple[Any, bool]:
+    """The value as `read_json` gives it, and whether any client can read the bytes as they are.
+
+    Raises:
+        ValueError: It is not JSON.
+    """
     try:
-        orjson.loads(data)
+        return orjson.loads(data), True
     except orjson.JSONDecodeError:
-        return False
-    return True
+        return read_json(data), False
 
 
 class JSONReader:

@@ -80,7 +80,7 @@ class SSEDecoder:
         self._cr = False
         self._begun = False
         # Whether the next byte begins an event, which most pieces of a stream do.
-        self._fresh = False
+        self._fresh = True
 
     def decode(self, data: bytes) -> list[ServerSentEvent]:
         """Take bytes, cut at any place.
@@ -88,7 +88,9 @@ class SSEDecoder:
         Raises:
             EventTooLargeError: What is held has become too much.
         """
-        if self._fresh and data[-2:] == b"\n\n" and b"\r" not in data:
+        is_begun = self._begun or not data.startswith(_BOM[:1])
+        if self._fresh and is_begun and data[-2:] == b"\n\n" and b"\r" not in data:
+            self._begun = True
             return self._whole(data)
         if not data:
             return []
@@ -128,6 +130,7 @@ class SSEDecoder:
         head = b"".join(self._line_parts) + data
         if len(head) < len(_BOM) and _BOM.startswith(head):
             self._line_parts = [head]
+            self._fresh = False
             return b""
         self._begun = True
         self._line_parts = []
