@@ -14,11 +14,10 @@ import errno
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, ColumnElement, Connection, Double, Table, event, extract, func, literal
+from sqlalchemy import URL, ColumnElement, Connection, Double, event, extract, func, literal
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -135,11 +134,6 @@ class Database:
         # A SQLite file is on this machine: its clock is ours. Replicas share only PostgreSQL's clock.
         self._clock = time.time if clock is None and self._is_sqlite else clock
         self._writer = asyncio.Lock()
-
-    def insert(self, table: Table) -> Any:
-        """An insert in the database's own dialect, which can say what is done on a conflict."""
-        # By name: the other dialect takes some megabytes where it is not loaded.
-        return import_module(f"sqlalchemy.dialects.{self.engine.dialect.name}").insert(table)
 
     async def create_schema(self) -> None:
         """Create the tables, unless they are there."""

@@ -78,12 +78,22 @@ requests = Table(
     Column("faults", Integer, nullable=False),  # failures of this request's own
     Column("lease_owner", _Id),
 )
-# Not as SQLAlchemy's: their conditions would load each dialect that they are written for, some megabytes.
-_PARTIAL_INDEXES = (
-    "CREATE INDEX IF NOT EXISTS messages_batch_requests_pending"
-    " ON messages_batch_requests (batch_id, not_before, position) WHERE state = 'pending'",
-    "CREATE INDEX IF NOT EXISTS messages_batch_requests_leased"
-    " ON messages_batch_requests (batch_id, lease_owner) WHERE state = 'leased'",
+_pending = text("state = 'pending'")
+_leased = text("state = 'leased'")
+Index(
+    "messages_batch_requests_pending",
+    requests.c.batch_id,
+    requests.c.not_before,
+    requests.c.position,
+    sqlite_where=_pending,
+    postgresql_where=_pending,
+)
+Index(
+    "messages_batch_requests_leased",
+    requests.c.batch_id,
+    requests.c.lease_owner,
+    sqlite_where=_leased,
+    postgresql_where=_leased,
 )
 
 results = Table(
@@ -120,8 +130,6 @@ def create_schema(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
     metadata.create_all(connection, checkfirst=True)
-    for statement in _PARTIAL_INDEXES:
-        connection.execute(text(statement))
     version = connection.scalar(select(schema.c.version))
     if version is None:
         connection.execute(insert(schema).values(version=VERSION))

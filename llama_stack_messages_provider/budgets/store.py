@@ -24,6 +24,7 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from llama_stack_messages_provider.batches.database import Database
 
@@ -90,6 +91,7 @@ class BudgetStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._is_sqlite = database.engine.dialect.name == "sqlite"
+        self._insert: Any = sqlite.insert if self._is_sqlite else postgresql.insert
         # A SQLite file is on this machine: its clock is ours.
         self._now: Any = bindparam("now", type_=Double) if self._is_sqlite else database.now()
         self._statements = {period: self._statement(period) for period in PERIODS}
@@ -145,7 +147,7 @@ class BudgetStore:
         seconds = PERIODS[period]
         # SQLite need not have `floor`, and PostgreSQL's `cast` rounds.
         number = cast(self._now / seconds, BigInteger) if self._is_sqlite else func.floor(self._now / seconds)
-        statement = self._database.insert(counts).values(
+        statement = self._insert(counts).values(
             principal=bindparam("who", type_=Text),
             model=bindparam("what", type_=Text),
             period=period,

@@ -7,6 +7,7 @@ and sizes. Rows go by their age, and of each user the newest are kept.
 from hashlib import blake2b
 
 from sqlalchemy import Column, Double, LargeBinary, MetaData, String, Table, bindparam, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from llama_stack_messages_provider.batches.database import Database
 
@@ -46,7 +47,8 @@ class FingerprintStore:
         self._most = most
         self._seconds = seconds
         self._written = 0
-        given = database.insert(fingerprints).values(
+        insert = sqlite.insert if database.engine.dialect.name == "sqlite" else postgresql.insert
+        given = insert(fingerprints).values(
             message=bindparam("which"), principal=bindparam("who"), body=bindparam("what"), kept=bindparam("at")
         )
         self._insert = given.on_conflict_do_update(
