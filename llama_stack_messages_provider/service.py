@@ -186,13 +186,14 @@ class MessageService:
             with during, state.noted or UNOBSERVED as noted, metrics, NamedFailures(state.plan.target.provider_id):
                 compared = await compared_request(self._caches, self._preparer.offload, exchange.request, state)
                 stream = await diagnosed(compared, self._opened(exchange, state, start), start)
-                del exchange  # a stream may last for an hour, and a prompt be of megabytes
-                async with aclosing(stream.rest):
+                piece, rest = stream.first, stream.rest
+                del exchange, stream  # a stream may last for an hour, and a prompt be of megabytes
+                async with aclosing(rest):
                     begun = True
                     metrics.first()
-                    noted.see(stream.first)
-                    yield stream.first
-                    async for piece in stream.rest:
+                    noted.see(piece)
+                    yield piece
+                    async for piece in rest:
                         noted.see(piece)
                         yield piece
                 report_dropped(state)

@@ -27,7 +27,9 @@ async def opened(pieces: AsyncGenerator[bytes]) -> OpenedStream:
 
 async def pieces_of(stream: OpenedStream) -> AsyncGenerator[bytes]:
     """All pieces of a stream."""
-    async with aclosing(stream.rest):
-        yield stream.first
-        async for piece in stream.rest:
+    piece, rest = stream.first, stream.rest
+    del stream  # a stream may last for an hour
+    async with aclosing(rest):
+        yield piece
+        async for piece in rest:
             yield piece

@@ -131,7 +131,7 @@ def test_text_and_reasoning_are_conserved(chunks: list[Json]) -> None:
 
 
 @given(chunk_streams())
-@example([chunk({"content": "00"}), chunk({"reasoning": "0"}), chunk({"content": " "}), chunk({}, finish_reason="stop")])
+@example([chunk({"content": "0"}), chunk({"reasoning": "0"}), chunk({"content": " "}), chunk({}, finish_reason="stop")])
 def test_folding_the_stream_gives_the_whole_message(chunks: list[Json]) -> None:
     whole = to_message(collected(chunks), message_id="msg_1", model="claude-x", sign=sign)
 
