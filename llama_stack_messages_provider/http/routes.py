@@ -2,7 +2,7 @@
 raw request: bodies are parsed here, so that every error has Anthropic's shape and a native body stays bytes.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from traceback import format_exception
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,7 +76,7 @@ def create_router(impl: "Messages") -> APIRouter:
     _add_reports(router, impl)
     direct = [
         # The router has it too. Found here, it is found at once, which is a thirtieth of what a request costs.
-        _direct(_MessagesRoute, "POST", f"{_PREFIX}/messages", _serve_message(impl)),
+        _direct(_DirectRoute, "POST", f"{_PREFIX}/messages", _serve_message(impl)),
         *model_routes(impl),
     ]
     return router
@@ -94,7 +94,7 @@ def model_routes(impl: "Messages") -> list[APIRoute]:
     ]
 
 
-def _direct(kind: type[APIRoute], method: str, path: str, handler: Handler) -> APIRoute:
+def _direct(kind: type["_DirectRoute"], method: str, path: str, handler: Handler) -> APIRoute:
     """A route that no schema shows."""
 
     async def declared() -> None:
@@ -287,14 +287,9 @@ class _Adder:
 class _MessagesRoute(APIRoute):
     """Answers with the endpoint's own handler, and with Anthropic's errors."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        # What FastAPI puts around it is for dependencies and exceptions, of which a handler has none.
-        self.app = self._serve
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = await self._handle(Request(scope, receive, send))
-        await response(scope, receive, send)
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What FastAPI asks a route for."""
+        return self._handle
 
     async def _handle(self, request: Request) -> Response:
         handler: Handler = self.endpoint._handler  # type: ignore[attr-defined]
@@ -317,7 +312,20 @@ class _MessagesRoute(APIRoute):
         return response
 
 
-class _ModelsRoute(_MessagesRoute):
+class _DirectRoute(_MessagesRoute):
+    """A route that no router includes."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # What FastAPI puts around it is for dependencies and exceptions, of which a handler has none.
+        self.app = self._serve
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._handle(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+
+class _ModelsRoute(_DirectRoute):
     """A route beside one of the host's own."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
