@@ -1,13 +1,14 @@
 # `make run` serves a real model on port 8321; `make test` runs the quick tests, `make test-all` all. They install what they need.
-# The tests run in two processes, file by file in their order, which has the longest files early. They start fifty
-# servers: where bytecode is not kept, each of them compiles for a second what it imports.
+# The tests run in three processes, since each waits for its servers at times, file by file in their order, which has
+# the longest files early. They start fifty servers: where bytecode is not kept, each of them compiles for a second
+# what it imports.
 # PORT=8080 HOST=0.0.0.0 make run: elsewhere, and for other machines too (there is no authentication by default).
 PORT ?= 8321
 HOST ?= 127.0.0.1
 CONFIG ?= run.yaml
 ARGS ?=
 
-PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-all check lint bench hostile fuzz soak audit docs setup
 
