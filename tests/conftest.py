@@ -1,6 +1,6 @@
 """Servers that tests share. A start costs four seconds of CPU, so the first three fixtures live as long as the process.
 
-`make test` runs three processes, each with files of its own: what a fixture here starts, each of them starts for itself.
+`make test` runs three processes, each with files of its own: what a fixture here starts, each starts for itself.
 
 | fixture | what |
 | --- | --- |

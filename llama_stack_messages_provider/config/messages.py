@@ -306,8 +306,8 @@ class MessagesConfig(BaseModel):
     )
     freeze_gc: bool = Field(
         default=True,
-        description="Take all that was imported out of the garbage collector's sight when the server starts: a tenth "
-        "of a request.",
+        description="Take all that was imported out of the garbage collector's sight when the server starts, and have "
+        "it look for the rest less often: a tenth of a request.",
     )
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="See below.")
     limits: RequestLimits = Field(default_factory=RequestLimits, description="See below.")
