@@ -95,7 +95,7 @@ def compose(config: MessagesConfig, deps: Mapping[Api, Any], policy: list[Any]) 
         translated,
         Preparer(documents, offload),
         Safeguards(config.safeguards),
-        Fallbacks(planner, Chains(config.fallbacks, resolver)),
+        Fallbacks(planner, Chains(config.fallbacks, resolver), budgets),
         budgets,
         _caches(config.context),
         observer,

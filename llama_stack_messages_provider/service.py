@@ -132,6 +132,7 @@ class MessageService:
         state.session = session
         state.drop(dropped.names)
         await self._fallbacks.prepare(exchange, state)
+        state.is_counted = is_counted
         if is_counted and self._budgets is not None:
             state.budget_headers = await self._budgets.admit(client_name(), plan.target.label)
         return state

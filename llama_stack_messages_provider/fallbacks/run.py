@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.dropped import DroppedFields
 from llama_stack_messages_provider.errors import InvalidRequestError, MessagesError
 from llama_stack_messages_provider.fallbacks.joined import JoinedEvents, JoinedMessage
@@ -18,7 +19,7 @@ from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.chain import Chain, Chains, request_for
 from llama_stack_messages_provider.routing.opened_stream import OpenedStream, pieces_of
 from llama_stack_messages_provider.routing.plan import Planner
-from llama_stack_messages_provider.routing.state import RouteState, report_dropped
+from llama_stack_messages_provider.routing.state import RouteState, client_name, report_dropped
 from llama_stack_messages_provider.wire.sse import SSEDecoder
 
 __all__ = ["Fallbacks"]
@@ -34,11 +35,13 @@ class Fallbacks:
     Args:
         planner: Decides how a request goes to each.
         chains: Knows who follows whom.
+        budgets: Limits what users may ask of each model; None where nobody has a budget.
     """
 
-    def __init__(self, planner: Planner, chains: Chains) -> None:
+    def __init__(self, planner: Planner, chains: Chains, budgets: Budgets | None) -> None:
         self._planner = planner
         self._chains = chains
+        self._budgets = budgets
 
     async def prepare(self, exchange: Exchange, state: RouteState) -> None:
         """Find the chain of a request; raises as `Chains.of` does."""
@@ -63,7 +66,7 @@ class Fallbacks:
         Raises:
             MessagesError: The first model's failure, if no other answers.
         """
-        turns = _Turns(self._planner, exchange, state)
+        turns = _Turns(self._planner, exchange, state, self._budgets)
         joined, failure = JoinedMessage(turns.chain), None
         while await turns.next():
             joined.begin(turns.model)
@@ -99,7 +102,7 @@ class Fallbacks:
             start: Whether `message_start` was sent, which is asked for once.
             call: Opens the stream that answers a request.
         """
-        turns = _Turns(self._planner, exchange, state)
+        turns = _Turns(self._planner, exchange, state, self._budgets)
         del exchange  # the turns have it, for as long as anybody may still be asked
         joined, failure = JoinedEvents(turns.chain), None
         while await turns.next():
@@ -139,8 +142,9 @@ class _Turns:
         reason: What it did, once it is known.
     """
 
-    def __init__(self, planner: Planner, exchange: Exchange, state: RouteState) -> None:
+    def __init__(self, planner: Planner, exchange: Exchange, state: RouteState, budgets: Budgets | None) -> None:
         assert state.chain is not None
+        self._budgets = budgets if state.is_counted else None
         self.chain: Chain = state.chain
         self.exchange = exchange
         self.model = self.chain.requested
@@ -168,6 +172,8 @@ class _Turns:
                 plan = await self._planner.plan(request, dropped, self._state.session)
                 if plan.target.identifier in self._asked:
                     raise InvalidRequestError("it was asked before")
+                if self._budgets is not None:
+                    await self._budgets.admit(client_name(), plan.target.label)
             except MessagesError as exc:
                 logger.info("A model cannot be asked instead", model=fallback.model, reason=exc.message)
                 continue

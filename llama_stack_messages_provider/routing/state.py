@@ -38,6 +38,7 @@ class RouteState:
         dropped: Paths of what does not reach the model, as the client is told them.
         observed: What tells of it; None where nobody listens.
         noted: What counts it in this process; None where nobody does.
+        is_counted: Whether it is a message that its user asks for: budgets count no other.
         budget_headers: What its client is told of its user's budget.
         applied_edits: What context editing cleared for the last call of the model; None where nothing was asked for.
         asks_others: Whether other models may be asked for it: for a count they are not, nor for what one of them asks.
@@ -56,6 +57,7 @@ class RouteState:
         "chain",
         "dropped",
         "headers",
+        "is_counted",
         "noted",
         "observed",
         "plan",
@@ -79,6 +81,7 @@ class RouteState:
         self.unjudged: list[str] | None = None
         self.observed: Observed | None = None
         self.noted: Noted | None = None
+        self.is_counted = False
         self.budget_headers: Mapping[str, str] = {}
         self._reported = 0
 

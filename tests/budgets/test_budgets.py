@@ -15,6 +15,7 @@ from llama_stack_messages_provider.batches.database import engine_of
 from llama_stack_messages_provider.budgets.store import metadata
 from tests.batches.conftest import empty, postgres_backend
 from tests.support import personalities
+from tests.support.replies import json_reply
 from tests.support.stack import Stack, custom_auth, openai_provider, postgres_storage, run_config
 from tests.support.upstream import RecordedRequest, Reply, ScriptedUpstream, call, chat_reply, completion_usage
 from tests.support.waiting import eventually
@@ -102,6 +103,23 @@ def test_advice_is_paid_for_by_the_budget_of_the_model_that_gives_it(
     assert ask(stack, tools=[{"type": "advisor_20260301", "name": "advisor", "model": "openai/n"}]).status_code == 200
     upstream.reply(CHAT, chat_reply("Hello", usage=completion_usage(1, 1)))
     assert ask(stack, model="openai/n").headers[LEFT] == "58"
+
+
+@both
+def test_a_fallback_is_asked_as_long_as_its_own_budget_lasts(
+    budgeted: Callable[..., Stack], upstream: ScriptedUpstream, streamed: bool
+) -> None:
+    def down(request: RecordedRequest) -> Reply:
+        is_first = request.json["model"] == "m"
+        reply = json_reply({"error": {"message": "Down"}}, status=503) if is_first else chat_reply("Hello")
+        return reply(request) if callable(reply) else reply
+
+    upstream.reply(CHAT, down)
+    stack = budgeted({"models": "openai/n", "requests_per_day": 2})
+    fallbacks = [{"model": "openai/n"}]
+    answers = [ask(stack, streamed=streamed, fallbacks=fallbacks) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 529]
+    assert ask(stack, model="openai/n").status_code == 429
 
 
 def test_each_user_has_a_budget_of_each_model_and_the_first_rule_holds(budgeted: Callable[..., Stack]) -> None:
