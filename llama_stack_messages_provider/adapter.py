@@ -35,6 +35,7 @@ from llama_stack_messages_provider.http.request_ids import new_request_id
 from llama_stack_messages_provider.http.streaming import EventStream, JSONBody
 from llama_stack_messages_provider.metrics import count_unknown_fields
 from llama_stack_messages_provider.native.late_start import LateMessageStart
+from llama_stack_messages_provider.native.message import PassedMessage
 from llama_stack_messages_provider.routing.catalogue import ModelCatalogue
 from llama_stack_messages_provider.routing.state import RouteState
 from llama_stack_messages_provider.service import (
@@ -199,7 +200,8 @@ class MessagesAdapter:
             return self._streamed(exchange, state)
         with self._interactive():
             message = await self._service.complete(exchange, state, new_message_id())
-        return JSONBody(message, headers=_answer_headers(exchange.request_id, state))
+        body = message.body if isinstance(message, PassedMessage) else message
+        return JSONBody(body, headers=_answer_headers(exchange.request_id, state))
 
     def _streamed(self, exchange: Exchange, state: RouteState) -> EventStream:
         start = LateMessageStart(new_message_id(), exchange.request["model"], exchange.request_id)

@@ -5,8 +5,6 @@ from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Any
 
-import orjson
-
 from llama_stack_messages_provider.budgets.budgets import Budgets
 from llama_stack_messages_provider.metrics import InferenceMetrics
 from llama_stack_messages_provider.native.late_start import LateMessageStart
@@ -26,7 +24,7 @@ from llama_stack_messages_provider.server_tools.mcp.connector import openings, t
 from llama_stack_messages_provider.shields.guard import Guard, refused_events, refused_message
 from llama_stack_messages_provider.shields.runs import Shields
 
-__all__ = ["ModelCalls", "json_of"]
+__all__ = ["ModelCalls"]
 
 
 class ModelCalls:
@@ -63,7 +61,7 @@ class ModelCalls:
 
     async def complete(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
+    ) -> dict[str, Any]:
         """The message, in a loop where tools are run here.
 
         Args:
@@ -77,24 +75,24 @@ class ModelCalls:
         """
         if warms_up(request, state.plan):
             one = await self._call(one_token(request), None, state, message_id)
-            return edited_message(warmed_message(json_of(one)), state.applied_edits)
+            return edited_message(warmed_message(one), state.applied_edits)
         compacted = await self._compacted(request, state, message_id)
         if compacted is None:
             message = await self._complete(request, raw, state, message_id)
         elif compacted.pauses:
             message = compacted.alone(message_id, request["model"])
         else:
-            message = compacted.joined(json_of(await self._complete(compacted.request, None, state, message_id)))
+            message = compacted.joined(await self._complete(compacted.request, None, state, message_id))
         return edited_message(message, state.applied_edits)
 
     async def _complete(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
+    ) -> dict[str, Any]:
         if not state.plan.server_tools:
             return await self._call(request, raw, state, message_id)
 
         async def call(request: dict[str, Any], message_id: str) -> dict[str, Any]:
-            return json_of(await self._call(request, None, state, message_id))
+            return await self._call(request, None, state, message_id)
 
         return await complete_message(self._loop(request, state, message_id), call, state.observed)
 
@@ -112,7 +110,7 @@ class ModelCalls:
             return None
 
         async def call(request: dict[str, Any]) -> dict[str, Any]:
-            return json_of(await self._call(request, None, state, message_id))
+            return await self._call(request, None, state, message_id)
 
         with nullcontext() if state.observed is None else state.observed.compaction():
             return await compact_conversation(
@@ -136,7 +134,7 @@ class ModelCalls:
 
     async def _call(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
+    ) -> dict[str, Any]:
         """The message of one call of the model."""
         if (guard := self._guard(state)) is None:
             return await self._paid(request, raw, state, message_id)
@@ -147,7 +145,7 @@ class ModelCalls:
 
     async def _paid(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
+    ) -> dict[str, Any]:
         if state.observed is None:
             message = await self._answered(request, raw, state, message_id)
         else:
@@ -161,7 +159,7 @@ class ModelCalls:
 
     async def _answered(
         self, request: dict[str, Any], raw: bytes | None, state: RouteState, message_id: str
-    ) -> bytes | dict[str, Any]:
+    ) -> dict[str, Any]:
         metrics = InferenceMetrics(state.plan.target, stream=False)
         if isinstance(state.plan, NativePlan):
             with metrics:
@@ -250,8 +248,3 @@ class ModelCalls:
         if isinstance(state.plan, NativePlan):
             return await self._native.open(raw, request, state, start)
         return await self._translated.open(request, state, start)
-
-
-def json_of(message: bytes | dict[str, Any]) -> dict[str, Any]:
-    """A whole message as JSON, whichever route it came by."""
-    return message if isinstance(message, dict) else dict(orjson.loads(message))

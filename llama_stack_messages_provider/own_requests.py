@@ -12,7 +12,6 @@ from llama_stack_messages_provider.errors import InvalidRequestError
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.forwarded import forwarded_headers
 from llama_stack_messages_provider.http.request_ids import new_request_id
-from llama_stack_messages_provider.model_calls import json_of
 from llama_stack_messages_provider.routing.plan import Planner, is_first_party
 from llama_stack_messages_provider.routing.state import RouteState, client_name
 from llama_stack_messages_provider.safeguards.judge import Classifier
@@ -81,7 +80,7 @@ class OwnRequests:
             state.asks_others, state.noted = False, note("chat", exchange.request_id, asked, inner=True)
             with nullcontext() if observed is None else observed.work(work):
                 state.watch(self._observer.begin("chat", asked, exchange.headers, client_name, inner=True))
-                message = json_of(await self._service.complete(exchange, state, new_message_id()))
+                message = await self._service.complete(exchange, state, new_message_id())
             if lost := [path for path in state.dropped if path.startswith("messages")]:
                 raise InvalidRequestError(f"{lost[0]}: it does not reach {plan.target.identifier}")
             return message
@@ -91,4 +90,4 @@ class OwnRequests:
     async def _answer(self, exchange: Exchange, state: RouteState) -> dict[str, Any]:
         message = await self._service.complete(exchange, state, new_message_id())
         report_dropped(state)
-        return json_of(message)
+        return message

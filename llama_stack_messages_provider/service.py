@@ -19,7 +19,7 @@ from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange
 from llama_stack_messages_provider.http.forwarded import forwarded_headers, wants_strict
 from llama_stack_messages_provider.metrics import InferenceMetrics
-from llama_stack_messages_provider.model_calls import ModelCalls, json_of
+from llama_stack_messages_provider.model_calls import ModelCalls
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.routing.diagnosed import compared_request, diagnosed
 from llama_stack_messages_provider.routing.native_route import NativeRoute
@@ -137,8 +137,8 @@ class MessageService:
             state.budget_headers = await self._budgets.admit(client_name(), plan.target.label)
         return state
 
-    async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
-        """A whole message: the upstream's bytes, or what was made of its answer.
+    async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> dict[str, Any]:
+        """A whole message; a `PassedMessage` where it is the upstream's own.
 
         Raises:
             MessagesError: The upstream's refusal or failure.
@@ -149,19 +149,19 @@ class MessageService:
             told.answered(message)
             return message
 
-    async def _completed(self, exchange: Exchange, state: RouteState, message_id: str) -> bytes | dict[str, Any]:
-        async def once(exchange: Exchange) -> bytes | dict[str, Any]:
-            async def send(request: dict[str, Any], raw: bytes | None) -> bytes | dict[str, Any]:
+    async def _completed(self, exchange: Exchange, state: RouteState, message_id: str) -> dict[str, Any]:
+        async def once(exchange: Exchange) -> dict[str, Any]:
+            async def send(request: dict[str, Any], raw: bytes | None) -> dict[str, Any]:
                 judge = await self._judge(exchange, state)
                 message = await self._calls.complete(request, raw, state, message_id)
-                return await judge.message(json_of(message)) if judge else message
+                return await judge.message(message) if judge else message
 
             with NamedFailures(state.plan.target.provider_id):
                 return await self._routed(exchange, state, send)
 
         compared = await compared_request(self._caches, self._preparer.offload, exchange.request, state)
         message = await (once(exchange) if state.chain is None else self._fallbacks.complete(exchange, state, once))
-        return compared.message(json_of(message)) if compared else message
+        return compared.message(message) if compared else message
 
     async def stream(
         self,

@@ -13,7 +13,6 @@ from llama_stack_messages_provider.errors import RateLimitError
 from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.host.tasks import create_detached_background_task
 from llama_stack_messages_provider.telemetry.answers import AnswerReader
-from llama_stack_messages_provider.telemetry.calls import json_of
 from llama_stack_messages_provider.telemetry.watched import WatchedEvents
 
 __all__ = ["Budgets"]
@@ -55,11 +54,11 @@ class Budgets:
             raise _refusal(counts, model, headers)
         return headers
 
-    async def charge(self, principal: str, model: str, message: bytes | Mapping[str, Any]) -> None:
+    async def charge(self, principal: str, model: str, message: Mapping[str, Any]) -> None:
         """Count what a call of a model cost, from its whole message."""
         if self._limits(principal, model):
             reader = AnswerReader()
-            reader.take(json_of(message))
+            reader.take(message)
             await self._charge(principal, model, reader)
 
     def charged(self, principal: str, model: str, first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

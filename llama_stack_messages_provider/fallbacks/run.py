@@ -54,8 +54,8 @@ class Fallbacks:
         self,
         exchange: Exchange,
         state: RouteState,
-        call: Callable[[Exchange], Awaitable[bytes | dict[str, Any]]],
-    ) -> bytes | dict[str, Any]:
+        call: Callable[[Exchange], Awaitable[dict[str, Any]]],
+    ) -> dict[str, Any]:
         """The whole message; as its upstream wrote it, if the first model answers.
 
         Args:
@@ -77,9 +77,9 @@ class Fallbacks:
                     raise
                 failure = failure or exc
                 continue
-            if turns.is_first and not _says_refusal(message):
+            if turns.is_first and message.get("stop_reason") != "refusal":
                 return message
-            if joined.add(message if isinstance(message, dict) else orjson.loads(message)):
+            if joined.add(message):
                 break
             turns.reason = "refusal"
         if joined.refused:
@@ -202,10 +202,3 @@ class _Turns:
         reason = reason_of(failure)
         self.reason = reason or "unavailable"
         return reason is not None or not self.is_first
-
-
-def _says_refusal(message: bytes | dict[str, Any]) -> bool:
-    """Whether a message may be a refusal."""
-    if isinstance(message, dict):
-        return message.get("stop_reason") == "refusal"
-    return b'"refusal"' in message

@@ -8,6 +8,7 @@ from llama_stack_messages_provider.errors import ErrorType
 
 __all__ = [
     "Event",
+    "PassedMessage",
     "Sign",
     "changed",
     "complete",
@@ -23,6 +24,21 @@ Event = dict[str, Any]
 Sign = Callable[[str], str]
 
 _ERROR_TYPES = frozenset(get_args(ErrorType))
+
+
+class PassedMessage(dict[str, Any]):
+    """A whole message that is answered as the bytes that it came as: who changes anything makes another one of it.
+
+    Args:
+        message: Its JSON.
+        body: Its bytes.
+    """
+
+    __slots__ = ("body",)
+
+    def __init__(self, message: Mapping[str, Any], body: bytes) -> None:
+        super().__init__(message)
+        self.body = body
 
 
 def repair_message(message: Event, sign: Sign, *, message_id: str = "", model: str | None = None) -> Event:

@@ -14,12 +14,11 @@ __all__ = ["edited_events", "edited_message"]
 Edits = list[dict[str, Any]]
 
 
-def edited_message(message: bytes | dict[str, Any], applied: Edits | None) -> bytes | dict[str, Any]:
+def edited_message(message: dict[str, Any], applied: Edits | None) -> dict[str, Any]:
     """A whole message with its `context_management`; the same object where no edit was asked for."""
     if applied is None:
         return message
-    whole = message if isinstance(message, dict) else orjson.loads(message)
-    return {**whole, "context_management": {"applied_edits": applied}}
+    return {**message, "context_management": {"applied_edits": applied}}
 
 
 async def edited_events(events: AsyncGenerator[bytes], state: RouteState) -> AsyncGenerator[bytes]:

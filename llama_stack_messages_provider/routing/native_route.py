@@ -53,10 +53,8 @@ class NativeRoute:
         self._memory = memory
         self._offload = offload
 
-    async def complete(
-        self, raw: bytes | None, request: Mapping[str, Any], state: RouteState
-    ) -> bytes | dict[str, Any]:
-        """A whole message, as the upstream wrote it wherever that is right.
+    async def complete(self, raw: bytes | None, request: Mapping[str, Any], state: RouteState) -> dict[str, Any]:
+        """A whole message; a `PassedMessage` wherever it is right as the upstream wrote it.
 
         Args:
             raw: The request's bytes; None if they are not what is asked for.
@@ -234,9 +232,8 @@ def _no_translation(change: Change) -> bool:
 # --- the way back ---
 
 
-def _restored_message(body: bytes, rewritten: Rewritten) -> dict[str, Any]:
+def _restored_message(message: dict[str, Any], rewritten: Rewritten) -> dict[str, Any]:
     """A native upstream's message with the blocks that its client knows."""
-    message: dict[str, Any] = orjson.loads(body)
     return {**message, "content": [rewritten.restore_block(block) for block in message["content"]]}
 
 

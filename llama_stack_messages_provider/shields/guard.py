@@ -4,8 +4,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from typing import Any
 
-import orjson
-
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
 from llama_stack_messages_provider.shields.config import ShieldRule
 from llama_stack_messages_provider.shields.held import HeldEvents
@@ -65,18 +63,17 @@ class Guard:
         digests = [part.digest for part in parts]
         return await self._judge("input", shields, [part.text for part in parts], digests)
 
-    async def message(self, message: bytes | dict[str, Any]) -> bytes | dict[str, Any]:
+    async def message(self, message: dict[str, Any]) -> dict[str, Any]:
         """A whole message as it came, or ended before the first block that is flagged; raises as `Shields.judge`."""
         if not self._rule.output:
             return message
         with malformed_upstream_errors(message, "a message"):
-            read = message if isinstance(message, dict) else orjson.loads(message)
-            content = read["content"]
+            content = message["content"]
             parts = [(n, part) for n, block in enumerate(content) for part in self._parts(self._text_of(block))]
         flagged = await self._judge("output", self._rule.output, [part for _, part in parts])
         if flagged is None:
             return message
-        return {**read, "content": content[: parts[flagged.place][0]], **_stop(flagged)}
+        return {**message, "content": content[: parts[flagged.place][0]], **_stop(flagged)}
 
     async def events(self, events: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The same of events, each piece ending at an event's end; raises as `Shields.judge` does."""

@@ -9,7 +9,6 @@ from typing import Any, Self
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.status.tally import NO_MODEL, TALLY, Tally
 from llama_stack_messages_provider.telemetry.answers import AnswerReader
-from llama_stack_messages_provider.telemetry.calls import json_of
 from llama_stack_messages_provider.telemetry.observed import current_batch
 from llama_stack_messages_provider.telemetry.operation import error_type_of
 
@@ -80,10 +79,10 @@ class Noted:
         self._waiting = True
         self.label: str | None = None
 
-    def answered(self, message: bytes | Mapping[str, Any]) -> None:
+    def answered(self, message: Mapping[str, Any]) -> None:
         """It was answered with a whole message."""
         reader = AnswerReader()
-        reader.take(json_of(message))
+        reader.take(message)
         self._tally.spend(self._model, reader)
 
     def see(self, piece: bytes) -> None:

@@ -1,12 +1,11 @@
 """Calls of models and of tools, as they are told to OpenTelemetry."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind
 
@@ -21,7 +20,7 @@ from llama_stack_messages_provider.telemetry.instruments import (
 from llama_stack_messages_provider.telemetry.operation import Operation, error_type_of
 from llama_stack_messages_provider.telemetry.watched import WatchedEvents
 
-__all__ = ["MAX_NAME", "Call", "ToolCall", "Way", "json_of"]
+__all__ = ["MAX_NAME", "Call", "ToolCall", "Way"]
 
 MAX_NAME: int = 200
 """Characters of a name that somebody else chose."""
@@ -94,9 +93,9 @@ class Call:
         )
         self._reader = AnswerReader()
 
-    def answered(self, message: bytes | Mapping[str, Any]) -> None:
+    def answered(self, message: Mapping[str, Any]) -> None:
         """It was answered with a whole message."""
-        self._reader.take(json_of(message))
+        self._reader.take(message)
 
     def counted(self, tokens: int) -> None:
         """It was answered with a count."""
@@ -190,13 +189,3 @@ class ToolCall:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._operation.__exit__(kind, exc, trace)
-
-
-def json_of(message: bytes | Mapping[str, Any]) -> Mapping[str, Any]:
-    """A whole message as JSON."""
-    if not isinstance(message, bytes):
-        return message
-    with suppress(ValueError):
-        found = orjson.loads(message)
-        return found if isinstance(found, dict) else {}
-    return {}

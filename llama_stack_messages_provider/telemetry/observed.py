@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from llama_stack_messages_provider.host.telemetry import listens
 from llama_stack_messages_provider.telemetry.answers import AnswerReader
-from llama_stack_messages_provider.telemetry.calls import MAX_NAME, Call, ToolCall, Way, json_of
+from llama_stack_messages_provider.telemetry.calls import MAX_NAME, Call, ToolCall, Way
 from llama_stack_messages_provider.telemetry.content import Written, captures_content, prompt_attributes
 from llama_stack_messages_provider.telemetry.instruments import (
     REQUEST_DURATION,
@@ -132,9 +132,9 @@ class Observed:
         """The request was changed until its upstream took it."""
         self._adapted += [name for name in names if name not in self._adapted]
 
-    def answered(self, message: bytes | Mapping[str, Any]) -> None:
+    def answered(self, message: Mapping[str, Any]) -> None:
         """It was answered with a whole message."""
-        self._reader.take(json_of(message))
+        self._reader.take(message)
 
     def events(self, source: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
         """The same events of its answer, which are watched."""
@@ -242,7 +242,7 @@ class Observed:
 class _Unobserved:
     """Tells nobody."""
 
-    def answered(self, message: bytes | Mapping[str, Any]) -> None:
+    def answered(self, message: Mapping[str, Any]) -> None:
         """It was answered."""
 
     def see(self, piece: bytes) -> None:

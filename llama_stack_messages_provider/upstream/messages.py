@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 
 import aiohttp
-import orjson
 
 from llama_stack_messages_provider.adaptation.upstream_errors import (
     is_envelope,
@@ -14,7 +13,7 @@ from llama_stack_messages_provider.adaptation.upstream_errors import (
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
 from llama_stack_messages_provider.native.late_start import LateMessageStart
-from llama_stack_messages_provider.native.message import Event, repair_message
+from llama_stack_messages_provider.native.message import Event, PassedMessage, repair_message
 from llama_stack_messages_provider.native.request import with_model
 from llama_stack_messages_provider.native.shapes import (
     EARLY_END,
@@ -149,22 +148,21 @@ def _is_event_stream(response: aiohttp.ClientResponse) -> bool:
     return response.content_type == "text/event-stream"
 
 
-def renamed(response: UpstreamResponse, client_model: str, engine: str, sign: Signer) -> bytes:
-    """A whole message with the client's name of the model, mended where the engine's are broken.
+def renamed(response: UpstreamResponse, client_model: str, engine: str, sign: Signer) -> Event:
+    """A whole message with the client's name of the model: as it came, or mended where the engine's are broken.
 
     Raises:
         MessagesError: It is no message; its error, if it says one.
     """
     if looks_like_events(response.body[:64]):
         with malformed_upstream_errors(None, "a message"):
-            folded = stream_as_message(response.body, sign, message_id="msg_unknown", model=client_model)
-            return orjson.dumps(folded)
+            return stream_as_message(response.body, sign, message_id="msg_unknown", model=client_model)
     message, is_readable = _message_of(response.body, "a message")
     # vLLM leaves out what is null.
     if ENGINES[engine].native.repaired or "stop_sequence" not in message or not is_readable:
         with malformed_upstream_errors(message, "a message"):
-            return orjson.dumps(repair_message(message, sign, model=client_model))
-    return with_model(response.body, message, client_model)
+            return repair_message(message, sign, model=client_model)
+    return PassedMessage({**message, "model": client_model}, with_model(response.body, message, client_model))
 
 
 def _message_of(body: bytes, wanted: str) -> tuple[Event, bool]:
