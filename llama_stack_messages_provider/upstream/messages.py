@@ -84,64 +84,47 @@ class NativeMessages:
             NativeMissingError, MessagesError: As `complete`, before the first piece. Later failures too, for the
                 caller to tell in the stream.
         """
-        response = await self._sessions.open(
-            "POST", f"{endpoint.root}{_PATH}", endpoint, self._timeouts, headers=headers, data=body
-        )
+        response = await self._opened(endpoint, body, headers)
         del body  # nothing of the request is kept while its answer comes
-        if not is_success(response.status):
-            raise _refusal(await self._sessions.whole(response, endpoint, self._timeouts))
-        limit = self._sessions.limits.event
-        make_repaired = partial(RepairedStream, sign, client_model, start, limit)
-        repaired = ENGINES[engine].native.repaired
-        events = make_repaired() if repaired else RelayedStream(engine, client_model, start, limit)
-        try:
-            async for piece in self._pieces(response, events):
-                yield start.merged(piece) if start.sent else piece
-        except _NoEventsError as exc:
-            whole = await self._sessions.whole(response, endpoint, self._timeouts, head=exc.head)
-            piece = make_repaired().feed(message_as_stream(_message_of(whole.body, "a stream of events")[0]))
-            yield start.merged(piece) if start.sent else piece
-
-    async def _pieces(
-        self, response: aiohttp.ClientResponse, events: RelayedStream | RepairedStream
-    ) -> AsyncGenerator[bytes]:
-        """What comes of a stream, up to the end of its message.
-
-        Raises:
-            MessagesError: It breaks off, or an event is broken.
-        """
-        with Body(response, self._timeouts, self._sessions.limits.stream) as body:
-            data = await body.read()
-            if looks_whole(data) or not (looks_like_events(data) or _is_event_stream(response)):
-                body.hand_over()
-                raise _NoEventsError(data)
-            while data:
-                body.mark_received(data)
+        limits = self._sessions.limits
+        make_repaired = partial(RepairedStream, sign, client_model, start, limits.event)
+        is_repaired = ENGINES[engine].native.repaired
+        events = make_repaired() if is_repaired else RelayedStream(engine, client_model, start, limits.event)
+        # All in one generator: each more is some of what a small event costs.
+        with Body(response, self._timeouts, limits.stream) as received:
+            data = await received.read()
+            is_stream = not looks_whole(data) and (looks_like_events(data) or _is_event_stream(response))
+            if not is_stream:
+                received.hand_over()
+            while data and is_stream:
+                received.mark_received(data)
                 if piece := events.feed(data):
-                    yield piece
+                    yield start.merged(piece) if start.sent else piece
                 if events.failure:
                     raise events.failure
                 if events.over:
-                    await body.close_soon()
+                    await received.close_soon()
                     return
-                body.arm()
-                data = await body.read()
-        if piece := events.close():
-            yield piece
+                received.arm()
+                data = await received.read()
+        if is_stream:
+            piece = events.close()
+        else:
+            whole = await self._sessions.whole(response, endpoint, self._timeouts, head=data)
+            events = make_repaired()
+            piece = events.feed(message_as_stream(_message_of(whole.body, "a stream of events")[0]))
+        if piece:
+            yield start.merged(piece) if start.sent else piece
         if not events.over:
             raise events.failure or UpstreamError(EARLY_END)
 
-
-class _NoEventsError(Exception):
-    """A body that is no stream of events.
-
-    Args:
-        head: What has been read of it.
-    """
-
-    def __init__(self, head: bytes) -> None:
-        super().__init__()
-        self.head = head
+    async def _opened(self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """The response to a request that is taken."""
+        url = f"{endpoint.root}{_PATH}"
+        response = await self._sessions.open("POST", url, endpoint, self._timeouts, headers=headers, data=body)
+        if not is_success(response.status):
+            raise _refusal(await self._sessions.whole(response, endpoint, self._timeouts))
+        return response
 
 
 def _is_event_stream(response: aiohttp.ClientResponse) -> bool:
