@@ -154,7 +154,7 @@ class ModelCalls:
                 told.answered(message)
         state.answered = True
         if self._budgets is not None:
-            await self._budgets.charge(client_name(), state.plan.target.label, message)
+            await self._budgets.charge(client_name(), state.plan.target.budget_name, message)
         return message
 
     async def _answered(
@@ -225,7 +225,7 @@ class ModelCalls:
         state.answered = True
         if self._budgets is None:
             return stream
-        rest = self._budgets.charged(client_name(), state.plan.target.label, stream.first, stream.rest)
+        rest = self._budgets.charged(client_name(), state.plan.target.budget_name, stream.first, stream.rest)
         return OpenedStream(stream.first, rest)
 
     async def _told(

@@ -134,7 +134,7 @@ class MessageService:
         await self._fallbacks.prepare(exchange, state)
         state.is_counted = is_counted
         if is_counted and self._budgets is not None:
-            state.budget_headers = await self._budgets.admit(client_name(), plan.target.label)
+            state.budget_headers = await self._budgets.admit(client_name(), plan.target.budget_name)
         return state
 
     async def complete(self, exchange: Exchange, state: RouteState, message_id: str) -> dict[str, Any]:

@@ -173,7 +173,7 @@ class _Turns:
                 if plan.target.identifier in self._asked:
                     raise InvalidRequestError("it was asked before")
                 if self._budgets is not None:
-                    await self._budgets.admit(client_name(), plan.target.label)
+                    await self._budgets.admit(client_name(), plan.target.budget_name)
             except MessagesError as exc:
                 logger.info("A model cannot be asked instead", model=fallback.model, reason=exc.message)
                 continue

@@ -81,8 +81,11 @@ class ModelResolver:
                 target = await self._unregistered(replica, llms)
             if target is not None:
                 found[target.identifier] = replace(target, replica_of=name)
-        first, *others = found.values() or (None,)
-        return None if first is None else replace(first, others=tuple(filter(None, others)))
+        equals = list(found.values())
+        if not equals:
+            return None
+        first, *others = (replace(each, first_of_equals=equals[0].label) for each in equals)
+        return replace(first, others=tuple(others))
 
     async def _unregistered(self, name: str, llms: Sequence[Any] | None = None) -> Target | None:
         """The target for what is no identifier of a registered model; `llms` are all that there are, if known."""

@@ -22,6 +22,7 @@ class Target:
         registered: Whether it was; else a client has named it, and nobody knows whether there is such a model.
         replica_of: The name that stands for it and its equals; None where it has none.
         others: Its equals that may be asked instead, in their order.
+        first_of_equals: The label of the first of them, in the order of the configuration; None where it has none.
     """
 
     identifier: str
@@ -32,11 +33,17 @@ class Target:
     registered: bool = True
     replica_of: str | None = None
     others: tuple["Target", ...] = ()
+    first_of_equals: str | None = None
 
     @property
     def label(self) -> str:
         """Its name in metrics, where each name is kept for ever: clients choose those that nobody registered."""
         return self.identifier if self.registered else f"{self.provider_id}/other"
+
+    @property
+    def budget_name(self) -> str:
+        """Its name in budgets: equal replicas are one model, whatever name stands for them."""
+        return self.first_of_equals or self.label
 
     @property
     def sees(self) -> bool:

@@ -38,9 +38,9 @@ def upstream() -> Iterator[ScriptedUpstream]:
 
 @pytest.fixture
 def budgeted(scripted_stack: Callable[..., Stack], upstream: ScriptedUpstream) -> Callable[..., Stack]:
-    def start(*rules: Json, **more: Any) -> Stack:
-        inference = [openai_provider(upstream.url)]
-        return scripted_stack(inference=inference, messages={"budgets": {"rules": list(rules)}}, **more)
+    def start(*rules: Json, aliases: Json | None = None, **more: Any) -> Stack:
+        messages = {"budgets": {"rules": list(rules)}, "model_aliases": aliases or {}}
+        return scripted_stack(inference=[openai_provider(upstream.url)], messages=messages, **more)
 
     return start
 
@@ -120,6 +120,14 @@ def test_a_fallback_is_asked_as_long_as_its_own_budget_lasts(
     answers = [ask(stack, streamed=streamed, fallbacks=fallbacks) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 529]
     assert ask(stack, model="openai/n").status_code == 429
+
+
+def test_equal_replicas_have_one_budget(budgeted: Callable[..., Stack]) -> None:
+    stack = budgeted({"requests_per_day": 3}, aliases={"both-*": ["openai/m", "openai/n"]})
+    answers = [ask(stack, model=f"both-{n % 2}", metadata={"user_id": f"u-{n}"}, system=f"s-{n}") for n in range(8)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429] * 5
+    assert ask(stack, model="openai/m").status_code == 429
+    assert ask(stack, model="openai/n").status_code == 200
 
 
 def test_each_user_has_a_budget_of_each_model_and_the_first_rule_holds(budgeted: Callable[..., Stack]) -> None:
