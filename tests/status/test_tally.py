@@ -65,7 +65,7 @@ def test_a_whole_message_is_counted(tally: Tally) -> None:
     one = noted(tally)
     with one:
         assert tally.running == 1
-        one.answered(orjson.dumps(anthropic_message("x", usage=USAGE)))
+        one.answered(anthropic_message("x", usage=USAGE))
     assert tally.running == 0
     assert tally.report()["usage"]["p/m"]["output_tokens"] == 7
 
