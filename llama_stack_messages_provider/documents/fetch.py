@@ -11,20 +11,20 @@ Source: https://cheatsheetseries.owasp.org/cheatsheets/Server_Side_Request_Forge
 import asyncio
 import base64
 import codecs
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from llama_stack_messages_provider.documents.lookups import Lookups
 from llama_stack_messages_provider.documents.slots import FairSlots
 from llama_stack_messages_provider.errors import InvalidRequestError
+from llama_stack_messages_provider.http_client.failures import HttpError
+from llama_stack_messages_provider.http_client.pool import Pool, Route, basic_auth
+from llama_stack_messages_provider.http_client.response import Response, media_type
 from llama_stack_messages_provider.rewriting.document_refs import DocumentRef, documents
 from llama_stack_messages_provider.rewriting.documents import PDF
 
@@ -187,23 +187,17 @@ class DocumentFetcher:
                 yield
         except TimeoutError:
             raise FetchError(f"it took longer than {self._limits.seconds:g} s") from None
-        except (aiohttp.ClientError, OSError):
+        except (HttpError, OSError):
             raise FetchError("its server could not be reached") from None
 
     async def _get(self, url: URL, left: "_Left", permits: Callable[[str], bool] | None = None) -> Fetched:
         for _ in range(_MOST_REDIRECTS + 1):
             if permits is not None and not permits(str(url)):
                 raise FetchError("it is of a domain that pages are not fetched from", "url_not_allowed")
-            resolver = _Pinned(await self._addresses(url))
-            connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False)
-            async with (
-                aiohttp.ClientSession(
-                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-                ) as session,
-                session.get(url, headers=_HEADERS, allow_redirects=False) as response,
-            ):
+            route = Route(addresses=tuple(await self._addresses(url)))
+            async with _requested(url, route, self._limits.seconds) as response:
                 if response.status not in _REDIRECTS or "location" not in response.headers:
-                    return await self._read(response, left)
+                    return await self._read(url, response, left)
                 url = url.join(URL(response.headers["location"]))
         raise FetchError(f"it was redirected more than {_MOST_REDIRECTS} times")
 
@@ -221,18 +215,18 @@ class DocumentFetcher:
             raise FetchError("its address is not one that documents are fetched from", "url_not_allowed")
         return addresses
 
-    async def _read(self, response: aiohttp.ClientResponse, left: "_Left") -> Fetched:
+    async def _read(self, url: URL, response: Response, left: "_Left") -> Fetched:
         if response.status != 200:
             raise FetchError(f"the server answered with status {response.status}")
         if response.headers.get("content-encoding", "identity") != "identity":
             raise FetchError("the server sends it compressed")
         body = bytearray()
-        async for piece in response.content.iter_any():
+        while piece := await response.read():
             body += piece
             if len(body) > self._limits.size:
                 raise FetchError(f"it is larger than {self._limits.size} bytes", "content_too_large")
             left.take(len(piece))
-        return Fetched(str(response.url), response.content_type, response.charset, bytes(body))
+        return Fetched(str(url), *media_type(response.headers), bytes(body))
 
 
 class _Left:
@@ -253,29 +247,17 @@ class _Left:
             raise FetchError(reason, "content_too_large")
 
 
-class _Pinned(AbstractResolver):
-    """Knows the addresses that were looked at, and asks nobody."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._addresses = addresses
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            {
-                "hostname": host,
-                "host": address,
-                "port": port,
-                "family": socket.AF_INET6 if ":" in address else socket.AF_INET,
-                "proto": 0,
-                "flags": socket.AI_NUMERICHOST,
-            }
-            for address in self._addresses
-        ]
-
-    async def close(self) -> None:
-        return None
+@asynccontextmanager
+async def _requested(url: URL, route: Route, seconds: float) -> AsyncIterator[Response]:
+    """The answer to a GET, over a connection of its own."""
+    named = {"authorization": basic_auth(url.user, url.password or "")} if url.user else {}
+    pool = Pool(asyncio.get_running_loop(), _HEADERS | named)
+    try:
+        yield await pool.request(
+            "GET", str(url), headers={}, route=route, connect_seconds=seconds, head_seconds=seconds
+        )
+    finally:
+        await pool.close()
 
 
 def is_public(address: str) -> bool:

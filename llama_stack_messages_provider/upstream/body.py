@@ -2,19 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-import aiohttp
-
 from llama_stack_messages_provider.errors import UpstreamError
-from llama_stack_messages_provider.host.aiohttp import (
-    ContentEncodingError,
-    HttpProcessingError,
-    fail_body,
-    take_read_timeout,
-)
+from llama_stack_messages_provider.http_client.failures import EncodingError, HttpError
+from llama_stack_messages_provider.http_client.response import Response
+from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, did_not_begin, stopped
 
 __all__ = ["Body", "Timeouts", "close_soon", "iter_body"]
@@ -36,8 +31,15 @@ class Timeouts:
     first_byte: float
     idle: float
 
+    def of(self, endpoint: Endpoint) -> "Timeouts":
+        """These, but for what the provider's own settings say."""
+        if endpoint.connect_timeout is None and endpoint.read_timeout is None:
+            return self
+        connect = endpoint.connect_timeout or self.connect
+        return replace(self, connect=connect, first_byte=endpoint.read_timeout or self.first_byte)
 
-async def iter_body(response: aiohttp.ClientResponse, timeouts: Timeouts, max_bytes: int) -> AsyncGenerator[bytes]:
+
+async def iter_body(response: Response, timeouts: Timeouts, max_bytes: int) -> AsyncGenerator[bytes]:
     """The body of a response, as much at a time as is there.
 
     Raises:
@@ -71,13 +73,13 @@ class Body:
 
     __slots__ = ("_idle", "_left", "_max_bytes", "_open", "_response", "_watch", "read")
 
-    def __init__(self, response: aiohttp.ClientResponse, timeouts: Timeouts, max_bytes: int) -> None:
+    def __init__(self, response: Response, timeouts: Timeouts, max_bytes: int) -> None:
         self._response = response
         self._watch = _Watch(response, timeouts.first_byte)
         self._idle = timeouts.idle
         self._open = False
         self._max_bytes = self._left = max_bytes
-        self.read = response.content.readany
+        self.read = response.read
 
     def mark_received(self, data: bytes) -> None:
         """A piece is there: a client that reads slowly is not the upstream's fault."""
@@ -106,24 +108,25 @@ class Body:
     ) -> None:
         watch = self._watch
         watch.end()
-        # A response that was read to its end has returned its connection to the pool; any other loses it.
         if not self._open:
             self._response.close()
         if isinstance(error, TimeoutError):
             raise (stopped if watch.begun else did_not_begin)(watch.seconds) from error
-        if isinstance(error, ContentEncodingError):
+        if isinstance(error, EncodingError):
             raise UpstreamError("The upstream's answer is compressed in a way that is not understood") from error
-        if isinstance(error, aiohttp.ClientError | HttpProcessingError | OSError):
+        if isinstance(error, HttpError | OSError):
             raise UpstreamError("The upstream's answer broke off") from error
 
 
-async def close_soon(response: aiohttp.ClientResponse) -> None:
-    """Read what follows the end of a message for a moment, once: its end gives the connection back to the pool."""
+async def close_soon(response: Response) -> None:
+    """Read what follows the end of a message for a moment: its end gives the connection back to the pool."""
+    if response.ended:
+        return
     try:
         async with asyncio.timeout(_LINGER_SECONDS):
-            while await response.content.readany():
+            while await response.read():
                 pass
-    except (aiohttp.ClientError, HttpProcessingError, OSError):  # a timeout among them
+    except (HttpError, OSError):  # a timeout among them
         response.close()
 
 
@@ -131,16 +134,16 @@ class _Watch:
     """Ends a body that brings nothing for too long.
 
     One timer that looks again when the limit could have passed, and 0.5 microseconds for each piece:
-    `asyncio.timeout().reschedule` takes 4.3, aiohttp's own timer as much, a tenth of what a small event costs.
+    `asyncio.timeout().reschedule` takes 4.3, a tenth of what a small event costs.
     """
 
     __slots__ = ("_loop", "_response", "_since", "_timer", "begun", "seconds", "waiting")
 
-    def __init__(self, response: aiohttp.ClientResponse, first_byte: float) -> None:
+    def __init__(self, response: Response, first_byte: float) -> None:
         self._response = response
         self._loop = asyncio.get_running_loop()
         self.begun = False
-        self.seconds = take_read_timeout(response) or first_byte  # the provider's own, if it has one
+        self.seconds = first_byte
         self._wait()
 
     def wait(self, idle: float) -> None:
@@ -166,6 +169,6 @@ class _Watch:
     def _look(self) -> None:
         idle = self._loop.time() - self._since if self.waiting else 0.0
         if idle >= self.seconds:
-            fail_body(self._response)
+            self._response.fail(TimeoutError())
         else:
             self._timer = self._loop.call_later(self.seconds - idle, self._look)

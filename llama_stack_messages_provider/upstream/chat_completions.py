@@ -153,7 +153,7 @@ class ChatCompletions:
         del params, data  # nothing of the request is kept while its answer comes
         if not is_success(response.status):
             raise refusal(await self._sessions.whole(response, endpoint, self._timeouts))
-        body = iter_body(response, self._timeouts, self._sessions.limits.stream)
+        body = iter_body(response, self._timeouts.of(endpoint), self._sessions.limits.stream)
         try:
             head = await anext(body, b"")
             if looks_whole(head) or not (looks_like_events(head) or response.content_type == "text/event-stream"):

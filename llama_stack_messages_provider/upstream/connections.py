@@ -1,38 +1,30 @@
-"""The pool of connections to upstreams, and which of its failures may be tried again."""
+"""How upstreams are reached: as who, and by which proxy."""
 
+import asyncio
 import os
 from functools import cache, lru_cache
 from importlib.metadata import version
-from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 from yarl import URL
 
-from llama_stack_messages_provider.host.aiohttp import Connector
+from llama_stack_messages_provider.http_client.pool import DIRECT, Pool, Route
+from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
-__all__ = ["environment_proxy", "may_try_again", "new_session", "proxy_options"]
-
-_KEEPALIVE_SECONDS = 60.0
-
-
-def new_session() -> aiohttp.ClientSession:
-    """A session of the running loop. It knows nothing of the environment's proxies and `.netrc`."""
-    return aiohttp.ClientSession(
-        connector=Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ttl_dns_cache=60),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"user-agent": _user_agent(), "accept": "application/json"},
-        skip_auto_headers=("Accept-Encoding",),
-        read_bufsize=2**18,
-    )
+__all__ = ["environment_proxy", "new_pool", "route_to"]
 
 
-def may_try_again(failed: Exception) -> bool:
-    """Whether a request that failed was never read: its used connection was just being closed. Each such try takes one
-    out of the pool.
-    """
-    met = isinstance(failed, (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError))
-    return met and not isinstance(failed, aiohttp.ClientConnectorError) and Connector.was_idle()
+def new_pool() -> Pool:
+    """Connections of the running loop."""
+    return Pool(asyncio.get_running_loop(), {"accept": "application/json", "user-agent": _user_agent()})
+
+
+def route_to(endpoint: Endpoint) -> Route:
+    """The way to an upstream, by its provider's proxy or the environment's."""
+    proxy = endpoint.proxy or (None if endpoint.local else environment_proxy(endpoint.root))
+    if proxy is None and endpoint.tls is True:
+        return DIRECT
+    return Route(endpoint.tls, proxy)
 
 
 @cache
@@ -49,13 +41,3 @@ def environment_proxy(root: str) -> str | None:
         return None
     proxies = getproxies()
     return proxies.get(url.scheme) or proxies.get("all")
-
-
-def proxy_options(proxy: str) -> dict[str, Any]:
-    """What a request takes to go by a proxy, whose credentials may be in its URL."""
-    url = URL(proxy)
-    if url.user is None:
-        return {"proxy": url}
-    # aiohttp makes it the proxy's own, of plain requests and of tunnels.
-    credentials = {"authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
-    return {"proxy": url.with_user(None), "proxy_headers": credentials}

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-import aiohttp
 from yarl import URL
 
 from llama_stack_messages_provider.errors import UpstreamError
 from llama_stack_messages_provider.host import providers
+from llama_stack_messages_provider.http_client.pool import basic_auth
 
 __all__ = ["Endpoint", "Endpoints"]
 
@@ -30,7 +30,7 @@ class Endpoint:
         api_base: The base URL, where `/chat/completions` hangs.
         api_key: The provider's key, or the one of this request's provider data; None if there is none.
         headers: Headers that the provider's network settings add.
-        tls: What aiohttp takes as `ssl`: a context, or False to skip verification.
+        tls: What its certificate is judged by: a context, True for the system's authorities, False for nothing.
         proxy: A proxy URL, or None.
         connect_timeout, read_timeout: Seconds from the provider's network settings, or None.
         anthropic_key: Whether the key goes into `x-api-key` instead of `Authorization`.
@@ -55,7 +55,7 @@ class Endpoint:
 
     def auth_headers(self) -> dict[str, str]:
         """The headers that carry the credentials and what the network settings add."""
-        headers = dict(self.headers)
+        headers = {name.lower(): value for name, value in self.headers}
         if self.api_key:
             name = "x-api-key" if self.anthropic_key else "authorization"
             headers.setdefault(name, self.api_key if self.anthropic_key else f"Bearer {self.api_key}")
@@ -121,7 +121,7 @@ def _without_credentials(base: str) -> tuple[str, dict[str, str]]:
     url = URL(base)
     if url.user is None:
         return base, {}
-    return str(url.with_user(None)), {"authorization": aiohttp.encode_basic_auth(url.user, url.password or "")}
+    return str(url.with_user(None)), {"authorization": basic_auth(url.user, url.password or "")}
 
 
 def _timeouts(network: providers.NetworkConfig | None) -> tuple[float | None, float | None]:

@@ -3,8 +3,8 @@
 import os
 import re
 import socket
+import ssl
 
-import aiohttp
 from yarl import URL
 
 from llama_stack_messages_provider.errors import (
@@ -14,6 +14,7 @@ from llama_stack_messages_provider.errors import (
     UpstreamTimeoutError,
 )
 from llama_stack_messages_provider.host.log import get_logger
+from llama_stack_messages_provider.http_client.failures import DisconnectedError, NotHttpError, ProxyError
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 
 __all__ = [
@@ -123,24 +124,21 @@ def _upstream_of(endpoint: Endpoint) -> str:
 def _reason(exc: BaseException) -> str:
     # A class stands before those it derives from. The texts of the exceptions name the address, nobody's business.
     match exc:
-        case aiohttp.ClientProxyConnectionError():
-            return f"its proxy: {_of_system(exc.os_error)}"
-        case aiohttp.ClientHttpProxyError():
-            return f"its proxy answered with status {exc.status}"
-        case aiohttp.ClientConnectorCertificateError():
+        case ProxyError():
+            answered = f" answered with status {exc.status}"
+            return f"its proxy{answered if exc.cause is None else f': {_of_system(exc.cause)}'}"
+        case ssl.SSLCertVerificationError():
             return "its TLS certificate is not trusted"
-        case aiohttp.ClientSSLError():
+        case ssl.SSLError():
             return "the TLS handshake failed"
-        case aiohttp.ClientConnectorError():
-            return _of_system(exc.os_error)
-        case aiohttp.ServerDisconnectedError():
+        case DisconnectedError():
             return "it closed the connection without an answer"
-        case aiohttp.ClientResponseError():
+        case NotHttpError():
             return "its answer is not HTTP"
-        case aiohttp.InvalidURL() | ValueError():
-            return "its address, or its proxy's, is not one that can be used"
         case OSError():
             return _of_system(exc)
+        case ValueError():
+            return "its address, or its proxy's, is not one that can be used"
     return type(exc).__name__
 
 

@@ -3,8 +3,6 @@
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 
-import aiohttp
-
 from llama_stack_messages_provider.adaptation.upstream_errors import (
     is_envelope,
     malformed_answer,
@@ -12,6 +10,7 @@ from llama_stack_messages_provider.adaptation.upstream_errors import (
 )
 from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.errors import MessagesError, UpstreamError
+from llama_stack_messages_provider.http_client.response import Response
 from llama_stack_messages_provider.native.late_start import LateMessageStart
 from llama_stack_messages_provider.native.message import Event, PassedMessage, repair_message
 from llama_stack_messages_provider.native.request import with_model
@@ -91,7 +90,7 @@ class NativeMessages:
         is_repaired = ENGINES[engine].native.repaired
         events = make_repaired() if is_repaired else RelayedStream(engine, client_model, start, limits.event)
         # All in one generator: each more is some of what a small event costs.
-        with Body(response, self._timeouts, limits.stream) as received:
+        with Body(response, self._timeouts.of(endpoint), limits.stream) as received:
             data = await received.read()
             is_stream = not looks_whole(data) and (looks_like_events(data) or _is_event_stream(response))
             if not is_stream:
@@ -118,7 +117,7 @@ class NativeMessages:
         if not events.over:
             raise events.failure or UpstreamError(EARLY_END)
 
-    async def _opened(self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+    async def _opened(self, endpoint: Endpoint, body: bytes, headers: Mapping[str, str]) -> Response:
         """The response to a request that is taken."""
         url = f"{endpoint.root}{_PATH}"
         response = await self._sessions.open("POST", url, endpoint, self._timeouts, headers=headers, data=body)
@@ -127,7 +126,7 @@ class NativeMessages:
         return response
 
 
-def _is_event_stream(response: aiohttp.ClientResponse) -> bool:
+def _is_event_stream(response: Response) -> bool:
     return response.content_type == "text/event-stream"
 
 

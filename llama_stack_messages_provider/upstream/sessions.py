@@ -1,4 +1,4 @@
-"""Pooled HTTP sessions, one per event loop, made in the loop that uses them.
+"""Requests to upstreams over pooled connections, of which each event loop has its own.
 
 Llama Stack constructs providers in a loop that is gone when the server starts, so that nothing here exists before
 the first request.
@@ -8,21 +8,16 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-import aiohttp
 
 from llama_stack_messages_provider.adaptation.upstream_errors import from_status
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.host.telemetry import trace_headers
+from llama_stack_messages_provider.http_client.failures import ConnectTimeoutError, HeadTimeoutError, HttpError
+from llama_stack_messages_provider.http_client.pool import Pool
+from llama_stack_messages_provider.http_client.response import Response
 from llama_stack_messages_provider.upstream.body import Timeouts, iter_body
-from llama_stack_messages_provider.upstream.connections import (
-    environment_proxy,
-    may_try_again,
-    new_session,
-    proxy_options,
-)
+from llama_stack_messages_provider.upstream.connections import new_pool, route_to
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import (
     AnswerTooLargeError,
@@ -104,26 +99,23 @@ class Sessions:
 
     def __init__(self, limits: ResponseLimits | None = None) -> None:
         self.limits = limits or ResponseLimits()
-        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._answered: dict[tuple[str, str], float] = {}
 
-    def session(self) -> aiohttp.ClientSession:
-        """The session of the running loop."""
+    def pool(self) -> Pool:
+        """The connections of the running loop."""
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None or session.closed:
-            self._forget_dead_loops()
-            session = self._sessions[loop] = new_session()
-        return session
+        pool = self._pools.get(loop)
+        if pool is None:
+            for gone in [each for each in self._pools if each.is_closed()]:
+                del self._pools[gone]
+            pool = self._pools[loop] = new_pool()
+        return pool
 
     async def close(self) -> None:
-        """Close the running loop's session; those of other loops are gone with them."""
-        if session := self._sessions.pop(asyncio.get_running_loop(), None):
-            await session.close()
-
-    def _forget_dead_loops(self) -> None:
-        for loop in [loop for loop in self._sessions if loop.is_closed()]:
-            self._sessions.pop(loop).detach()
+        """Close the running loop's connections; those of other loops are gone with them."""
+        if pool := self._pools.pop(asyncio.get_running_loop(), None):
+            await pool.close()
 
     async def fetch(
         self,
@@ -145,7 +137,7 @@ class Sessions:
         return await self.whole(response, endpoint, timeouts)
 
     async def whole(
-        self, response: aiohttp.ClientResponse, endpoint: Endpoint, timeouts: Timeouts, *, head: bytes = b""
+        self, response: Response, endpoint: Endpoint, timeouts: Timeouts, *, head: bytes = b""
     ) -> UpstreamResponse:
         """The whole answer of an open response; of an error only as much as matters.
 
@@ -156,18 +148,17 @@ class Sessions:
             head: What has been read of it.
         """
         try:
-            body = await self._body(response, timeouts)
+            body = await self._body(response, timeouts.of(endpoint))
         except MessagesError as exc:
-            log_failure(endpoint, str(response.url), exc)
+            log_failure(endpoint, endpoint.root, exc)
             raise
         return UpstreamResponse(response.status, response.headers, head + body)
 
-    async def _body(self, response: aiohttp.ClientResponse, timeouts: Timeouts) -> bytes:
+    async def _body(self, response: Response, timeouts: Timeouts) -> bytes:
         if response.status < 200 or response.status in _BODILESS:
             response.close()
             return b""
-        if response.content.is_eof() and response.content.exception() is None:  # it came with the headers
-            body = response.content.read_nowait(-1)
+        if (body := response.read_whole()) is not None:  # it came with the headers
             if len(body) > self.limits.answer:
                 raise AnswerTooLargeError(self.limits.answer)
             return body
@@ -184,7 +175,7 @@ class Sessions:
         *,
         headers: Mapping[str, str] | None = None,
         data: bytes | None = None,
-    ) -> aiohttp.ClientResponse:
+    ) -> Response:
         """Send a request and return its response once the headers are there; the caller closes it.
 
         Raises:
@@ -192,7 +183,7 @@ class Sessions:
         """
         sent = endpoint.auth_headers() | {"content-type": "application/json"} | dict(headers or {}) | trace_headers()
         try:
-            response = await self._request(method, url, endpoint, timeouts, data=data, headers=sent)
+            response = await self._request(method, url, endpoint, timeouts.of(endpoint), sent, data)
         except MessagesError as exc:
             self._answered.pop((endpoint.provider_id, endpoint.root), None)
             log_failure(endpoint, url, exc)
@@ -212,36 +203,33 @@ class Sessions:
         return when is not None and time.monotonic() - when < seconds
 
     async def _request(
-        self, method: str, url: str, endpoint: Endpoint, timeouts: Timeouts, **options: Any
-    ) -> aiohttp.ClientResponse:
-        first_byte = endpoint.read_timeout or timeouts.first_byte
-        connect = endpoint.connect_timeout or timeouts.connect
+        self,
+        method: str,
+        url: str,
+        endpoint: Endpoint,
+        timeouts: Timeouts,
+        headers: Mapping[str, str],
+        body: bytes | None,
+    ) -> Response:
         try:
-            # aiohttp's limits begin anew with each byte, and not before the body is sent: an upstream may read none.
-            async with asyncio.timeout(connect + first_byte):
-                options |= _options(endpoint, timeouts)
-                return await _sent(self.session(), method, url, options)
-        except aiohttp.ConnectionTimeoutError as exc:
-            raise connect_timeout(endpoint, connect) from exc
-        except TimeoutError as exc:
-            raise did_not_begin(first_byte) from exc
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            return await self.pool().request(
+                method,
+                url,
+                headers=headers,
+                body=body,
+                route=route_to(endpoint),
+                connect_seconds=timeouts.connect,
+                head_seconds=timeouts.first_byte,
+            )
+        except ConnectTimeoutError as exc:
+            raise connect_timeout(endpoint, timeouts.connect) from exc
+        except HeadTimeoutError as exc:
+            raise did_not_begin(timeouts.first_byte) from exc
+        except (HttpError, OSError, ValueError) as exc:
             raise unreachable(endpoint, exc) from exc
 
 
-async def _sent(
-    session: aiohttp.ClientSession, method: str, url: str, options: Mapping[str, Any]
-) -> aiohttp.ClientResponse:
-    """The response to a request, which is sent again as long as it meets connections that are just being closed."""
-    while True:
-        try:
-            return await session.request(method, url, allow_redirects=False, **options)
-        except (aiohttp.ClientError, OSError) as exc:
-            if not may_try_again(exc):
-                raise
-
-
-async def _error_body(response: aiohttp.ClientResponse, timeouts: Timeouts) -> bytes:
+async def _error_body(response: Response, timeouts: Timeouts) -> bytes:
     """The beginning of an error's body, as far as it comes in time: what is there says what is wrong."""
     body = bytearray()
     pieces = iter_body(response, timeouts, 2 * _MAX_ERROR_BYTES)
@@ -256,19 +244,3 @@ async def _error_body(response: aiohttp.ClientResponse, timeouts: Timeouts) -> b
     finally:
         await pieces.aclose()
     return bytes(body)
-
-
-def _options(endpoint: Endpoint, timeouts: Timeouts) -> dict[str, Any]:
-    connect = endpoint.connect_timeout or timeouts.connect
-    options: dict[str, Any] = {"timeout": _timeout(connect, endpoint.read_timeout or timeouts.first_byte)}
-    proxy = endpoint.proxy or (None if endpoint.local else environment_proxy(endpoint.root))
-    if proxy:
-        options |= proxy_options(proxy)
-    if endpoint.root.startswith("https:"):
-        options["ssl"] = endpoint.tls
-    return options
-
-
-@cache
-def _timeout(connect: float, read: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=read)

@@ -3,17 +3,13 @@
 Uvicorn's and the app's have their tests in `test_contracts.py`.
 """
 
-import asyncio
 import importlib
 import inspect
 import logging
 from functools import reduce
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.client_proto import ResponseHandler
 from llama_stack.core.routing_tables.common import CommonRoutingTableImpl
 from llama_stack.core.storage.sqlstore import sqlstore
 from llama_stack.providers.remote.inference.llama_cpp_server.llama_cpp_server import LlamaCppServerInferenceAdapter
@@ -22,20 +18,12 @@ from llama_stack.providers.utils.inference.openai_mixin import OpenAIMixin
 
 from llama_stack_messages_provider.embedded.llama_cpp import LlamaCppInferenceAdapter
 from llama_stack_messages_provider.host import providers
-from llama_stack_messages_provider.host.aiohttp import Connector, fail_body, take_read_timeout
 
 _UTILS = "llama_stack.providers.utils.inference"
 _MIXIN = f"{_UTILS}.openai_mixin:OpenAIMixin"
 _METRICS = "llama_stack.telemetry.inference_metrics"
 
 INTERNALS = [
-    ("aiohttp.client_proto:ResponseHandler.data_received", "a POST that met a closing connection is not sent again"),
-    ("aiohttp.client_proto:ResponseHandler.read_timeout", "a provider's own read timeout is not kept"),
-    ("aiohttp.client_proto:ResponseHandler.start_timeout", "aiohttp's timer of the headers ends long bodies"),
-    ("aiohttp:StreamReader.set_exception", "an upstream that falls silent is waited for without end"),
-    ("aiohttp:TCPConnector.connect", "a POST that met a closing connection is not sent again"),
-    ("aiohttp.http_exceptions:HttpProcessingError", "an answer that breaks off is a 500"),
-    ("aiohttp.http_exceptions:ContentEncodingError", "an answer with a broken compression is a 500"),
     (f"{_UTILS}.http_client:_build_ssl_context", "a provider's `network.tls` does not hold for our requests"),
     (f"{_UTILS}.model_registry:NetworkConfig", "a provider's network settings do not hold for our requests"),
     (f"{_UTILS}.model_registry:TimeoutConfig", "a provider's timeouts do not hold for our requests"),
@@ -103,7 +91,6 @@ def test_an_internal_is_there(internal: str, consequence: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "internal"),
     [
-        (ResponseHandler, "read_timeout", "aiohttp.client_proto:ResponseHandler.read_timeout"),
         (sqlstore, "_SQLSTORE_BACKENDS", "llama_stack.core.storage.sqlstore.sqlstore:_SQLSTORE_BACKENDS"),
         (OpenAIMixin, "_validate_model_allowed", f"{_MIXIN}._validate_model_allowed"),
     ],
@@ -199,42 +186,6 @@ def test_a_method_without_its_source_is_not_passed_by() -> None:
     method = namespace["get_extra_client_params"]
     assert providers.source_of(method) == ""
     assert not providers.has_plain_client(_subclass("Other", get_extra_client_params=method))
-
-
-async def test_a_connection_asks_itself_for_data_received() -> None:
-    protocol = ResponseHandler(asyncio.get_running_loop())
-    seen: list[bytes] = []
-    protocol.data_received = seen.append  # type: ignore[method-assign, assignment]
-    assert protocol.data_received == seen.append, "aiohttp's connections have slots: whether they spoke is not known"
-    del protocol.data_received
-    assert protocol.data_received.__func__ is ResponseHandler.data_received  # type: ignore[attr-defined]
-
-
-async def test_a_body_s_timer_can_be_taken_and_its_reader_told() -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(b"a")
-        await asyncio.Event().wait()
-        return response
-
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    timeout = aiohttp.ClientTimeout(total=None, sock_read=77.0)
-    async with aiohttp.ClientSession(connector=Connector(), timeout=timeout) as session:
-        response = await session.get(f"http://{host}:{port}/")
-        assert await response.content.readany() == b"a"
-        assert take_read_timeout(response) == 77.0, "aiohttp keeps the read timeout elsewhere: a provider's is not kept"
-        assert take_read_timeout(response) is None, "aiohttp's own timer cannot be stopped: idle limits are too short"
-        fail_body(response)
-        with pytest.raises(TimeoutError):
-            await response.content.readany()
-        response.close()
-    await runner.cleanup()
 
 
 def test_loggers_take_fields() -> None:
