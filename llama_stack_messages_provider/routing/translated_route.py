@@ -1,6 +1,7 @@
 """The translated route: a request in the inference API's terms, and its answer in Anthropic's."""
 
 import hmac
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,7 @@ from llama_stack_messages_provider.translation.request import Translation, Trans
 from llama_stack_messages_provider.translation.response import to_message
 from llama_stack_messages_provider.translation.stream import StreamTranslator
 from llama_stack_messages_provider.upstream.chat_completions import ChatCompletions, ChunkStream
-from llama_stack_messages_provider.upstream.token_counts import Count, TokenCounter
+from llama_stack_messages_provider.upstream.token_counts import Count, TokenCounter, count_of_refusal
 from llama_stack_messages_provider.wire.sse import encode_all
 from llama_stack_messages_provider.wire.token_estimate import Measure, measured
 
@@ -147,19 +148,25 @@ class TranslatedRoute:
         translation = await self._translated({**request, "max_tokens": 1}, state)
         plan = state.plan
         infer = partial(self._completions.complete, plan.target, plan.endpoint)
-        ratios = self._memory.ratios.ratios(plan.scope, client_name())
         try:
             count = await self._attempt(
                 request,
                 translation,
                 state,
-                lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer, ratios),
+                lambda: self._counter.count(translation.params, plan.endpoint, plan.engine, infer),
             )
         except MessagesError as exc:
-            return self._counter.count_of_refusal(exc, translation.params, ratios)
-        if count.source != "estimate":
-            await self._observe(translation, state, count.tokens)
+            return count_of_refusal(exc) or await self._estimated(translation, state)
+        if count is None:
+            return await self._estimated(translation, state)
+        await self._observe(translation, state, count.tokens)
         return count
+
+    async def _estimated(self, translation: Translation, state: RouteState) -> Count:
+        """An estimate from the length of the texts, rounded up."""
+        prompt = await self._measured(translation, state)
+        ratios = self._memory.ratios.ratios(state.plan.scope, client_name())
+        return Count(math.ceil(prompt.tokens(ratios)), "estimate")
 
     async def _observe(self, translation: Translation, state: RouteState, tokens: int) -> None:
         """Learn from a count of the upstream's what its tokens are."""
@@ -206,7 +213,7 @@ class TranslatedRoute:
             if lost and state.strict:
                 text = f"{lost[0]}: cannot be honoured (the upstream refuses it), and strict mode is on"
                 raise InvalidRequestError(text)
-            apply_change(change, translation)
+            await self._offload.run(state.size, apply_change, change, translation)
         if window is not None and self._may_exceed(window, request, state) and plan.refuses_output:
             await self._offload.run(state.size, apply_change, FitWindow(window, density), translation)
         state.drop(translation.dropped)

@@ -1,7 +1,6 @@
 """Counts of input tokens: exact and without generation where the upstream can, and honest about how."""
 
-import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,9 +13,8 @@ from llama_stack_messages_provider.translation.reasons import usage_of
 from llama_stack_messages_provider.upstream.body import Timeouts
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.sessions import Sessions
-from llama_stack_messages_provider.wire.token_estimate import measured
 
-__all__ = ["Count", "TokenCounter"]
+__all__ = ["Count", "TokenCounter", "count_of_refusal"]
 
 Source = Literal["native", "tokenizer", "inference", "estimate"]
 
@@ -56,45 +54,29 @@ class TokenCounter:
         endpoint: Endpoint | None,
         engine: Engine,
         infer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]],
-        ratios: Sequence[float],
-    ) -> Count:
-        """The upstream's tokenizer, else a one-token inference where that may be, else an estimate.
+    ) -> Count | None:
+        """By the upstream's tokenizer, else by a one-token inference where that may be; None where nothing counts.
 
         Args:
             params: The chat completion's parameters, with a limit of one token and not streamed.
             endpoint: Where the upstream is, if it can be reached directly.
             engine: What is behind it.
             infer: Runs a chat completion.
-            ratios: Bytes of the model's tokens, by the kind of text.
         """
-        if endpoint is not None and not _has_images(params):
+        if endpoint is not None:
             tokens = await self.by_tokenizer(params, endpoint, engine)
             if tokens is not None:
                 return Count(tokens, "tokenizer")
         if not self._infers:
-            return _estimated(params, ratios)
+            return None
         completion = await infer(params)
         usage = usage_of(completion.get("usage"))
         tokens = usage["input_tokens"] + usage["cache_read_input_tokens"]
-        return Count(tokens, "inference") if tokens else _estimated(params, ratios)
-
-    def count_of_refusal(self, exc: MessagesError, params: dict[str, Any], ratios: Sequence[float]) -> Count:
-        """What a failed inference says about the tokens, or an estimate.
-
-        Raises:
-            MessagesError: The failure, where the request is to blame and not the limit that counting put into it.
-        """
-        refusal = exc.refusal
-        if refusal is not None and refusal.kind in (Kind.PROMPT_TOO_LONG, Kind.ROOM):
-            exact = refusal.used is not None and not refusal.at_least
-            return Count(refusal.used or 0, "inference") if exact else _estimated(params, ratios)
-        if exc.status >= 500 or (refusal is not None and _is_about_the_limit(refusal)):
-            return _estimated(params, ratios)
-        raise exc
+        return Count(tokens, "inference") if tokens else None
 
     async def by_tokenizer(self, params: dict[str, Any], endpoint: Endpoint, engine: Engine) -> int | None:
-        """What the upstream's tokenizer counts; None if it has none, or none that answers."""
-        if engine.tokenizer is None:
+        """What the upstream's tokenizer counts; None if it has none, none that answers, or there are images."""
+        if engine.tokenizer is None or _has_images(params):
             return None
         answer: Any = None
         try:
@@ -114,6 +96,21 @@ class TokenCounter:
         return answer.json() if answer.status == 200 else None
 
 
+def count_of_refusal(exc: MessagesError) -> Count | None:
+    """What a failed inference says about the tokens; None where only an estimate is left.
+
+    Raises:
+        MessagesError: The failure, where the request is to blame and not the limit that counting put into it.
+    """
+    refusal = exc.refusal
+    if refusal is not None and refusal.kind in (Kind.PROMPT_TOO_LONG, Kind.ROOM):
+        exact = refusal.used is not None and not refusal.at_least
+        return Count(refusal.used or 0, "inference") if exact else None
+    if exc.status >= 500 or (refusal is not None and _is_about_the_limit(refusal)):
+        return None
+    raise exc
+
+
 def _is_about_the_limit(refusal: Refusal) -> bool:
     limits = (Kind.OUTPUT_TOO_SHORT, Kind.OUTPUT_LIMIT)
     return refusal.kind in limits or "max_" in (refusal.parameter or "") or "max_tokens" in refusal.words
@@ -121,8 +118,3 @@ def _is_about_the_limit(refusal: Refusal) -> bool:
 
 def _has_images(params: dict[str, Any]) -> bool:
     return b'"image_url"' in orjson.dumps(params["messages"])
-
-
-def _estimated(params: dict[str, Any], ratios: Sequence[float]) -> Count:
-    """An estimate from the length of the texts, rounded up."""
-    return Count(math.ceil(measured(params).tokens(ratios)), "estimate")

@@ -1,11 +1,12 @@
 """How much work a function does, counted and not timed: the same on every machine.
 
 A step is a line of the package's code, or a character or an item that it copies: into what a function returns, or into
-a text that an object holds. What C code does inside one line is not seen; `Compared` counts what a search through a
-list would compare.
+a text that an object holds. What other threads do is not counted. What C code does inside one line is not seen;
+`Compared` counts what a search through a list would compare.
 """
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import CodeType, FrameType
@@ -36,20 +37,22 @@ class Compared(str):
 class _Counter:
     def __init__(self) -> None:
         self.count = 0
+        self._thread = threading.get_ident()
         self._texts: dict[tuple[int, str], int] = {}
 
     def line(self, code: CodeType, line: int) -> Any:
         if not code.co_filename.startswith(_ROOT):
             return sys.monitoring.DISABLE
-        self.count += 1
+        self.count += threading.get_ident() == self._thread
         return None
 
     def returned(self, code: CodeType, offset: int, value: object) -> Any:
         if not code.co_filename.startswith(_ROOT):
             return sys.monitoring.DISABLE
-        if isinstance(value, _SIZED):
-            self.count += len(value)
-        self._grown(sys._getframe(1))
+        if threading.get_ident() == self._thread:
+            if isinstance(value, _SIZED):
+                self.count += len(value)
+            self._grown(sys._getframe(1))
         return None
 
     def _grown(self, frame: FrameType) -> None:
@@ -63,7 +66,7 @@ class _Counter:
 
 
 def steps(work: Callable[[], object]) -> int:
-    """The steps of a call."""
+    """The steps of a call, in the thread that makes it."""
     counter, compared = _Counter(), Compared.times
     events = sys.monitoring.events
     sys.monitoring.use_tool_id(_TOOL, "steps")
