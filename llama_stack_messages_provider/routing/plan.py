@@ -27,6 +27,8 @@ __all__ = ["NativePlan", "Plan", "Planner", "TranslationPlan", "is_first_party"]
 
 # What may be tools that are run here; a request without these is not looked through again.
 _SERVER_TOOLS = frozenset({"web_search", "server_tool", "tool_change"})
+# Plans remembered, each of one model and what a request needs.
+_MAX_KEPT = 1024
 _UNREACHABLE = Capability("no", False, "unknown", "the provider has no upstream that can be reached directly")
 
 
@@ -142,6 +144,7 @@ class Planner:
         self._prober = prober
         self._server_tools = server_tools
         self._endpoints = Endpoints()
+        self._kept: dict[tuple[str, frozenset[str]], Plan] = {}
         self._unreached = Unreached()
 
     async def plan(self, request: Mapping[str, Any], dropped: DroppedFields, session: str | None = None) -> Plan:
@@ -218,8 +221,7 @@ class Planner:
         if self._config.context.cache_salt and not refused and self.engine_of(target, capability).chat.cache_salt:
             refused = "its Messages endpoint takes no cache_salt"
         mode = "translation" if refused else self._mode(target)
-        profile = ENGINES[capability.engine].native
-        is_first_party = _is_native(capability, mode) and profile.first_party
+        is_first_party = _is_native(capability, mode) and ENGINES[capability.engine].native.first_party
         if not is_first_party:
             reject_server_thread(request, strict=dropped is not None and dropped.strict)
         tools: OpenTools = {}
@@ -227,6 +229,29 @@ class Planner:
             tools = await self._server_tools.open(request, dropped or DroppedFields())
             if tools:
                 features = features_of(plain_request(request, tools, DroppedFields()))
+        if tools or refused:
+            return self._decided(target, capability, endpoint, features, tools, mode, refused)
+        # Most requests are like one before.
+        kept = self._kept.get((target.identifier, features))
+        if kept is None or kept.capability is not capability or kept.endpoint is not endpoint or kept.target != target:
+            kept = self._decided(target, capability, endpoint, features, tools, mode)
+            if len(self._kept) >= _MAX_KEPT:
+                self._kept.clear()
+            self._kept[target.identifier, features] = kept
+        return kept
+
+    def _decided(
+        self,
+        target: Target,
+        capability: Capability,
+        endpoint: Endpoint | None,
+        features: Set[str],
+        tools: OpenTools,
+        mode: str,
+        refused: str = "",
+    ) -> Plan:
+        """The plan for a request with these features."""
+        profile = ENGINES[capability.engine].native
         lacks = features & profile.gaps.keys()
         gaps = {name: profile.gaps[name] for name in sorted(lacks - SUPPLIED)}
         native, reason = _decide(mode, capability, gaps)
