@@ -127,6 +127,7 @@ class TranslatedRoute:
                 translator.started = translator.started or start.sent
                 if piece := _fed(translator, batch):
                     yield piece
+                batch.clear()  # whoever handed it on would keep it until the next one
                 if measure is not None:  # the client has its first events, and the prompt need not be kept any longer
                     prompt, measure = await measure(), None
                 # After a stop sequence that the upstream ignores, nothing that it says reaches anybody.
@@ -276,14 +277,20 @@ class TranslatedRoute:
             translation.params, translation.dropped = anew.params, anew.dropped
             translation.max_tokens = anew.max_tokens
 
-        adapter = Adapter(self._memory, state.plan.scope, adaptations_for, rebuild, self._is_allowed)
+        allowed = _leaves_system if self._merge_system == "keep" else _any
+        adapter = Adapter(self._memory, state.plan.scope, adaptations_for, rebuild, allowed)
         result = await adapter.run(translation, send)
         state.drop(translation.dropped)
         state.adapt(adapter.names)
         return result
 
-    def _is_allowed(self, change: Change) -> bool:
-        return not (isinstance(change, MergeSystem) and self._merge_system == "keep")
+
+def _any(change: Change) -> bool:
+    return True
+
+
+def _leaves_system(change: Change) -> bool:
+    return not isinstance(change, MergeSystem)
 
 
 def _fed(translator: StreamTranslator, batch: list[dict[str, Any]]) -> bytes:

@@ -73,7 +73,7 @@ class ChunkStream:
         return batch
 
     async def drain(self) -> None:
-        """Read what follows the end, which gives the connection back to its pool."""
+        """Read what follows the end, if it comes soon, which gives the connection back to its pool."""
         with suppress(MessagesError):
             async for _ in self._batches:
                 pass
@@ -163,8 +163,9 @@ class ChatCompletions:
                     yield [completion_as_chunk(_completion_of(answer, "a stream of events")), _DONE]
                 return
             async for chunks in self._batches(head, body):
-                yield chunks
-                if chunks and chunks[-1] is _DONE:
+                is_done = chunks[-1] is _DONE
+                yield chunks  # whoever takes them empties them
+                if is_done:
                     await close_soon(response)
                     return
         finally:

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Fleet
 from tests.support.fixtures import chunk_bytes, chunk_names, chunks
 from tests.support.laws import assert_calls_conserved, assert_text_conserved, assert_well_formed, fold
-from tests.support.replies import Reply
+from tests.support.replies import FOREVER, Reply
 from tests.support.sse import events as sse_events
 from tests.support.upstream import (
     ScriptedUpstream,
@@ -282,6 +282,12 @@ def test_every_recorded_stream_keeps_the_laws(translated: Translated, name: str)
     assert_calls_conserved(chunks(name), found)
     assert_text_conserved(chunks(name), found)
     assert found[-1]["type"] == "message_stop"
+
+
+def test_a_stream_that_is_done_does_not_wait_for_its_connection(translated: Translated) -> None:
+    steps = [*encode_chunks([delta("Hi"), delta(finish_reason="stop")]), FOREVER]
+    translated.upstream.queue(CHAT, stream_reply(steps))
+    assert translated.events()[-1]["type"] == "message_stop"
 
 
 @pytest.mark.parametrize("name", sorted(ENDS_IN_AN_ERROR - {"error_first_chunk"}))
