@@ -169,6 +169,7 @@ class AnthropicMiddleware:
         if length is None:
             receive = _counted(receive, limit, answer)
         scope["headers"] = _readable(_as_bearer(scope["headers"], headers))
+        del headers, send  # an answer may last for an hour
         await self._run(scope, receive, answer)
 
     def _checked(self, scope: Scope, headers: dict[bytes, bytes], limit: int) -> int | None:

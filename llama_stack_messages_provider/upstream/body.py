@@ -12,7 +12,7 @@ from llama_stack_messages_provider.http_client.response import Response
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, did_not_begin, stopped
 
-__all__ = ["Body", "Timeouts", "close_soon", "iter_body"]
+__all__ = ["Body", "Timeouts", "iter_body"]
 
 _LINGER_SECONDS = 0.25
 
@@ -98,7 +98,14 @@ class Body:
 
     async def close_soon(self) -> None:
         """All that matters has come: read the end of the body, if it is near, which keeps the connection."""
-        await close_soon(self._response)
+        if self._response.ended:
+            return
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await self.read():
+                    pass
+        except (HttpError, OSError):  # a timeout among them
+            self._response.close()
 
     def __enter__(self) -> Self:
         return self
@@ -116,18 +123,6 @@ class Body:
             raise UpstreamError("The upstream's answer is compressed in a way that is not understood") from error
         if isinstance(error, HttpError | OSError):
             raise UpstreamError("The upstream's answer broke off") from error
-
-
-async def close_soon(response: Response) -> None:
-    """Read what follows the end of a message for a moment: its end gives the connection back to the pool."""
-    if response.ended:
-        return
-    try:
-        async with asyncio.timeout(_LINGER_SECONDS):
-            while await response.read():
-                pass
-    except (HttpError, OSError):  # a timeout among them
-        response.close()
 
 
 class _Watch:

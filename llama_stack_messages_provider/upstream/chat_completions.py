@@ -31,7 +31,7 @@ from llama_stack_messages_provider.errors import (
 )
 from llama_stack_messages_provider.host.providers import check_model_allowed, localizes_images, sends_what_we_send
 from llama_stack_messages_provider.native.shapes import looks_like_events, looks_whole
-from llama_stack_messages_provider.upstream.body import Timeouts, close_soon, iter_body
+from llama_stack_messages_provider.upstream.body import Body, Timeouts
 from llama_stack_messages_provider.upstream.completion_shapes import chunks_as_completion, completion_as_chunk
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import ConnectionFailedError, did_not_begin, stopped
@@ -153,33 +153,30 @@ class ChatCompletions:
         del params, data  # nothing of the request is kept while its answer comes
         if not is_success(response.status):
             raise refusal(await self._sessions.whole(response, endpoint, self._timeouts))
-        body = iter_body(response, self._timeouts.of(endpoint), self._sessions.limits.stream)
-        try:
-            head = await anext(body, b"")
-            if looks_whole(head) or not (looks_like_events(head) or response.content_type == "text/event-stream"):
-                whole = b"".join([head, *[piece async for piece in body]])
-                answer = UpstreamResponse(response.status, response.headers, whole)
-                with malformed_upstream_errors(None, "a chat completion"):
-                    yield [completion_as_chunk(_completion_of(answer, "a stream of events")), _DONE]
-                return
-            async for chunks in self._batches(head, body):
-                is_done = chunks[-1] is _DONE
-                yield chunks  # whoever takes them empties them
-                if is_done:
-                    await close_soon(response)
-                    return
-        finally:
-            await body.aclose()
-            response.close()  # a generator that was never begun has closed nothing
-
-    async def _batches(self, head: bytes, body: AsyncGenerator[bytes]) -> AsyncGenerator[list[Chunk]]:
-        """The chunks of a stream, as many as come together."""
-        decoder, reader = SSEDecoder(self._sessions.limits.event), JSONReader()
-        for chunks in _together(decoder.decode(head), reader):
-            yield chunks
-        async for data in body:
-            for chunks in _together(decoder.decode(data), reader):
-                yield chunks
+        limits = self._sessions.limits
+        decoder, reader = SSEDecoder(limits.event), JSONReader()
+        # All in one generator: each more is some of what a small event costs.
+        with Body(response, self._timeouts.of(endpoint), limits.stream) as received:
+            data = await received.read()
+            is_event_stream = response.content_type == "text/event-stream"
+            is_stream = not looks_whole(data) and (looks_like_events(data) or is_event_stream)
+            if not is_stream:
+                received.hand_over()
+            while data and is_stream:
+                received.mark_received(data)
+                for chunks in _together(decoder.decode(data), reader):
+                    is_done = chunks[-1] is _DONE
+                    yield chunks  # whoever takes them empties them
+                    if is_done:
+                        await received.close_soon()
+                        return
+                received.arm()
+                data = await received.read()
+        if not is_stream:
+            whole = await self._sessions.whole(response, endpoint, self._timeouts, head=data)
+            with malformed_upstream_errors(whole, "a chat completion"):
+                yield [completion_as_chunk(_completion_of(whole, "a stream of events")), _DONE]
+            return
         # The last blank line may be missing; half a chunk is not there at all.
         for chunks in _together((event for event in decoder.flush() if _is_whole(event.data)), reader):
             yield chunks
