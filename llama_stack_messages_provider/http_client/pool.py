@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from yarl import URL
 
+from llama_stack_messages_provider.http_client.connecting import connect
 from llama_stack_messages_provider.http_client.connection import Connection
 from llama_stack_messages_provider.http_client.failures import ConnectTimeoutError, DisconnectedError, ProxyError
 from llama_stack_messages_provider.http_client.response import Response
 from llama_stack_messages_provider.http_client.tunnel import open_tunnel
 
 __all__ = ["DIRECT", "Pool", "Route", "basic_auth"]
-
-_HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
 
 
 class _Address(NamedTuple):
@@ -205,38 +204,21 @@ def _address_of(url: str) -> _Address:
 async def _connect(loop: asyncio.AbstractEventLoop, connection: Connection, key: _Key) -> None:
     is_tls, host, port, route = key
     context = _context(route.tls) if is_tls else None
-    name = host if is_tls else None
+    name = host
     if route.proxy is None:
-        failed: OSError | None = None
-        for address in route.addresses or (host,):
-            try:
-                await loop.create_connection(
-                    lambda: connection,
-                    address,
-                    port,
-                    ssl=context,
-                    server_hostname=name,
-                    happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
-                )
-            except OSError as exc:
-                failed = exc
-            else:
-                return
-        assert failed is not None
-        raise failed
+        await connect(loop, lambda: connection, route.addresses or (host,), port, context, name)
+        return
     proxy = _address_of(route.proxy)
     proxy_tls = _context(True) if proxy.is_tls else None
     try:
-        if not is_tls:
-            await loop.create_connection(lambda: connection, proxy.host, proxy.port, ssl=proxy_tls)
+        if context is None:
+            await connect(loop, lambda: connection, [proxy.host], proxy.port, proxy_tls, proxy.host)
             return
-        transport = await open_tunnel(
-            loop, proxy.host, proxy.port, proxy_tls, f"{host}:{port}", _proxy_headers(route.proxy)
-        )
+        target = f"{host}:{port}"
+        transport = await open_tunnel(loop, proxy.host, proxy.port, proxy_tls, target, _proxy_headers(route.proxy))
     except OSError as exc:
         raise ProxyError(exc) from exc
-    assert context is not None
-    secured = await loop.start_tls(transport, connection, context, server_hostname=host)
+    secured = await loop.start_tls(transport, connection, context, server_hostname=name)
     assert secured is not None
     connection.connection_made(secured)
 

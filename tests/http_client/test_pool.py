@@ -1,9 +1,10 @@
 """Requests over pooled connections: whose answer is whose, what is bounded, and what becomes of a connection."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,63 @@ async def test_a_connection_that_cannot_be_trusted_is_not_used_again(answer: byt
         for _ in range(3):
             assert await whole(await ask(pool, server.url)) == b"ok"
         assert server.connections == 3
+
+
+# --- addresses ---
+
+
+async def test_an_address_that_is_silent_is_passed_over() -> None:
+    async with serving(echo) as server, pooled() as pool:
+        port = int(server.url.rpartition(":")[2])
+        with ExitStack() as opened:
+            full = opened.enter_context(socket.socket())
+            full.bind(("127.0.0.2", port))
+            full.listen(0)
+            for _ in range(4):  # the system answers no more than wait already
+                waiting = opened.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.2", port))
+            route = Route(addresses=("127.0.0.2", "127.0.0.1"))
+            assert await whole(await ask(pool, f"http://nobody.invalid:{port}", b"hi", route)) == b"hi"
+
+
+async def test_a_name_whose_addresses_all_refuse_is_told_by_the_system_s_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def both(host: str, port: int, **more: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    async with pooled() as pool:
+        with pytest.raises(ConnectionRefusedError):
+            await ask(pool, "http://two.invalid:1")
+
+
+class FewOptions(asyncio.SelectorEventLoop):
+    """Connects with what uvloop's `create_connection` knows."""
+
+    async def create_connection(  # type: ignore[override]
+        self,
+        make: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        ssl: ssl.SSLContext | None = None,
+        sock: socket.socket | None = None,
+        server_hostname: str | None = None,
+    ) -> Any:
+        return await super().create_connection(  # type: ignore[call-overload]
+            make, host, port, ssl=ssl, sock=sock, server_hostname=server_hostname
+        )
+
+
+def test_uvloop_will_do() -> None:
+    async def asked() -> bytes:
+        async with serving(echo) as server, pooled() as pool:
+            return await whole(await ask(pool, server.url, b"hi"))
+
+    with asyncio.Runner(loop_factory=FewOptions) as runner:
+        assert runner.run(asked()) == b"hi"
 
 
 async def test_an_answer_before_all_was_read_ends_the_connection() -> None:
