@@ -176,6 +176,10 @@ class Connection(asyncio.Protocol):
 
     # --- what httptools calls ---
 
+    def on_message_begin(self) -> None:
+        if self._head is None:  # its rest would be taken for the next request's answer
+            self.close()
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._response is None:  # those behind a body mean nothing
             self._headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1").strip())

@@ -200,6 +200,27 @@ async def test_a_connection_that_cannot_be_trusted_is_not_used_again(answer: byt
         assert server.connections == 3
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["behind an answer", "later"])
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_ends_the_connection(waits: bool) -> None:
+    later = asyncio.Event()
+
+    async def script(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        unasked = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx: "
+        writer.write(sent(b"ok") if waits else sent(b"ok") + unasked)
+        if waits:
+            await later.wait()
+            writer.write(unasked)
+        await reader.read()
+
+    async with serving(script) as server, pooled() as pool:
+        for _ in range(2):
+            assert await whole(await ask(pool, server.url)) == b"ok"
+            later.set()
+            async with asyncio.timeout(5):
+                while server.open:
+                    await asyncio.sleep(0.01)
+
+
 # --- addresses ---
 
 
