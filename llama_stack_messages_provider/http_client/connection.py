@@ -165,11 +165,14 @@ class Connection(asyncio.Protocol):
                 self._has_paused = True
                 self._transport.pause_reading()  # type: ignore[union-attr]
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        is_whole = exc is None and self._closes_at_end
-        if self._response is not None and is_whole:
+    def eof_received(self) -> None:
+        # What is not sent yet would keep asyncio from closing.
+        if self._response is not None and self._closes_at_end:
             self._response.end()
             self._response = None
+        self._fail(DisconnectedError())
+
+    def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or DisconnectedError())
         self._parser = None  # it holds this
         self._lost(self)

@@ -73,6 +73,7 @@ class Pool:
         self._idle: dict[_Key, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     async def request(
         self,
@@ -112,11 +113,12 @@ class Pool:
             try:
                 return await connection.send(head, body or b"", head_seconds)
             except (DisconnectedError, OSError):
-                if is_fresh or connection.spoke:
+                if is_fresh or connection.spoke or self._is_closed:
                     raise
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that is still being made is closed behind its answer."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -148,6 +150,9 @@ class Pool:
         return connection
 
     def _keep(self, key: _Key, connection: Connection) -> None:
+        if self._is_closed:
+            connection.close()
+            return
         connection.idle_since = self._loop.time()
         self._idle.setdefault(key, []).append(connection)
         if self._sweep is None:

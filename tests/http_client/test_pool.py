@@ -221,6 +221,45 @@ async def test_the_beginning_of_an_answer_that_nobody_asked_for_ends_the_connect
                     await asyncio.sleep(0.01)
 
 
+# --- a pool that is closed ---
+
+
+async def test_a_request_is_not_sent_again_when_its_pool_is_closed() -> None:
+    async def script(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(server.heads) == 1:
+            writer.write(sent(b"ok"))
+        else:
+            await reader.read()
+
+    async with serving(script) as server, pooled() as pool:
+        await ask(pool, server.url)
+        asking = asyncio.create_task(ask(pool, server.url))
+        while len(server.heads) < 2:
+            await asyncio.sleep(0)
+        await pool.close()
+        with pytest.raises(DisconnectedError):
+            await asking
+        assert server.connections == 1
+
+
+async def test_a_connection_that_was_being_made_is_not_kept_by_a_closed_pool() -> None:
+    async with serving(echo) as server, pooled() as pool:
+        asking = asyncio.create_task(ask(pool, server.url, b"late"))
+        await asyncio.sleep(0)
+        await pool.close()
+        assert await whole(await asking) == b"late"
+        assert not pool._idle
+
+
+async def test_a_body_that_a_closed_pool_cuts_is_no_whole_one() -> None:
+    async with serving(writing(b"HTTP/1.1 200 OK\r\n\r\nhalf")) as server, pooled() as pool:
+        response = await ask(pool, server.url)
+        assert await response.read() == b"half"
+        await pool.close()
+        with pytest.raises(DisconnectedError):
+            await response.read()
+
+
 # --- addresses ---
 
 
@@ -319,6 +358,20 @@ async def test_a_body_is_read_however_it_is_cut(answer: bytes, cut: int) -> None
 async def test_a_body_without_a_length_ends_with_its_connection() -> None:
     async with serving(writing(b"HTTP/1.1 200 OK\r\n\r\nall", closes=True)) as server, pooled() as pool:
         assert await whole(await ask(pool, server.url)) == b"all"
+
+
+async def test_a_body_that_ends_before_all_of_the_request_was_read_is_whole() -> None:
+    async def script(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Payload Too Large\r\n\r\ntoo large")
+        writer.write_eof()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(1)
+        writer.transport.abort()
+
+    async with serving(script) as server, pooled() as pool:
+        server.reads_bodies = False
+        response = await ask(pool, server.url, b"x" * 30_000_000)
+        assert (response.status, await whole(response)) == (413, b"too large")
 
 
 async def test_a_body_that_is_too_short_is_no_whole_one() -> None:
