@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         response = self._response
         try:
             self._parser.feed_data(data)  # type: ignore[union-attr]
-        except httptools.HttpParserError as exc:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail(NotHttpError(str(exc)))
         if self._silent_bytes > _MAX_HEAD_BYTES:
             self._fail(NotHttpError("headers without an end"))
@@ -198,9 +198,9 @@ class Connection(asyncio.Protocol):
             self.close()  # an answer that nobody asked for
             return
         self._silent_bytes = 0
-        is_chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
-        self._closes_at_end = not is_chunked and "content-length" not in headers
-        kind = PackedResponse if headers.get("content-encoding") in ENCODINGS else Response
+        coding = headers.get("transfer-encoding", "identity").lower()
+        self._closes_at_end = coding == "identity" and "content-length" not in headers
+        kind = PackedResponse if headers.get("content-encoding", "").lower() in ENCODINGS else Response
         self._response = kind(status, headers, self._loop, self._read_on, self.close)
         head.set_result(self._response)
 

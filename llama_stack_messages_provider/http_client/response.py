@@ -123,7 +123,7 @@ class PackedResponse(Response):
         give_up: Callable[[], None],
     ) -> None:
         super().__init__(status, headers, loop, more, give_up)
-        self._decoder = Decoder(headers["content-encoding"])
+        self._decoder = Decoder(headers["content-encoding"].lower())
 
     async def read(self) -> bytes:
         """As of `Response`; a piece is bounded, however much it was packed.

@@ -1,6 +1,7 @@
 """Requests over pooled connections: whose answer is whose, what is bounded, and what becomes of a connection."""
 
 import asyncio
+import gzip
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -372,6 +373,29 @@ async def test_a_body_that_ends_before_all_of_the_request_was_read_is_whole() ->
         server.reads_bodies = False
         response = await ask(pool, server.url, b"x" * 30_000_000)
         assert (response.status, await whole(response)) == (413, b"too large")
+
+
+async def test_chunks_that_stop_are_no_whole_body_whatever_else_is_said() -> None:
+    twice = b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc"
+    async with serving(writing(twice, closes=True)) as server, pooled() as pool:
+        with pytest.raises(DisconnectedError):
+            await whole(await ask(pool, server.url))
+
+
+async def test_a_server_that_changes_the_protocol_ends_the_connection() -> None:
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nx"
+    async with serving(writing(switching)) as server, pooled() as pool:
+        response = await ask(pool, server.url)
+        assert (response.status, await whole(response)) == (101, b"")
+        assert not pool._idle
+    assert not failures
+
+
+async def test_encodings_are_known_in_capitals() -> None:
+    async with serving(writing(sent(gzip.compress(b"words"), content_encoding="GZip"))) as server, pooled() as pool:
+        assert await whole(await ask(pool, server.url)) == b"words"
 
 
 async def test_a_body_that_is_too_short_is_no_whole_one() -> None:
