@@ -198,9 +198,7 @@ def _address_of(url: str) -> _Address:
         raise ValueError("not a URL of http or https")
     is_tls = parsed.scheme == "https"
     host = parsed.raw_host
-    shown = f"[{host}]" if ":" in host else host
-    authority = shown if parsed.is_default_port() else f"{shown}:{parsed.port}"
-    return _Address(is_tls, host, parsed.port, authority, parsed.raw_path_qs)
+    return _Address(is_tls, host, parsed.port, parsed.host_port_subcomponent or host, parsed.raw_path_qs)
 
 
 # --- connecting ---
@@ -209,7 +207,7 @@ def _address_of(url: str) -> _Address:
 async def _connect(loop: asyncio.AbstractEventLoop, connection: Connection, key: _Key) -> None:
     is_tls, host, port, route = key
     context = _context(route.tls) if is_tls else None
-    name = host
+    name = host.rstrip(".")  # certificates have no dot behind a full name
     if route.proxy is None:
         await connect(loop, lambda: connection, route.addresses or (host,), port, context, name)
         return
@@ -219,7 +217,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, connection: Connection, key:
         if context is None:
             await connect(loop, lambda: connection, [proxy.host], proxy.port, proxy_tls, proxy.host)
             return
-        target = f"{host}:{port}"
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         transport = await open_tunnel(loop, proxy.host, proxy.port, proxy_tls, target, _proxy_headers(route.proxy))
     except OSError as exc:
         raise ProxyError(exc) from exc

@@ -512,9 +512,9 @@ def test_media_types_are_read() -> None:
 # --- TLS and proxies ---
 
 
-def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(folder: Path, *hosts: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The server's, and that of a client who trusts it."""
-    certificate, key = self_signed(folder)
+    certificate, key = self_signed(folder, *hosts)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
     return server, ssl.create_default_context(cafile=str(certificate))
@@ -529,6 +529,15 @@ async def test_certificates_are_judged(tmp_path: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(pool, server.url)
         assert server.connections == 2
+
+
+async def test_a_full_name_is_judged_without_its_dot(tmp_path: Path) -> None:
+    tls, trusting = contexts(tmp_path, "api.test")
+    async with serving(echo, tls) as server, pooled() as pool:
+        port = server.url.rpartition(":")[2]
+        route = Route(trusting, addresses=("127.0.0.1",))
+        assert await whole(await ask(pool, f"https://api.test.:{port}", b"hi", route)) == b"hi"
+    assert f"host: api.test:{port}\r\n" in server.heads[0]
 
 
 async def hands_on(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -578,3 +587,10 @@ async def test_a_proxy_that_is_not_there_is_said() -> None:
             with pytest.raises(ProxyError) as failure:
                 await ask(pool, url, route=Route(proxy="http://127.0.0.1:1"))
             assert isinstance(failure.value.cause, ConnectionRefusedError)
+
+
+async def test_a_tunnel_to_an_address_of_ipv6_is_asked_for_in_brackets() -> None:
+    async with serving(writing(sent(b"no", "403 Forbidden"), closes=True)) as proxy, pooled() as pool:
+        with pytest.raises(ProxyError):
+            await ask(pool, "https://[::1]:8443", route=Route(proxy=proxy.url))
+    assert proxy.heads[0].startswith("CONNECT [::1]:8443 HTTP/1.1\r\nhost: [::1]:8443\r\n")
