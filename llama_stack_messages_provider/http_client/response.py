@@ -98,9 +98,10 @@ class Response:
             self.wake()
 
     def fail(self, error: BaseException) -> None:
-        """Let whoever reads meet an error, and close the connection."""
-        self.end(error)
-        self._give_up()
+        """Unless the body has ended, whoever reads meets an error, and its connection is closed."""
+        if not self.ended:
+            self.end(error)
+            self._give_up()
 
     def close(self) -> None:
         """Nobody reads on: unless the body has ended, its connection is closed."""

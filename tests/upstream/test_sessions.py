@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -127,6 +128,25 @@ async def test_a_whole_answer_is_bounded() -> None:
     async with serving([long], limits=ResponseLimits(answer=4000)) as (server, sessions):
         with pytest.raises(AnswerTooLargeError, match="longer than 4000 bytes"):
             await post(server, sessions)
+
+
+async def test_what_came_while_the_loop_was_busy_came_in_time() -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"fir")
+        time.sleep(0.5)  # others of this loop, who take longer than the limit
+        await asyncio.sleep(0.1)
+        writer.write(b"st.")
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        sessions, at = Sessions(), endpoint(server.sockets[0].getsockname()[1])
+        answer = await sessions.fetch("GET", f"{at.root}/x", at, Timeouts(5, 0.3, 0.3))
+        await sessions.close()
+    assert answer.body == b"first."
 
 
 async def test_a_proxy_with_a_certificate_that_nobody_vouches_for_is_told(tmp_path: Path) -> None:
