@@ -118,6 +118,7 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             timer.cancel()
+            del answered  # a failure knows this frame, and this frame must not know the failure
 
     def close(self) -> None:
         """End it, whatever it is doing."""

@@ -1,9 +1,11 @@
 """Requests over pooled connections: whose answer is whose, what is bounded, and what becomes of a connection."""
 
 import asyncio
+import gc
 import gzip
 import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -594,3 +596,27 @@ async def test_a_tunnel_to_an_address_of_ipv6_is_asked_for_in_brackets() -> None
         with pytest.raises(ProxyError):
             await ask(pool, "https://[::1]:8443", route=Route(proxy=proxy.url))
     assert proxy.heads[0].startswith("CONNECT [::1]:8443 HTTP/1.1\r\nhost: [::1]:8443\r\n")
+
+
+# --- memory ---
+
+
+@pytest.mark.parametrize("is_up", [True, False], ids=["no answer", "refused"])
+async def test_a_failure_keeps_nothing_of_its_request(is_up: bool) -> None:
+    class Headers(dict[str, str]):
+        """Can be watched."""
+
+    async def fails(url: str) -> weakref.ref[Headers]:
+        headers = Headers()
+        with suppress(DisconnectedError, OSError):
+            await ask(pool, url, headers=headers)
+        return weakref.ref(headers)
+
+    async with serving(writing(closes=True)) as server, pooled() as pool:
+        gc.disable()
+        try:
+            watched = await fails(server.url if is_up else "http://127.0.0.1:1")
+            await asyncio.sleep(0)  # the loop has let go of what woke this
+            assert watched() is None
+        finally:
+            gc.enable()
