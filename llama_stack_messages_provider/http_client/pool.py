@@ -167,7 +167,10 @@ class Pool:
                     connection.close()
             if not self._idle[key]:
                 del self._idle[key]
-        self._sweep = self._loop.call_later(self._kept_seconds, self._close_old) if self._idle else None
+        self._sweep = None
+        if self._idle:  # the first in a list is the oldest
+            oldest = min(idle[0].idle_since for idle in self._idle.values())
+            self._sweep = self._loop.call_at(oldest + self._kept_seconds, self._close_old)
 
     # --- heads ---
 

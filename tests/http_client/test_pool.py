@@ -224,6 +224,19 @@ async def test_the_beginning_of_an_answer_that_nobody_asked_for_ends_the_connect
                     await asyncio.sleep(0.01)
 
 
+async def test_connections_are_looked_at_when_the_oldest_is_due() -> None:
+    async with serving(echo) as server, pooled(kept_seconds=0.2) as pool:
+        await asyncio.gather(ask(pool, server.url), ask(pool, server.url))
+        await asyncio.sleep(0.1)
+        await ask(pool, server.url)
+        async with asyncio.timeout(5):
+            while server.open == 2:
+                await asyncio.sleep(0.01)
+        [[younger]] = pool._idle.values()
+        assert pool._sweep is not None
+        assert pool._sweep.when() == pytest.approx(younger.idle_since + 0.2)
+
+
 # --- a pool that is closed ---
 
 
