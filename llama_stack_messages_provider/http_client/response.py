@@ -132,6 +132,7 @@ class PackedResponse(Response):
         Raises:
             EncodingError: It cannot be unpacked.
         """
+        await asyncio.sleep(0)  # unpacking is work, and what has come may be much of it
         while not (piece := self._decoder.take()):
             if not (packed := await super().read()):
                 return b""  # a packed stream may break off where its events end

@@ -413,6 +413,25 @@ async def test_encodings_are_known_in_capitals() -> None:
         assert await whole(await ask(pool, server.url)) == b"words"
 
 
+async def test_others_have_their_turn_while_much_is_unpacked() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serving(writing(sent(gzip.compress(b"x") * 5000, content_encoding="gzip"))) as server, pooled() as pool:
+        response = await ask(pool, server.url)
+        while not response.ended:
+            await asyncio.sleep(0)
+        running = asyncio.create_task(others())
+        assert await whole(response) == b"x" * 5000
+        running.cancel()
+    assert turns > 10
+
+
 async def test_a_body_that_is_too_short_is_no_whole_one() -> None:
     short = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"
     async with serving(writing(short, closes=True)) as server, pooled() as pool:
