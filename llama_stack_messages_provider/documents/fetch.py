@@ -198,7 +198,7 @@ class DocumentFetcher:
             async with _requested(url, route, self._limits.seconds) as response:
                 if response.status not in _REDIRECTS or "location" not in response.headers:
                     return await self._read(url, response, left)
-                url = url.join(URL(response.headers["location"]))
+                url = url.join(URL(_as_utf8(response.headers["location"])))
         raise FetchError(f"it was redirected more than {_MOST_REDIRECTS} times")
 
     async def _addresses(self, url: URL) -> Sequence[str]:
@@ -258,6 +258,11 @@ async def _requested(url: URL, route: Route, seconds: float) -> AsyncIterator[Re
         )
     finally:
         await pool.close()
+
+
+def _as_utf8(header: str) -> str:
+    """A header as browsers read it, and many servers write it, although it should be in ASCII."""
+    return header.encode("latin-1").decode(errors="replace")
 
 
 def is_public(address: str) -> bool:

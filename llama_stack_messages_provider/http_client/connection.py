@@ -118,6 +118,7 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             timer.cancel()
+            del answered  # a failure knows this frame, and this frame must not know the failure
 
     def close(self) -> None:
         """End it, whatever it is doing."""
@@ -154,7 +155,7 @@ class Connection(asyncio.Protocol):
         response = self._response
         try:
             self._parser.feed_data(data)  # type: ignore[union-attr]
-        except httptools.HttpParserError as exc:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail(NotHttpError(str(exc)))
         if self._silent_bytes > _MAX_HEAD_BYTES:
             self._fail(NotHttpError("headers without an end"))
@@ -165,16 +166,23 @@ class Connection(asyncio.Protocol):
                 self._has_paused = True
                 self._transport.pause_reading()  # type: ignore[union-attr]
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        is_whole = exc is None and self._closes_at_end
-        if self._response is not None and is_whole:
+    def eof_received(self) -> None:
+        # What is not sent yet would keep asyncio from closing.
+        if self._response is not None and self._closes_at_end:
             self._response.end()
             self._response = None
+        self._fail(DisconnectedError())
+
+    def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or DisconnectedError())
         self._parser = None  # it holds this
         self._lost(self)
 
     # --- what httptools calls ---
+
+    def on_message_begin(self) -> None:
+        if self._head is None:  # its rest would be taken for the next request's answer
+            self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._response is None:  # those behind a body mean nothing
@@ -191,9 +199,9 @@ class Connection(asyncio.Protocol):
             self.close()  # an answer that nobody asked for
             return
         self._silent_bytes = 0
-        is_chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
-        self._closes_at_end = not is_chunked and "content-length" not in headers
-        kind = PackedResponse if headers.get("content-encoding") in ENCODINGS else Response
+        coding = headers.get("transfer-encoding", "identity").lower()
+        self._closes_at_end = coding == "identity" and "content-length" not in headers
+        kind = PackedResponse if headers.get("content-encoding", "").lower() in ENCODINGS else Response
         self._response = kind(status, headers, self._loop, self._read_on, self.close)
         head.set_result(self._response)
 

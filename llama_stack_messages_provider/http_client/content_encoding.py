@@ -23,6 +23,8 @@ _PIECE_BYTES = 256 * 1024
 # What is left behind the end of one of several members is copied: so little of it is linear, however many there are.
 _STEP_BYTES = 4096
 _STEP_PIECE_BYTES = 65536
+# Each member takes some microseconds to begin, however little is in it.
+_MOST_STEPS = 256
 
 
 class _Unpacker(Protocol):
@@ -114,6 +116,7 @@ class Decoder:
         self._unpacker = self._make()
         self._packed = memoryview(b"")
         self._has_more = False
+        self._empty_members = 0
 
     def feed(self, packed: bytes) -> None:
         """Packed bytes have come, after `take` gave nothing."""
@@ -125,12 +128,13 @@ class Decoder:
         Raises:
             EncodingError: They are not packed in this way.
         """
-        pieces, size = [], 0
+        pieces, size, steps = [], 0, 0
         try:
-            while (self._packed or self._has_more) and size < _PIECE_BYTES:
+            while (self._packed or self._has_more) and size < _PIECE_BYTES and (steps < _MOST_STEPS or not size):
                 piece = self._step()
                 pieces.append(piece)
                 size += len(piece)
+                steps += 1
         except (zlib.error, brotli.error, zstd.ZstdError, EOFError) as exc:
             raise EncodingError(str(exc)) from exc
         return b"".join(pieces)
@@ -140,9 +144,14 @@ class Decoder:
         if self._unpacker.eof:  # gzip and zstd may be in several members
             data = self._unpacker.unused_data
             self._unpacker = self._make()
+            self._empty_members += 1
+            if self._empty_members > _MOST_STEPS:
+                raise EncodingError("members without content")
         if not data and self._unpacker.needs_input:
             data, self._packed = bytes(self._packed[:_STEP_BYTES]), self._packed[_STEP_BYTES:]
         unpacker = self._unpacker
         piece = unpacker.decompress(data, _STEP_PIECE_BYTES)
+        if piece:
+            self._empty_members = 0
         self._has_more = bool(unpacker.unused_data) if unpacker.eof else not unpacker.needs_input
         return piece

@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 from yarl import URL
 
+from llama_stack_messages_provider.http_client.connecting import connect
 from llama_stack_messages_provider.http_client.connection import Connection
 from llama_stack_messages_provider.http_client.failures import ConnectTimeoutError, DisconnectedError, ProxyError
 from llama_stack_messages_provider.http_client.response import Response
 from llama_stack_messages_provider.http_client.tunnel import open_tunnel
 
 __all__ = ["DIRECT", "Pool", "Route", "basic_auth"]
-
-_HAPPY_EYEBALLS_SECONDS = 0.25  # RFC 8305, section 5
 
 
 class _Address(NamedTuple):
@@ -74,6 +73,7 @@ class Pool:
         self._idle: dict[_Key, list[Connection]] = {}
         self._open: set[Connection] = set()
         self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     async def request(
         self,
@@ -113,11 +113,12 @@ class Pool:
             try:
                 return await connection.send(head, body or b"", head_seconds)
             except (DisconnectedError, OSError):
-                if is_fresh or connection.spoke:
+                if is_fresh or connection.spoke or self._is_closed:
                     raise
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that is still being made is closed behind its answer."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
@@ -149,6 +150,9 @@ class Pool:
         return connection
 
     def _keep(self, key: _Key, connection: Connection) -> None:
+        if self._is_closed:
+            connection.close()
+            return
         connection.idle_since = self._loop.time()
         self._idle.setdefault(key, []).append(connection)
         if self._sweep is None:
@@ -163,7 +167,10 @@ class Pool:
                     connection.close()
             if not self._idle[key]:
                 del self._idle[key]
-        self._sweep = self._loop.call_later(self._kept_seconds, self._close_old) if self._idle else None
+        self._sweep = None
+        if self._idle:  # the first in a list is the oldest
+            oldest = min(idle[0].idle_since for idle in self._idle.values())
+            self._sweep = self._loop.call_at(oldest + self._kept_seconds, self._close_old)
 
     # --- heads ---
 
@@ -194,9 +201,7 @@ def _address_of(url: str) -> _Address:
         raise ValueError("not a URL of http or https")
     is_tls = parsed.scheme == "https"
     host = parsed.raw_host
-    shown = f"[{host}]" if ":" in host else host
-    authority = shown if parsed.is_default_port() else f"{shown}:{parsed.port}"
-    return _Address(is_tls, host, parsed.port, authority, parsed.raw_path_qs)
+    return _Address(is_tls, host, parsed.port, parsed.host_port_subcomponent or host, parsed.raw_path_qs)
 
 
 # --- connecting ---
@@ -205,38 +210,21 @@ def _address_of(url: str) -> _Address:
 async def _connect(loop: asyncio.AbstractEventLoop, connection: Connection, key: _Key) -> None:
     is_tls, host, port, route = key
     context = _context(route.tls) if is_tls else None
-    name = host if is_tls else None
+    name = host.rstrip(".")  # certificates have no dot behind a full name
     if route.proxy is None:
-        failed: OSError | None = None
-        for address in route.addresses or (host,):
-            try:
-                await loop.create_connection(
-                    lambda: connection,
-                    address,
-                    port,
-                    ssl=context,
-                    server_hostname=name,
-                    happy_eyeballs_delay=_HAPPY_EYEBALLS_SECONDS,
-                )
-            except OSError as exc:
-                failed = exc
-            else:
-                return
-        assert failed is not None
-        raise failed
+        await connect(loop, lambda: connection, route.addresses or (host,), port, context, name)
+        return
     proxy = _address_of(route.proxy)
     proxy_tls = _context(True) if proxy.is_tls else None
     try:
-        if not is_tls:
-            await loop.create_connection(lambda: connection, proxy.host, proxy.port, ssl=proxy_tls)
+        if context is None:
+            await connect(loop, lambda: connection, [proxy.host], proxy.port, proxy_tls, proxy.host)
             return
-        transport = await open_tunnel(
-            loop, proxy.host, proxy.port, proxy_tls, f"{host}:{port}", _proxy_headers(route.proxy)
-        )
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        transport = await open_tunnel(loop, proxy.host, proxy.port, proxy_tls, target, _proxy_headers(route.proxy))
     except OSError as exc:
         raise ProxyError(exc) from exc
-    assert context is not None
-    secured = await loop.start_tls(transport, connection, context, server_hostname=host)
+    secured = await loop.start_tls(transport, connection, context, server_hostname=name)
     assert secured is not None
     connection.connection_made(secured)
 

@@ -98,9 +98,10 @@ class Response:
             self.wake()
 
     def fail(self, error: BaseException) -> None:
-        """Let whoever reads meet an error, and close the connection."""
-        self.end(error)
-        self._give_up()
+        """Unless the body has ended, whoever reads meets an error, and its connection is closed."""
+        if not self.ended:
+            self.end(error)
+            self._give_up()
 
     def close(self) -> None:
         """Nobody reads on: unless the body has ended, its connection is closed."""
@@ -123,7 +124,7 @@ class PackedResponse(Response):
         give_up: Callable[[], None],
     ) -> None:
         super().__init__(status, headers, loop, more, give_up)
-        self._decoder = Decoder(headers["content-encoding"])
+        self._decoder = Decoder(headers["content-encoding"].lower())
 
     async def read(self) -> bytes:
         """As of `Response`; a piece is bounded, however much it was packed.
@@ -131,6 +132,7 @@ class PackedResponse(Response):
         Raises:
             EncodingError: It cannot be unpacked.
         """
+        await asyncio.sleep(0)  # unpacking is work, and what has come may be much of it
         while not (piece := self._decoder.take()):
             if not (packed := await super().read()):
                 return b""  # a packed stream may break off where its events end

@@ -8,6 +8,7 @@ import re
 import ssl
 from collections.abc import Mapping
 
+from llama_stack_messages_provider.http_client.connecting import connect
 from llama_stack_messages_provider.http_client.failures import ProxyError
 
 __all__ = ["open_tunnel"]
@@ -37,7 +38,7 @@ async def open_tunnel(
         OSError: The proxy cannot be reached.
         ProxyError: It makes no tunnel.
     """
-    transport, answer = await loop.create_connection(lambda: _ProxyAnswer(loop), host, port, ssl=tls)
+    transport, answer = await connect(loop, lambda: _ProxyAnswer(loop), [host], port, tls, host)
     try:
         lines = [
             f"CONNECT {target} HTTP/1.1",

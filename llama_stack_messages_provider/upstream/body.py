@@ -163,7 +163,9 @@ class _Watch:
 
     def _look(self) -> None:
         idle = self._loop.time() - self._since if self.waiting else 0.0
-        if idle >= self.seconds:
-            self._response.fail(TimeoutError())
-        else:
+        if idle < self.seconds:
             self._timer = self._loop.call_later(self.seconds - idle, self._look)
+        elif self._response.unread:  # it came in this very turn of the loop, and its reader is not awake yet
+            self._wait()
+        else:
+            self._response.fail(TimeoutError())

@@ -126,7 +126,7 @@ def _reason(exc: BaseException) -> str:
     match exc:
         case ProxyError():
             answered = f" answered with status {exc.status}"
-            return f"its proxy{answered if exc.cause is None else f': {_of_system(exc.cause)}'}"
+            return f"its proxy{answered if exc.cause is None else f': {_reason(exc.cause)}'}"
         case ssl.SSLCertVerificationError():
             return "its TLS certificate is not trusted"
         case ssl.SSLError():

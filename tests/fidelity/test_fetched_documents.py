@@ -159,6 +159,13 @@ async def test_redirects_are_followed() -> None:
         assert source_of(await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a")))["data"] == "words"
 
 
+async def test_redirects_may_be_in_utf8() -> None:
+    with ScriptedUpstream() as web:
+        web.reply("/a", raw_reply(b"", content_type="text/plain", status=302, headers={"location": "/über"}))
+        web.reply("/über", raw_reply(b"words", content_type="text/plain"))
+        assert source_of(await fetched_by(fetcher(), asks(f"http://docs.example:{web.port}/a")))["data"] == "words"
+
+
 # --- what is refused ---
 
 

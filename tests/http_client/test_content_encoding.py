@@ -52,6 +52,14 @@ def test_members_follow_each_other(name: str, parts: list[bytes], cut: int) -> N
     assert b"".join(unpacked(encoding, b"".join(map(pack, parts)), cut)) == b"".join(parts)
 
 
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_members_without_content_have_an_end(name: str) -> None:
+    encoding, pack = PACKERS[name]
+    assert unpacked(encoding, pack(b"") * 200 + pack(b"x"), 10**9) == [b"x"]
+    with pytest.raises(EncodingError, match="without content"):
+        unpacked(encoding, pack(b"") * 300, 10**9)
+
+
 @pytest.mark.parametrize("name", PACKERS)
 @pytest.mark.parametrize("cut", [7, 10**9])
 def test_a_piece_is_bounded_however_much_was_packed(name: str, cut: int) -> None:

@@ -1,9 +1,13 @@
 """Requests over pooled connections: whose answer is whose, what is bounded, and what becomes of a connection."""
 
 import asyncio
+import gc
+import gzip
+import socket
 import ssl
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +203,136 @@ async def test_a_connection_that_cannot_be_trusted_is_not_used_again(answer: byt
         assert server.connections == 3
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["behind an answer", "later"])
+async def test_the_beginning_of_an_answer_that_nobody_asked_for_ends_the_connection(waits: bool) -> None:
+    later = asyncio.Event()
+
+    async def script(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        unasked = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nx: "
+        writer.write(sent(b"ok") if waits else sent(b"ok") + unasked)
+        if waits:
+            await later.wait()
+            writer.write(unasked)
+        await reader.read()
+
+    async with serving(script) as server, pooled() as pool:
+        for _ in range(2):
+            assert await whole(await ask(pool, server.url)) == b"ok"
+            later.set()
+            async with asyncio.timeout(5):
+                while server.open:
+                    await asyncio.sleep(0.01)
+
+
+async def test_connections_are_looked_at_when_the_oldest_is_due() -> None:
+    async with serving(echo) as server, pooled(kept_seconds=0.2) as pool:
+        await asyncio.gather(ask(pool, server.url), ask(pool, server.url))
+        await asyncio.sleep(0.1)
+        await ask(pool, server.url)
+        async with asyncio.timeout(5):
+            while server.open == 2:
+                await asyncio.sleep(0.01)
+        [[younger]] = pool._idle.values()
+        assert pool._sweep is not None
+        assert pool._sweep.when() == pytest.approx(younger.idle_since + 0.2)
+
+
+# --- a pool that is closed ---
+
+
+async def test_a_request_is_not_sent_again_when_its_pool_is_closed() -> None:
+    async def script(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(server.heads) == 1:
+            writer.write(sent(b"ok"))
+        else:
+            await reader.read()
+
+    async with serving(script) as server, pooled() as pool:
+        await ask(pool, server.url)
+        asking = asyncio.create_task(ask(pool, server.url))
+        while len(server.heads) < 2:
+            await asyncio.sleep(0)
+        await pool.close()
+        with pytest.raises(DisconnectedError):
+            await asking
+        assert server.connections == 1
+
+
+async def test_a_connection_that_was_being_made_is_not_kept_by_a_closed_pool() -> None:
+    async with serving(echo) as server, pooled() as pool:
+        asking = asyncio.create_task(ask(pool, server.url, b"late"))
+        await asyncio.sleep(0)
+        await pool.close()
+        assert await whole(await asking) == b"late"
+        assert not pool._idle
+
+
+async def test_a_body_that_a_closed_pool_cuts_is_no_whole_one() -> None:
+    async with serving(writing(b"HTTP/1.1 200 OK\r\n\r\nhalf")) as server, pooled() as pool:
+        response = await ask(pool, server.url)
+        assert await response.read() == b"half"
+        await pool.close()
+        with pytest.raises(DisconnectedError):
+            await response.read()
+
+
+# --- addresses ---
+
+
+async def test_an_address_that_is_silent_is_passed_over() -> None:
+    async with serving(echo) as server, pooled() as pool:
+        port = int(server.url.rpartition(":")[2])
+        with ExitStack() as opened:
+            full = opened.enter_context(socket.socket())
+            full.bind(("127.0.0.2", port))
+            full.listen(0)
+            for _ in range(4):  # the system answers no more than wait already
+                waiting = opened.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.2", port))
+            route = Route(addresses=("127.0.0.2", "127.0.0.1"))
+            assert await whole(await ask(pool, f"http://nobody.invalid:{port}", b"hi", route)) == b"hi"
+
+
+async def test_a_name_whose_addresses_all_refuse_is_told_by_the_system_s_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def both(host: str, port: int, **more: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.1")]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+    async with pooled() as pool:
+        with pytest.raises(ConnectionRefusedError):
+            await ask(pool, "http://two.invalid:1")
+
+
+class FewOptions(asyncio.SelectorEventLoop):
+    """Connects with what uvloop's `create_connection` knows."""
+
+    async def create_connection(  # type: ignore[override]
+        self,
+        make: Callable[[], asyncio.BaseProtocol],
+        host: str | None = None,
+        port: int | None = None,
+        *,
+        ssl: ssl.SSLContext | None = None,
+        sock: socket.socket | None = None,
+        server_hostname: str | None = None,
+    ) -> Any:
+        return await super().create_connection(  # type: ignore[call-overload]
+            make, host, port, ssl=ssl, sock=sock, server_hostname=server_hostname
+        )
+
+
+def test_uvloop_will_do() -> None:
+    async def asked() -> bytes:
+        async with serving(echo) as server, pooled() as pool:
+            return await whole(await ask(pool, server.url, b"hi"))
+
+    with asyncio.Runner(loop_factory=FewOptions) as runner:
+        assert runner.run(asked()) == b"hi"
+
+
 async def test_an_answer_before_all_was_read_ends_the_connection() -> None:
     async with serving(writing(sent(b"too large", "413 Payload Too Large"))) as server, pooled() as pool:
         server.reads_bodies = False
@@ -240,6 +374,62 @@ async def test_a_body_is_read_however_it_is_cut(answer: bytes, cut: int) -> None
 async def test_a_body_without_a_length_ends_with_its_connection() -> None:
     async with serving(writing(b"HTTP/1.1 200 OK\r\n\r\nall", closes=True)) as server, pooled() as pool:
         assert await whole(await ask(pool, server.url)) == b"all"
+
+
+async def test_a_body_that_ends_before_all_of_the_request_was_read_is_whole() -> None:
+    async def script(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 413 Payload Too Large\r\n\r\ntoo large")
+        writer.write_eof()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.sleep(1)
+        writer.transport.abort()
+
+    async with serving(script) as server, pooled() as pool:
+        server.reads_bodies = False
+        response = await ask(pool, server.url, b"x" * 30_000_000)
+        assert (response.status, await whole(response)) == (413, b"too large")
+
+
+async def test_chunks_that_stop_are_no_whole_body_whatever_else_is_said() -> None:
+    twice = b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc"
+    async with serving(writing(twice, closes=True)) as server, pooled() as pool:
+        with pytest.raises(DisconnectedError):
+            await whole(await ask(pool, server.url))
+
+
+async def test_a_server_that_changes_the_protocol_ends_the_connection() -> None:
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    switching = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nx"
+    async with serving(writing(switching)) as server, pooled() as pool:
+        response = await ask(pool, server.url)
+        assert (response.status, await whole(response)) == (101, b"")
+        assert not pool._idle
+    assert not failures
+
+
+async def test_encodings_are_known_in_capitals() -> None:
+    async with serving(writing(sent(gzip.compress(b"words"), content_encoding="GZip"))) as server, pooled() as pool:
+        assert await whole(await ask(pool, server.url)) == b"words"
+
+
+async def test_others_have_their_turn_while_much_is_unpacked() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with serving(writing(sent(gzip.compress(b"x") * 5000, content_encoding="gzip"))) as server, pooled() as pool:
+        response = await ask(pool, server.url)
+        while not response.ended:
+            await asyncio.sleep(0)
+        running = asyncio.create_task(others())
+        assert await whole(response) == b"x" * 5000
+        running.cancel()
+    assert turns > 10
 
 
 async def test_a_body_that_is_too_short_is_no_whole_one() -> None:
@@ -356,9 +546,9 @@ def test_media_types_are_read() -> None:
 # --- TLS and proxies ---
 
 
-def contexts(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(folder: Path, *hosts: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The server's, and that of a client who trusts it."""
-    certificate, key = self_signed(folder)
+    certificate, key = self_signed(folder, *hosts)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
     return server, ssl.create_default_context(cafile=str(certificate))
@@ -373,6 +563,15 @@ async def test_certificates_are_judged(tmp_path: Path) -> None:
         with pytest.raises(ssl.SSLCertVerificationError):
             await ask(pool, server.url)
         assert server.connections == 2
+
+
+async def test_a_full_name_is_judged_without_its_dot(tmp_path: Path) -> None:
+    tls, trusting = contexts(tmp_path, "api.test")
+    async with serving(echo, tls) as server, pooled() as pool:
+        port = server.url.rpartition(":")[2]
+        route = Route(trusting, addresses=("127.0.0.1",))
+        assert await whole(await ask(pool, f"https://api.test.:{port}", b"hi", route)) == b"hi"
+    assert f"host: api.test:{port}\r\n" in server.heads[0]
 
 
 async def hands_on(server: Server, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -422,3 +621,34 @@ async def test_a_proxy_that_is_not_there_is_said() -> None:
             with pytest.raises(ProxyError) as failure:
                 await ask(pool, url, route=Route(proxy="http://127.0.0.1:1"))
             assert isinstance(failure.value.cause, ConnectionRefusedError)
+
+
+async def test_a_tunnel_to_an_address_of_ipv6_is_asked_for_in_brackets() -> None:
+    async with serving(writing(sent(b"no", "403 Forbidden"), closes=True)) as proxy, pooled() as pool:
+        with pytest.raises(ProxyError):
+            await ask(pool, "https://[::1]:8443", route=Route(proxy=proxy.url))
+    assert proxy.heads[0].startswith("CONNECT [::1]:8443 HTTP/1.1\r\nhost: [::1]:8443\r\n")
+
+
+# --- memory ---
+
+
+@pytest.mark.parametrize("is_up", [True, False], ids=["no answer", "refused"])
+async def test_a_failure_keeps_nothing_of_its_request(is_up: bool) -> None:
+    class Headers(dict[str, str]):
+        """Can be watched."""
+
+    async def fails(url: str) -> weakref.ref[Headers]:
+        headers = Headers()
+        with suppress(DisconnectedError, OSError):
+            await ask(pool, url, headers=headers)
+        return weakref.ref(headers)
+
+    async with serving(writing(closes=True)) as server, pooled() as pool:
+        gc.disable()
+        try:
+            watched = await fails(server.url if is_up else "http://127.0.0.1:1")
+            await asyncio.sleep(0)  # the loop has let go of what woke this
+            assert watched() is None
+        finally:
+            gc.enable()

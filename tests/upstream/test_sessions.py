@@ -1,6 +1,8 @@
 """Connections to upstreams: pooled, tried again only where nothing was read, and bounded."""
 
 import asyncio
+import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from llama_stack_messages_provider.upstream.connections import environment_proxy
 from llama_stack_messages_provider.upstream.endpoint import Endpoint
 from llama_stack_messages_provider.upstream.failures import AnswerTooLargeError, ConnectionFailedError, NamedFailures
 from llama_stack_messages_provider.upstream.sessions import ResponseLimits, Sessions, UpstreamResponse
+from tests.support.tls import self_signed
 
 TIMEOUTS = Timeouts(5, 5, 5)
 GOOD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -125,6 +128,38 @@ async def test_a_whole_answer_is_bounded() -> None:
     async with serving([long], limits=ResponseLimits(answer=4000)) as (server, sessions):
         with pytest.raises(AnswerTooLargeError, match="longer than 4000 bytes"):
             await post(server, sessions)
+
+
+async def test_what_came_while_the_loop_was_busy_came_in_time() -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"fir")
+        time.sleep(0.5)  # others of this loop, who take longer than the limit
+        await asyncio.sleep(0.1)
+        writer.write(b"st.")
+        writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        sessions, at = Sessions(), endpoint(server.sockets[0].getsockname()[1])
+        answer = await sessions.fetch("GET", f"{at.root}/x", at, Timeouts(5, 0.3, 0.3))
+        await sessions.close()
+    assert answer.body == b"first."
+
+
+async def test_a_proxy_with_a_certificate_that_nobody_vouches_for_is_told(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0, ssl=context)
+    async with server:
+        sessions, root = Sessions(), "http://somewhere.invalid"
+        at = Endpoint("p", root, root, root, proxy=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(ConnectionFailedError, match="its proxy: its TLS certificate is not trusted"):
+            await sessions.fetch("GET", f"{root}/x", at, TIMEOUTS)
+        await sessions.close()
 
 
 def test_sessions_of_loops_that_are_gone_are_forgotten() -> None:
