@@ -43,7 +43,8 @@ async def connect[P: asyncio.Protocol](
     Raises:
         OSError: None accepts, and this is the last one's reason.
     """
-    opened = await _first(loop, [target for host in hosts for target in await _targets(loop, host, port)])
+    targets = [target for host in hosts for target in await _targets(loop, host, port)]
+    opened = await (_open(loop, targets[0]) if len(targets) == 1 else _first(loop, targets))
     if isinstance(opened, BaseException):
         try:
             raise opened

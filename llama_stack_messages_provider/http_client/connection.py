@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._interim = False
         self._closes_at_end = False
         self._has_paused = False
-        self._silent_bytes = 0
+        self._silent_bytes = 0  # that have come since the last of a message's parts
         self.spoke = False
         self.idle_since = 0.0
 
@@ -130,6 +130,7 @@ class Connection(asyncio.Protocol):
             self._fail(HeadTimeoutError())
 
     def _fail(self, error: BaseException) -> None:
+        """Tell whoever waits, and close; once more, it does nothing."""
         head, self._head = self._head, None
         if head is not None and not head.done():
             head.set_exception(error)

@@ -226,7 +226,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, connection: Connection, key:
         raise ProxyError(exc) from exc
     secured = await loop.start_tls(transport, connection, context, server_hostname=name)
     assert secured is not None
-    connection.connection_made(secured)
+    connection.connection_made(secured)  # nobody else tells it
 
 
 def _proxy_headers(proxy: str) -> dict[str, str]:
