@@ -6,11 +6,14 @@ Source: Anthropic's OpenAPI document, which the tests compare ours with.
 from typing import Annotated, Any
 
 from fastapi import Query, Response
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from llama_stack_messages_provider.wire.answers import ErrorResponse
+from llama_stack_messages_provider.wire.base import reference
 
-__all__ = ["Cursor", "documented"]
+__all__ = ["Cursor", "Published", "documented"]
 
 _JSON = "application/json"
 _VERSION = "Version of the API, such as `2023-06-01`; any is accepted."
@@ -18,6 +21,23 @@ _KEY = "The key, where the server wants one; `Authorization: Bearer` does as wel
 
 Cursor = Annotated[str | None, WithJsonSchema({"type": "string"}), Query()]
 """A query parameter that may be absent and is never null."""
+
+
+class Published:
+    """Of a body that FastAPI publishes and our routes read themselves: it needs no validator for it.
+
+    Args:
+        kind: What it is published as.
+    """
+
+    def __init__(self, kind: type[BaseModel]) -> None:
+        self._kind = kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.any_schema()
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return reference(self._kind, handler)
 
 
 class JSONLines(Response):

@@ -21,7 +21,7 @@ from llama_stack_messages_provider.host.log import get_logger
 from llama_stack_messages_provider.http.exchange import Exchange, joined_headers
 from llama_stack_messages_provider.http.limits import LIMITS_KEY, parse_request
 from llama_stack_messages_provider.http.models import list_models, only_for_anthropic, retrieve_model
-from llama_stack_messages_provider.http.openapi import Cursor, documented
+from llama_stack_messages_provider.http.openapi import Cursor, Published, documented
 from llama_stack_messages_provider.http.paging import page_asked
 from llama_stack_messages_provider.http.paths import MODELS
 from llama_stack_messages_provider.http.request_ids import new_request_id
@@ -150,11 +150,11 @@ def _add_hidden(router: APIRouter, name: str, handler: Handler, **more: Any) -> 
 
 
 def _add_messages(router: APIRouter, impl: "Messages") -> None:
-    async def create_message(params: Annotated[CreateMessageRequest, Body(...)]) -> Any:
+    async def create_message(params: Annotated[CreateMessageRequest, Body(), Published(CreateMessageRequest)]) -> Any:
         """Create a message. The answer is a message, or server-sent events if `stream` is true."""
         return _plain(await impl.create_message(params))
 
-    async def count_message_tokens(params: Annotated[CountTokensRequest, Body(...)]) -> Any:
+    async def count_message_tokens(params: Annotated[CountTokensRequest, Body(), Published(CountTokensRequest)]) -> Any:
         """Count the input tokens of a message without creating it."""
         return _plain(await impl.count_message_tokens(params))
 
@@ -176,7 +176,7 @@ def _serve_message(impl: "Messages") -> Handler:
 
 
 def _add_batches(router: APIRouter, impl: "Messages") -> None:
-    async def create_message_batch(params: Annotated[CreateBatchRequest, Body(...)]) -> Any:
+    async def create_message_batch(params: Annotated[CreateBatchRequest, Body(), Published(CreateBatchRequest)]) -> Any:
         """Create a batch of messages, which runs in the background."""
         return _plain(await impl.create_message_batch(params))
 

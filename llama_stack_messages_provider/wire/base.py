@@ -44,6 +44,7 @@ __all__ = [
     "error_path",
     "literal_values",
     "named_type",
+    "reference",
     "register",
     "union_members",
 ]
@@ -104,6 +105,8 @@ class WireModel(BaseModel):
         strict=True,
         serialize_by_alias=True,
         protected_namespaces=(),
+        # Most are never used in a process, and together take 3 MB; the first request of a kind waits for its 50 ms.
+        defer_build=True,
     )
 
     @classmethod
@@ -129,10 +132,19 @@ def _referring(value: Any, handler: GetJsonSchemaHandler) -> Any:
     if isinstance(name := value.get("$ref"), str):
         if name not in _BY_NAME:
             register(create_model(name, __base__=WireModel))
-        # Inside another schema, or it would be laid out here and not referred to.
-        part = core_schema.list_schema(_BY_NAME[name].__pydantic_core_schema__)
-        return handler(part)["items"] | {key: each for key, each in value.items() if key != "$ref"}
+        return reference(_BY_NAME[name], handler) | {key: each for key, each in value.items() if key != "$ref"}
     return {key: _referring(each, handler) for key, each in value.items()}
+
+
+def reference(kind: type[BaseModel], handler: GetJsonSchemaHandler) -> JsonObject:
+    """What refers to a type's schema in a document."""
+    schema: Any = kind.__pydantic_core_schema__
+    if schema["type"] == "definitions":  # what it refers to itself, and it
+        handler(schema)
+        schema = schema["schema"]
+    # Inside another schema, or it would be laid out here and not referred to.
+    items: JsonObject = handler(core_schema.list_schema(schema))["items"]
+    return items
 
 
 class UnknownType(WireModel):
