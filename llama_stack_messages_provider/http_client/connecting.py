@@ -22,7 +22,7 @@ class _Target(NamedTuple):
     address: tuple[Any, ...]
 
 
-async def connect[P: asyncio.Protocol](
+async def connect[P: asyncio.BaseProtocol](
     loop: asyncio.AbstractEventLoop,
     make: Callable[[], P],
     hosts: Sequence[str],

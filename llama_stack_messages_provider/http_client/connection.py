@@ -23,11 +23,12 @@ _JOINED_BYTES = 64 * 1024
 _SWITCHING = 101
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A connection to a server or a proxy.
 
     Args:
         loop: The running loop.
+        buffer: Where bytes arrive; all connections of a loop may share it, since it is read at once.
         released: Called when an answer has come to its end and another request may be sent.
         lost: Called when it is closed.
 
@@ -37,6 +38,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_buffer",
         "_closes_at_end",
         "_has_paused",
         "_head",
@@ -56,10 +58,12 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
+        buffer: memoryview,
         released: Callable[["Connection"], None],
         lost: Callable[["Connection"], None],
     ) -> None:
         self._loop = loop
+        self._buffer = buffer
         self._released = released
         self._lost = lost
         self._transport: asyncio.Transport | None = None
@@ -150,12 +154,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         self.spoke = True
-        self._silent_bytes += len(data)
+        self._silent_bytes += nbytes
         response = self._response
         try:
-            self._parser.feed_data(data)  # type: ignore[union-attr]
+            self._parser.feed_data(self._buffer[:nbytes])  # type: ignore[union-attr]
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             self._fail(NotHttpError(str(exc)))
         if self._silent_bytes > _MAX_HEAD_BYTES:

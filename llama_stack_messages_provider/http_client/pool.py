@@ -19,6 +19,9 @@ from llama_stack_messages_provider.http_client.tunnel import open_tunnel
 __all__ = ["DIRECT", "Pool", "Route", "basic_auth"]
 
 
+_BUFFER_BYTES = 256 * 1024
+
+
 class _Address(NamedTuple):
     """Where a URL leads.
 
@@ -72,6 +75,7 @@ class Pool:
         self._headers = dict(headers)
         self._idle: dict[_Key, list[Connection]] = {}
         self._open: set[Connection] = set()
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
 
@@ -138,7 +142,7 @@ class Pool:
         return None
 
     async def _connected(self, key: _Key, seconds: float) -> Connection:
-        connection = Connection(self._loop, lambda freed: self._keep(key, freed), self._open.discard)
+        connection = Connection(self._loop, self._buffer, lambda freed: self._keep(key, freed), self._open.discard)
         try:
             async with asyncio.timeout(seconds):
                 await _connect(self._loop, connection, key)

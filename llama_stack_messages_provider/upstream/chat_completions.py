@@ -2,7 +2,7 @@
 
 Three ways, the same request: over the host's router, which keeps each completion in its inference store (only if
 configured); over the provider's own inference API; or, where the provider would do no more than send the request to
-an OpenAI-style server, to that server over our pooled session with the provider's credentials and network settings.
+an OpenAI-style server, to that server over our pooled connections with the provider's credentials and network settings.
 The last one saves what the other two spend: a client built for each call, the SDK's request path, and an object for
 each chunk.
 """
@@ -109,7 +109,7 @@ class ChatCompletions:
         params: dict[str, Any],
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """A whole completion, as JSON; `headers` go along over our own session only.
+        """A whole completion, as JSON; `headers` go along over our own connections only.
 
         Raises:
             MessagesError: What the upstream's failure means to the client.

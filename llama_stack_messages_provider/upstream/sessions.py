@@ -91,7 +91,7 @@ def refusal(answer: UpstreamResponse) -> MessagesError:
 
 
 class Sessions:
-    """The sessions of one adapter.
+    """Sends requests to upstreams, for one adapter.
 
     Args:
         limits: How large answers may be.

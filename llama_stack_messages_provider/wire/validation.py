@@ -12,7 +12,15 @@ from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from llama_stack_messages_provider.errors import InvalidRequestError
-from llama_stack_messages_provider.wire.base import Array, ByField, JsonObject, WireModel, describe, union_members
+from llama_stack_messages_provider.wire.base import (
+    Array,
+    ByField,
+    JsonObject,
+    WireModel,
+    describe,
+    make_validators,
+    union_members,
+)
 from llama_stack_messages_provider.wire.request import (
     MAX_MESSAGES,
     CountTokensRequest,
@@ -174,6 +182,7 @@ def validate(kind: type[WireModel], request: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequestError: It names the fields that are wrong.
     """
+    make_validators()
     try:
         kind.model_validate(request)
     except ValidationError as exc:
@@ -247,6 +256,7 @@ class _LongArray(NamedTuple):
 
 
 def _steps(kind: type[WireModel], request: Mapping[str, Any]) -> Iterator[None]:
+    make_validators()
     pending: list[_LongArray] = []
     _checked(_hollow_adapter(kind), _hollowed(kind, request, (), pending))
     while pending:
