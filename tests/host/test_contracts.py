@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import signal
 import socket
 from typing import Any
@@ -101,9 +102,9 @@ async def test_a_piece_that_is_written_past_uvicorn_arrives_as_one_that_is_sent(
     assert written == [True], "uvicorn's cycle is not what it was: each streamed event costs a quarter more"
 
 
-async def _raw_answer(app: Any, request: bytes) -> bytes:
+async def _raw_answer(app: Any, request: bytes, log_level: str = "error") -> bytes:
     """All that a server of an app writes for a request, until it closes the connection."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, log_level=log_level, lifespan="off"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -144,6 +145,24 @@ async def test_an_answer_that_is_begun_and_breaks_off_has_its_head() -> None:
 
     answer = await _raw_answer(app, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_a_request_s_log_line_follows_the_answer_s_first_bytes(caplog: pytest.LogCaptureFixture) -> None:
+    lines_before_the_end = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        server = ServerSend(send)
+        await server.begin({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        lines_before_the_end.extend(caplog.messages)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    with caplog.at_level(logging.INFO, "uvicorn.access"):
+        caplog.clear()
+        await _raw_answer(app, b"GET /path HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", log_level="info")
+    lines = [line for line in caplog.messages if '"GET /path HTTP/1.1" 200' in line]
+    assert len(lines) == 1, "uvicorn's log of requests is elsewhere: the client waits for its line"
+    assert lines[0] not in lines_before_the_end
 
 
 def test_connections_are_listed_and_can_be_dropped() -> None:
