@@ -138,7 +138,7 @@ def _expected(types: tuple[type, ...]) -> str:
 
 
 def _wrong_thinking(thinking: Mapping[str, Any]) -> list[str]:
-    known = thinking_types()
+    known = THINKING_TYPES
     if thinking.get("type") in known:
         return []
     if "type" not in thinking:
@@ -146,11 +146,14 @@ def _wrong_thinking(thinking: Mapping[str, Any]) -> list[str]:
     return [f"thinking.type: Input should be {', '.join(map(repr, known[:-1]))} or {known[-1]!r}"]
 
 
-@cache
-def thinking_types() -> tuple[str, ...]:
-    """The documented values of `thinking.type`."""
+def _thinking_types() -> tuple[str, ...]:
     kinds = schemas()["CreateMessageRequest"]["properties"]["thinking"]["anyOf"]
     return tuple(schemas()[kind["$ref"]]["properties"]["type"]["const"] for kind in kinds)
+
+
+# At import: the schemas are let go when the server starts.
+THINKING_TYPES = _thinking_types()
+"""The documented values of `thinking.type`."""
 
 
 @cache

@@ -149,6 +149,7 @@ def test_everything_in_flight_is_ended_and_told(tmp_path: Path, upstream: Script
         eventually(lambda: len(upstream.requests_to("/v1/messages")) >= 2)
         upstream.queue("/v1/messages", hang_reply())
         whole = Sender(stack, request(orjson.dumps(ask(MODEL))))
+        eventually(lambda: len(upstream.requests_to("/v1/messages")) >= 3)
         unfinished = Sender(stack, request(b'{"model":', length=1000))
         Sender(stack, b"POST /v1/messages HTTP/1.1\r\nhost: x\r\n")
         Sender(stack, b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{")
