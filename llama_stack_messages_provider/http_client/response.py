@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from llama_stack_messages_provider.http_client.content_encoding import Decoder
 
@@ -115,15 +116,8 @@ class PackedResponse(Response):
 
     __slots__ = ("_decoder",)
 
-    def __init__(
-        self,
-        status: int,
-        headers: Mapping[str, str],
-        loop: asyncio.AbstractEventLoop,
-        more: Callable[[], None],
-        give_up: Callable[[], None],
-    ) -> None:
-        super().__init__(status, headers, loop, more, give_up)
+    def __init__(self, status: int, headers: Mapping[str, str], *others: Any) -> None:
+        super().__init__(status, headers, *others)
         self._decoder = Decoder(headers["content-encoding"].lower())
 
     async def read(self) -> bytes:
