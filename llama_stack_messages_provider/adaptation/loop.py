@@ -11,7 +11,7 @@ from llama_stack_messages_provider.adaptation.refusals import Refusal
 from llama_stack_messages_provider.engines import Kind
 from llama_stack_messages_provider.errors import MessagesError
 
-__all__ = ["Adapter", "Draft", "TranslateInsteadError", "apply_change"]
+__all__ = ["Adapter", "Draft", "TranslateInsteadError", "any_change", "apply_change"]
 
 # Far more than any upstream was seen to need: a server may refuse one parameter at a time.
 _MOST_ROUNDS = 32
@@ -50,6 +50,11 @@ class Draft(Protocol):
     max_tokens: int | None
 
 
+def any_change(change: Change) -> bool:
+    """Whether the configuration leaves a change open: any."""
+    return True
+
+
 Candidates = Callable[[Refusal, dict[str, Any]], Iterator[Change]]
 
 
@@ -70,7 +75,7 @@ class Adapter:
     scope: Scope
     candidates: Candidates
     rebuild: Callable[[tuple[Change, ...]], Awaitable[None]] | None = None
-    allowed: Callable[[Change], bool] = lambda change: True
+    allowed: Callable[[Change], bool] = any_change
     applied: list[tuple[Change, Refusal]] = field(default_factory=list)
 
     @property

@@ -250,7 +250,7 @@ class _Left:
 @asynccontextmanager
 async def _requested(url: URL, route: Route, seconds: float) -> AsyncIterator[Response]:
     """The answer to a GET, over a connection of its own."""
-    named = {"authorization": basic_auth(url.user, url.password or "")} if url.user else {}
+    named = {"authorization": basic_auth(url)} if url.user else {}
     pool = Pool(asyncio.get_running_loop(), _HEADERS | named)
     try:
         yield await pool.request(

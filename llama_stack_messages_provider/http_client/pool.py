@@ -236,12 +236,12 @@ async def _connect(loop: asyncio.AbstractEventLoop, connection: Connection, key:
 def _proxy_headers(proxy: str) -> dict[str, str]:
     """The headers for a proxy, whose credentials may be in its URL."""
     url = URL(proxy)
-    return {} if url.user is None else {"proxy-authorization": basic_auth(url.user, url.password or "")}
+    return {} if url.user is None else {"proxy-authorization": basic_auth(url)}
 
 
-def basic_auth(name: str, password: str) -> str:
-    """The value of an `authorization` header (RFC 7617)."""
-    return f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}"
+def basic_auth(url: URL) -> str:
+    """The value of an `authorization` header with the name and the password of a URL (RFC 7617)."""
+    return f"Basic {b64encode(f'{url.user or ""}:{url.password or ""}'.encode()).decode()}"
 
 
 @cache

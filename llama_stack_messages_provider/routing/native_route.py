@@ -9,7 +9,7 @@ import orjson
 from llama_stack_messages_provider.adaptation.adaptations import native_adaptations_for
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import Translate
-from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
+from llama_stack_messages_provider.adaptation.loop import Adapter, any_change, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adaptation.refusals import Refusal
 from llama_stack_messages_provider.adaptation.room import FitWindow, may_exceed
@@ -112,7 +112,7 @@ class NativeRoute:
         upstream, model = plan.scope
         # What Anthropic itself refuses is its client's to know.
         candidates = _nothing if plan.profile.first_party else native_adaptations_for
-        allowed = _any if plan.may_translate else _no_translation
+        allowed = any_change if plan.may_translate else _no_translation
         adapter = Adapter(self._memory, (f"{upstream}/v1/messages", model), candidates, allowed=allowed)
         rewritten = await self._rewritten(raw, request, state)
         draft = _Draft(raw if rewritten.request is request else None, rewritten, model, adapter, state.strict)
@@ -219,10 +219,6 @@ def _headers(state: RouteState) -> Mapping[str, str]:
 
 def _nothing(refusal: Refusal, request: Mapping[str, Any]) -> Iterator[Change]:
     return iter(())
-
-
-def _any(change: Change) -> bool:
-    return True
 
 
 def _no_translation(change: Change) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from llama_stack_messages_provider.adaptation.adaptations import adaptations_for
 from llama_stack_messages_provider.adaptation.change import Change
 from llama_stack_messages_provider.adaptation.changes import DropImages, MergeSystem
-from llama_stack_messages_provider.adaptation.loop import Adapter, apply_change
+from llama_stack_messages_provider.adaptation.loop import Adapter, any_change, apply_change
 from llama_stack_messages_provider.adaptation.memory import AdaptationMemory
 from llama_stack_messages_provider.adaptation.room import FitWindow, may_exceed
 from llama_stack_messages_provider.adaptation.upstream_errors import malformed_upstream_errors
@@ -277,16 +277,12 @@ class TranslatedRoute:
             translation.params, translation.dropped = anew.params, anew.dropped
             translation.max_tokens = anew.max_tokens
 
-        allowed = _leaves_system if self._merge_system == "keep" else _any
+        allowed = _leaves_system if self._merge_system == "keep" else any_change
         adapter = Adapter(self._memory, state.plan.scope, adaptations_for, rebuild, allowed)
         result = await adapter.run(translation, send)
         state.drop(translation.dropped)
         state.adapt(adapter.names)
         return result
-
-
-def _any(change: Change) -> bool:
-    return True
 
 
 def _leaves_system(change: Change) -> bool:

@@ -121,7 +121,7 @@ def _without_credentials(base: str) -> tuple[str, dict[str, str]]:
     url = URL(base)
     if url.user is None:
         return base, {}
-    return str(url.with_user(None)), {"authorization": basic_auth(url.user, url.password or "")}
+    return str(url.with_user(None)), {"authorization": basic_auth(url)}
 
 
 def _timeouts(network: providers.NetworkConfig | None) -> tuple[float | None, float | None]:

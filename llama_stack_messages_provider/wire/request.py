@@ -30,6 +30,7 @@ else:
     CountTokensRequest = wire_type("CountTokensRequest")
     CreateBatchRequest = wire_type("CreateBatchRequest")
     MessageParam = wire_type("MessageParam")
-    # Made by now, they are as before; but FastAPI, which only publishes them, would do so with a warning.
+    # Their validators still wait for the first request. But FastAPI goes by this, and would make its own of a body
+    # later than where it silences pydantic's warning.
     for body in (CreateMessageRequest, CountTokensRequest, CreateBatchRequest):
         body.model_config["defer_build"] = False
