@@ -80,6 +80,7 @@ SPEED_ROWS = {
     "added_first": "added time to the first event, ms",
     "slow_wall": "500 streams of 5 s at once, s",
     "slow_peak": "their peak memory, MiB",
+    "agents_peak": "150 agents' streams behind 150 kB each, peak memory, MiB",
 }
 RIVALS = {
     "ours_native": ("ogx_native", "litellm_native", "host"),

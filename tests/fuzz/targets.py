@@ -1,12 +1,13 @@
 """What is fuzzed: each target takes any bytes, and raises if what they make breaks a promise."""
 
+import asyncio
 import base64
 import logging
 import random
-from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -18,6 +19,10 @@ from llama_stack_messages_provider.engines import ENGINES
 from llama_stack_messages_provider.engines.features import features_of
 from llama_stack_messages_provider.errors import MessagesError
 from llama_stack_messages_provider.http.limits import parse_request
+from llama_stack_messages_provider.http_client.connection import Connection
+from llama_stack_messages_provider.http_client.content_encoding import ENCODINGS, Decoder
+from llama_stack_messages_provider.http_client.failures import EncodingError, HttpError
+from llama_stack_messages_provider.http_client.response import Response
 from llama_stack_messages_provider.native.relay import Relay
 from llama_stack_messages_provider.native.repair import StreamRepair
 from llama_stack_messages_provider.native.request import with_model
@@ -47,6 +52,9 @@ LIMITS = RequestLimits()
 SERVER_TOOLS = server_tools()
 MAX_PIECES = 5
 MAX_MESSAGE_CHARACTERS = 10_000
+MAX_UNPACKED_PIECE = 512 * 1024
+MAX_UNPACKED = 16 * 1024 * 1024
+LOOP = asyncio.new_event_loop()
 
 
 def _cuts(data: bytes) -> tuple[bytes, list[int]]:
@@ -226,6 +234,111 @@ def pdf(data: bytes) -> None:
     assert answer.get("error", "base64") in pdf_worker.ERRORS
 
 
-TARGETS: Mapping[str, Target] = {
-    function.__name__: function for function in (sse, relay, repair, translator, intake, refusal, request, pdf)
-}
+class _Wire:
+    """The transport of a connection that only ever receives."""
+
+    def __init__(self) -> None:
+        self.closing = self.paused = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def abort(self) -> None:
+        self.closing = True
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        assert not self.paused
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        assert self.paused
+        self.paused = False
+
+
+def _received(pieces: Iterable[bytes]) -> tuple[int, Mapping[str, str], bytes, type[Exception] | None, int]:
+    """A request is sent and a server answers: status, headers, body, failure, and how often it was free again."""
+    wire, buffer = _Wire(), memoryview(bytearray(65536))
+    released: list[Connection] = []
+    connection = Connection(LOOP, buffer, released.append, lambda _: None)
+    connection.connection_made(cast("asyncio.Transport", wire))
+    waiting = LOOP.create_task(connection.send(b"POST / HTTP/1.1\r\n\r\n", b"", 3600))
+    LOOP.call_soon(LOOP.stop)
+    LOOP.run_forever()
+    for piece in pieces:
+        if not wire.closing and piece:
+            buffer[: len(piece)] = piece
+            connection.buffer_updated(len(piece))
+    if not wire.closing:
+        connection.eof_received()
+    connection.connection_lost(None)
+    return LOOP.run_until_complete(_read(waiting, len(released)))
+
+
+async def _read(
+    waiting: asyncio.Task[Response], released: int
+) -> tuple[int, Mapping[str, str], bytes, type[Exception] | None, int]:
+    status, headers, body, failure = 0, {}, b"", None
+    try:
+        response = await waiting
+        status, headers = response.status, response.headers
+        while piece := await response.read():
+            assert len(piece) <= MAX_UNPACKED_PIECE or "content-encoding" not in headers
+            body += piece
+            if len(body) > MAX_UNPACKED:
+                response.close()
+                break
+    except HttpError as exc:
+        failure = type(exc)
+    return status, headers, body, failure, released
+
+
+def http_answer(data: bytes) -> None:
+    """Whatever a server sends is an answer or a failure of HTTP, the same however it is cut, and at most one answer."""
+    *head, body, failure, released = _received(_pieces(data[:65536]))
+    *other_head, other_body, other_failure, other_released = _received([data[1:65536]])
+    assert (head, failure, released) == (other_head, other_failure, other_released)
+    _assert_same(body, other_body, is_broken=failure is EncodingError)
+    assert released <= 1
+
+
+def unpacking(data: bytes) -> None:
+    """A packed body comes in bounded pieces, the same bytes however it was cut."""
+    coding = list(ENCODINGS)[data[0] % len(ENCODINGS)] if data else "gzip"
+    body, is_broken = _unpacked(coding, _pieces(data[1:]))
+    other_body, other_is_broken = _unpacked(coding, [data[2:]])
+    assert is_broken == other_is_broken
+    _assert_same(body, other_body, is_broken=is_broken)
+
+
+def _assert_same(body: bytes, other: bytes, *, is_broken: bool) -> None:
+    """What comes with the bytes that break it is lost, so how much there was before may differ."""
+    if is_broken:
+        assert body.startswith(other) or other.startswith(body)
+    else:
+        assert body == other
+
+
+def _unpacked(coding: str, pieces: Iterable[bytes]) -> tuple[bytes, bool]:
+    """What comes out, and whether it broke off."""
+    decoder, body = Decoder(coding), b""
+    try:
+        for piece in pieces:
+            decoder.feed(piece)
+            while unpacked := decoder.take():
+                assert len(unpacked) <= MAX_UNPACKED_PIECE
+                body += unpacked
+                if len(body) > MAX_UNPACKED:
+                    return body[:MAX_UNPACKED], False
+    except EncodingError:
+        return body, True
+    return body, False
+
+
+_FUNCTIONS = (sse, relay, repair, translator, intake, refusal, request, pdf, http_answer, unpacking)
+TARGETS: Mapping[str, Target] = {function.__name__: function for function in _FUNCTIONS}
