@@ -10,6 +10,7 @@
 | `Config.workers` | `worker_count` |
 | `RequestResponseCycle`: its `send`, `transport`, `scope`, `flow`, `chunked_encoding`, `disconnected` | `ServerSend` |
 | `RequestResponseCycle.access_logger`, which has the line of the request | `ServerSend.begin` |
+| `RequestResponseCycle.message_event`, set when the client is gone, after `disconnected` | `on_disconnect` |
 
 With several workers uvicorn's parent kills one that does not answer it for five seconds
 (`timeout_worker_healthcheck`), such as one that imports on a busy machine. `llama stack run` does not set that, and the
@@ -23,7 +24,7 @@ import signal
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Send
 from uvicorn import Server
 
 try:
@@ -31,7 +32,16 @@ try:
 except ImportError:  # another parser then; h11 has a limit of its own
     HttpToolsProtocol = RequestResponseCycle = None  # type: ignore[assignment, misc]
 
-__all__ = ["ServerSend", "abort_connections", "bound_exit", "bound_heads", "find_server", "on_exit", "worker_count"]
+__all__ = [
+    "ServerSend",
+    "abort_connections",
+    "bound_exit",
+    "bound_heads",
+    "find_server",
+    "on_disconnect",
+    "on_exit",
+    "worker_count",
+]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LINGER_SECONDS = 5.0
@@ -171,6 +181,54 @@ class ServerSend:
             return False
         cycle.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         return True
+
+
+class _Watched:
+    """In the place of the event that a request's `receive` waits for: calls back when the client is gone."""
+
+    __slots__ = ("_call", "_cycle", "_event", "_is_over")
+
+    def __init__(self, cycle: Any, call: Callable[[], None]) -> None:
+        self._cycle = cycle
+        self._call = call
+        self._event = cycle.message_event
+        self._is_over = False
+
+    def set(self) -> None:
+        self._event.set()
+        self.look()
+
+    def wait(self) -> Awaitable[bool]:
+        return self._event.wait()  # type: ignore[no-any-return]
+
+    def clear(self) -> None:
+        self._event.clear()
+
+    def look(self) -> None:
+        if self._cycle.disconnected and not self._is_over:
+            self._is_over = True
+            self._call()
+
+    def stop(self) -> None:
+        self._is_over = True
+        self._cycle.message_event = self._event
+
+
+def on_disconnect(receive: Receive, call: Callable[[], None]) -> Callable[[], None] | None:
+    """Call back once the client of a request is gone, whose body was read: a task that waits for it costs 2 KB.
+
+    Returns:
+        Ends this, and must be called; None if only `receive` itself can tell.
+    """
+    owner = getattr(receive, "__self__", None)
+    if RequestResponseCycle is None or not isinstance(owner, RequestResponseCycle):
+        return None
+    cycle: Any = owner
+    watched = cycle.message_event = _Watched(cycle, call)
+    cycle.flow.resume_reading()  # as `receive` would: nobody learns of an end that is not read
+    if cycle.disconnected:
+        asyncio.get_running_loop().call_soon(watched.look)
+    return watched.stop
 
 
 def bound_heads(server: Server, max_bytes: int, refuse: Refuse) -> bool:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from llama_stack_messages_provider.host.uvicorn import on_disconnect
 from llama_stack_messages_provider.http.shutdown import Shutdown, shutting_down
 from llama_stack_messages_provider.wire.sse import PING
 
@@ -41,23 +42,14 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
     """
     working = asyncio.current_task()
     assert working is not None
-    loop = asyncio.get_running_loop()
-    watcher: asyncio.Task[None] | None = None
     gone = False
 
-    async def watch() -> None:
+    def leave() -> None:
         nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
-            pass
         gone = True
         working.cancel()
 
-    def begin() -> None:
-        nonlocal watcher
-        watcher = loop.create_task(watch())
-
-    # Most answers are there before anybody could leave: a timer costs a fifth of a task.
-    timer = loop.call_later(_WATCH_AFTER_SECONDS, begin)
+    stop = on_disconnect(receive, leave) or _watch(receive, leave)
     try:
         return await work
     except asyncio.CancelledError:
@@ -66,9 +58,35 @@ async def while_connected[T](receive: Receive, work: Awaitable[T]) -> T:
             raise ClientDisconnect from None
         raise
     finally:
+        stop()
+
+
+def _watch(receive: Receive, call: Callable[[], None]) -> Callable[[], None]:
+    """Call back when the client disconnects, by a task that waits for it.
+
+    Returns:
+        Ends this.
+    """
+    loop = asyncio.get_running_loop()
+    watcher: asyncio.Task[None] | None = None
+
+    async def watch() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        call()
+
+    def begin() -> None:
+        nonlocal watcher
+        watcher = loop.create_task(watch())
+
+    def stop() -> None:
         timer.cancel()
         if watcher is not None:
             watcher.cancel()
+
+    # Most answers are there before anybody could leave: a timer costs a fifth of a task.
+    timer = loop.call_later(_WATCH_AFTER_SECONDS, begin)
+    return stop
 
 
 class EventStream(StreamingResponse):

@@ -20,7 +20,6 @@ from pydantic import (
     FailFast,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    PlainValidator,
     Tag,
     TypeAdapter,
     ValidationError,
@@ -44,7 +43,6 @@ __all__ = [
     "describe",
     "error_path",
     "literal_values",
-    "make_validators",
     "named_type",
     "reference",
     "register",
@@ -94,13 +92,6 @@ def named_type(name: str) -> type[Any] | None:
     return _BY_NAME.get(name)
 
 
-@cache
-def make_validators() -> None:
-    """Make all types' validators, each of them with those of its parts, which were registered before it."""
-    for kind in list(_BY_NAME.values()):
-        kind.model_rebuild()
-
-
 def register(kind: type[BaseModel]) -> None:
     """Let a type be found by its name."""
     _BY_NAME[kind.__name__] = kind
@@ -114,7 +105,7 @@ class WireModel(BaseModel):
         strict=True,
         serialize_by_alias=True,
         protected_namespaces=(),
-        # A process that passes requests through needs none: 3 MB. Who does waits once, for 50 ms (`make_validators`).
+        # A process that passes requests through needs no validators.
         defer_build=True,
     )
 
@@ -165,28 +156,13 @@ class UnknownType(WireModel):
 register(UnknownType)
 
 
-class _Union:
-    """A union whose members are told apart by a function, in one step however many there are."""
-
-    def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
-        """The members by their tags, and what finds the tag of a value."""
-        raise NotImplementedError
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        members, discriminator = self._tagged(source)
-        union: Any = Union[tuple(Annotated[member, Tag(tag)] for tag, member in members.items())]  # noqa: UP007
-        return handler.generate_schema(Annotated[union, discriminator])
-
-
-_UNKNOWN = "<*>"
-_REFUSED = "<!>"
-
-
-class ByField(_Union):
+class ByField:
     """Tell the members of a union apart by the value of one field.
 
     A member that declares the field as plain `str` takes every unknown value; without such a member
     the union is closed and an unknown value is refused at the field's own path.
+
+    A member's validator is made when a value needs it: together they take 3 MB, and 50 ms.
 
     Args:
         field: The field that every member declares as a literal.
@@ -199,33 +175,40 @@ class ByField(_Union):
         self.absent = absent
         self.misplaced = tuple(misplaced)
 
-    def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
-        members: dict[str, Any] = {}
-        tags: dict[Any, str] = {}
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        find, refuse = self._members(source)
+
+        def validate(value: Any) -> Any:
+            member = find(value)
+            return refuse(value) if member is None else member.__pydantic_validator__.validate_python(value)
+
+        return core_schema.no_info_plain_validator_function(validate)
+
+    def picker(self, source: Any) -> Callable[[Any], type[BaseModel] | None]:
+        """Finds the member that a value is to be validated as; None for what is refused."""
+        find, _ = self._members(source)
+        return lambda value: find(value) if isinstance(value, dict) else None
+
+    def _members(self, source: Any) -> tuple[Callable[[Any], type[BaseModel] | None], Callable[[Any], Any]]:
+        """What finds the member for a value, and what refuses a value that has none."""
+        members: dict[Any, type[BaseModel] | None] = {}
+        fallback = None
         for member in union_members(source):
             values = literal_values(member, self.field)
-            tag = f"<{values[0]}>" if values else _UNKNOWN
-            members[tag] = member
-            tags.update(dict.fromkeys(values, tag))
-        fallback = _UNKNOWN if _UNKNOWN in members else _REFUSED
-        if fallback is _REFUSED or self.misplaced:
-            members[_REFUSED] = _refusal(self.field, tuple(tags))
-            tags.update(dict.fromkeys(self.misplaced, _REFUSED))
+            members.update(dict.fromkeys(values, member))
+            if not values:
+                fallback = member
+        refuse = _refusal(self.field, tuple(members))
+        members.update(dict.fromkeys(self.misplaced))
         if self.absent is not None:
-            tags[None] = tags[self.absent]
-        return members, Discriminator(_by_field(self.field, tags, fallback))
-
-    def picker(self, source: Any) -> Callable[[Any], Any]:
-        """Finds the member that a value is to be validated as; None for what is refused."""
-        members, discriminator = self._tagged(source)
-        tag: Any = discriminator.discriminator
-        return lambda value: members.get(tag(value)) if isinstance(value, dict) and tag(value) != _REFUSED else None
+            members[None] = members[self.absent]
+        return _by_field(self.field, members, fallback), refuse
 
 
-class ByShape(_Union):
+class ByShape:
     """Tell the members of a union apart by JSON kind: string, array or object."""
 
-    def _tagged(self, source: Any) -> tuple[Mapping[str, Any], Discriminator]:
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         members = {_shape_tag(member): member for member in union_members(source)}
         names = " or ".join(name for tag, name in _SHAPE_NAMES.items() if tag in members)
         discriminator = Discriminator(
@@ -233,7 +216,8 @@ class ByShape(_Union):
             custom_error_type="shape",
             custom_error_message=f"Input should be {names}",
         )
-        return members, discriminator
+        union: Any = Union[tuple(Annotated[member, Tag(tag)] for tag, member in members.items())]  # noqa: UP007
+        return handler.generate_schema(Annotated[union, discriminator])
 
 
 _SHAPE_NAMES = {"<str>": "a string", "<list>": "an array", "<object>": "an object"}
@@ -255,23 +239,24 @@ def _by_shape(value: Any) -> str | None:
     return "<object>" if isinstance(value, dict | BaseModel) else None
 
 
-def _by_field(field: str, tags: dict[Any, str], fallback: str) -> Callable[[Any], str]:
-    def tag(value: Any) -> str:
+def _by_field[T](field: str, members: Mapping[Any, T], fallback: T) -> Callable[[Any], T]:
+    def find(value: Any) -> T:
         try:
-            return tags.get(value[field] if type(value) is dict else getattr(value, field), fallback)
+            return members.get(value[field] if type(value) is dict else getattr(value, field), fallback)
         except KeyError:
-            return tags.get(None, fallback)
+            return members.get(None, fallback)
         except (TypeError, AttributeError):  # an unhashable value, or no object at all
             return fallback
 
-    return tag
+    return find
 
 
-def _refusal(field: str, values: tuple[str, ...]) -> Any:
-    """An object whose field has one of the values: refuses all that reaches it, at the field's path."""
+def _refusal(field: str, values: tuple[str, ...]) -> Callable[[Any], Any]:
+    """Refuses all that reaches it, which has none of the values in its field, at the field's path."""
     fields: Any = {field: Literal[values]}
-    check = TypeAdapter(TypedDict("Refused", fields))  # type: ignore[operator]
-    return Annotated[Any, PlainValidator(check.validate_python)]
+    refused: Any = TypedDict("Refused", fields)  # type: ignore[misc]
+    check = cache(lambda: TypeAdapter(refused))
+    return lambda value: check().validate_python(value)
 
 
 def union_members(source: Any) -> tuple[Any, ...]:

@@ -18,7 +18,6 @@ from llama_stack_messages_provider.wire.base import (
     JsonObject,
     WireModel,
     describe,
-    make_validators,
     union_members,
 )
 from llama_stack_messages_provider.wire.request import (
@@ -185,7 +184,6 @@ def validate(kind: type[WireModel], request: Mapping[str, Any]) -> None:
     Raises:
         InvalidRequestError: It names the fields that are wrong.
     """
-    make_validators()
     try:
         kind.model_validate(request)
     except ValidationError as exc:
@@ -259,7 +257,6 @@ class _LongArray(NamedTuple):
 
 
 def _steps(kind: type[WireModel], request: Mapping[str, Any]) -> Iterator[None]:
-    make_validators()
     pending: list[_LongArray] = []
     _checked(_hollow_adapter(kind), _hollowed(kind, request, (), pending))
     while pending:

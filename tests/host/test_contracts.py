@@ -5,6 +5,7 @@ import inspect
 import logging
 import signal
 import socket
+from functools import partial
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from llama_stack_messages_provider.host.uvicorn import (
     bound_exit,
     bound_heads,
     find_server,
+    on_disconnect,
 )
 
 
@@ -163,6 +165,71 @@ async def test_a_request_s_log_line_follows_the_answer_s_first_bytes(caplog: pyt
     lines = [line for line in caplog.messages if '"GET /path HTTP/1.1" 200' in line]
     assert len(lines) == 1, "uvicorn's log of requests is elsewhere: the client waits for its line"
     assert lines[0] not in lines_before_the_end
+
+
+async def _left(app: Any, body: bytes = b"") -> None:
+    """A client sends a request, waits for the answer's first byte, and goes away."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, log_level="error", lifespan="off"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        serving = asyncio.create_task(server.serve([listening]))
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        await reader.readexactly(1)
+        writer.transport.abort()
+        server.should_exit = True
+        await serving
+
+
+async def _begin(receive: Any, send: Any) -> None:
+    while (await receive())["more_body"]:
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+
+
+@pytest.mark.parametrize("size", [0, 1_000_000], ids=["no body", "a body that pauses the reading"])
+async def test_a_client_that_goes_away_is_told_without_a_task(size: int) -> None:
+    told: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        gone = asyncio.Event()
+
+        def leave() -> None:
+            told.append("once")
+            gone.set()
+
+        await _begin(receive, send)
+        before = len(asyncio.all_tasks())
+        stop = on_disconnect(receive, leave)
+        assert stop is not None, "uvicorn's cycle is not what it was: each stream takes 2 KB more"
+        assert len(asyncio.all_tasks()) == before
+        async with asyncio.timeout(10):
+            assert (await receive())["type"] == "http.disconnect"  # for others it is as it was
+            await gone.wait()
+        stop()
+
+    await _left(app, b"x" * size)
+    assert told == ["once"], "uvicorn does not set `message_event` when a client is gone: its upstream works on"
+
+
+async def test_a_client_that_is_gone_already_is_told_unless_nobody_listens() -> None:
+    told: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await _begin(receive, send)
+        assert (await receive())["type"] == "http.disconnect"
+        for name, waits in (("late", True), ("stopped", False)):
+            stop = on_disconnect(receive, partial(told.append, name))
+            assert stop is not None
+            if waits:
+                await asyncio.sleep(0)
+            stop()
+            await asyncio.sleep(0)
+
+    await _left(app)
+    assert told == ["late"]
 
 
 def test_connections_are_listed_and_can_be_dropped() -> None:
