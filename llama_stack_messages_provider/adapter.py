@@ -68,6 +68,11 @@ _DROPPED_SHOWN = 40
 _HEADER_SHOWN = 2000
 # New objects after which the collector looks for garbage; 700, the usual, are those of a few requests.
 _YOUNG_OBJECTS = 5_000
+# More than the 256 KiB that asyncio reads into each time.
+_LARGE_BUFFER_BYTES = 320 * 1024
+_KEPT_FREE_BYTES = 1024 * 1024
+# Of malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 class MessagesAdapter:
@@ -232,7 +237,7 @@ class MessagesAdapter:
 
     def _interactive(self) -> AbstractContextManager[None]:
         """Entered while somebody waits for an answer: batches leave a slot to it."""
-        return nullcontext() if self._batches is None else self._batches.runtime.interactive()
+        return nullcontext() if self._batches is None else self._batches.runtime.interactive
 
     # --- in the same process ---
 
@@ -327,6 +332,13 @@ def _header_safe(text: str) -> str:
 
 
 def _trim_heap() -> None:
-    """Give back what the imports left free in the heap, some 6 MB, which glibc would keep."""
+    """Give back what the imports left free in the heap, some 6 MB, which glibc would keep.
+
+    And let large buffers stay outside of it, where glibc would soon take each of any size from it, and what lies
+    between them would hold it open: 2 to 3 MB. Source: mallopt(3), "dynamic mmap threshold".
+    """
     with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BUFFER_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)

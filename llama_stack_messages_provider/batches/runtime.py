@@ -1,8 +1,8 @@
 """What a process needs for batches: connections to their database, and a worker that runs their requests."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from llama_stack_messages_provider.batches.config import BatchesConfig
@@ -32,6 +32,27 @@ class Running:
     worker: Worker
 
 
+class _InFlight:
+    """Counts who is within it.
+
+    Args:
+        left: Called when one leaves it.
+    """
+
+    __slots__ = ("_left", "count")
+
+    def __init__(self, left: Callable[[], None]) -> None:
+        self._left = left
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self.count -= 1
+        self._left()
+
+
 class BatchRuntime:
     """Starts and ends what batches need.
 
@@ -51,7 +72,8 @@ class BatchRuntime:
         self._running: Running | None = None
         self._starting: asyncio.Lock | None = None
         self._starter: asyncio.Task[None] | None = None
-        self._interactive = 0
+        self.interactive = _InFlight(self._slot_freed)
+        """Entered while an interactive request is in flight: it takes a slot from the batches of this process."""
         self.works = False
         """Whether this process runs requests: `start` says so."""
 
@@ -96,16 +118,9 @@ class BatchRuntime:
             await running.worker.stop(grace_seconds)
             await running.database.close()
 
-    @contextmanager
-    def interactive(self) -> Iterator[None]:
-        """Within it an interactive request is in flight: it takes a slot from the batches of this process."""
-        self._interactive += 1
-        try:
-            yield
-        finally:
-            self._interactive -= 1
-            if self._running is not None:
-                self._running.worker.slot_freed()
+    def _slot_freed(self) -> None:
+        if self._running is not None:
+            self._running.worker.slot_freed()
 
     async def running(self) -> Running:
         """The connections and the worker of the running event loop, made if there are none yet."""
@@ -125,7 +140,7 @@ class BatchRuntime:
         try:
             await database.create_schema()
             sweep = Sweep(database, max_attempts=config.max_attempts, results_seconds=config.results_days * 86_400)
-            worker = Worker(JobQueue(database), sweep, self._runner, config, lambda: self._interactive)
+            worker = Worker(JobQueue(database), sweep, self._runner, config, lambda: self.interactive.count)
             await worker.start(work=self.works)
         except BaseException:
             await database.close()

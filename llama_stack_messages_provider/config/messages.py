@@ -307,7 +307,7 @@ class MessagesConfig(BaseModel):
     freeze_gc: bool = Field(
         default=True,
         description="Take all that was imported out of the garbage collector's sight when the server starts, and have "
-        "it look for the rest less often: a tenth of a request.",
+        "it look for the rest less often: a tenth of a request. And keep the heap small.",
     )
     probe: ProbeConfig = Field(default_factory=ProbeConfig, description="See below.")
     limits: RequestLimits = Field(default_factory=RequestLimits, description="See below.")

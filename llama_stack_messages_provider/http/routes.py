@@ -4,6 +4,7 @@ raw request: bodies are parsed here, so that every error has Anthropic's shape a
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from traceback import format_exception
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -294,11 +295,7 @@ class _MessagesRoute(APIRoute):
     async def _handle(self, request: Request) -> Response:
         handler: Handler = self.endpoint._handler  # type: ignore[attr-defined]
         request_id = _request_id(request)
-
-        def refused(exc: Exception) -> Response:
-            error = _error_of(exc, request_id, request.url.path)
-            return JSONBody(error.body(request_id), error.status, {**error.headers, "request-id": request_id})
-
+        refused = partial(_refusal, request_id, request.scope["path"])
         try:
             response = await handler(request, request_id)
         except ClientDisconnect:
@@ -331,6 +328,11 @@ class _ModelsRoute(_DirectRoute):
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Whether it answers a request, rather than the host."""
         return only_for_anthropic(scope, super().matches)
+
+
+def _refusal(request_id: str, path: str, exc: Exception) -> Response:
+    error = _error_of(exc, request_id, path)
+    return JSONBody(error.body(request_id), error.status, {**error.headers, "request-id": request_id})
 
 
 def _error_of(exc: Exception, request_id: str, path: str) -> MessagesError:
