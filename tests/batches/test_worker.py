@@ -190,7 +190,7 @@ async def test_interactive_requests_come_first(make: Make) -> None:
 
     with ExitStack() as interactive:
         for _ in range(4):
-            interactive.enter_context(service.runtime.interactive())
+            interactive.enter_context(service.runtime.interactive)
         batch = await create(service, 20)
         while sum(model.calls.values()) < 5:
             await asyncio.sleep(0.01)
