@@ -57,7 +57,7 @@ class BatchesConfig(BaseModel):
         description="Most values (list items, fields, lists and objects) in one request of a batch: "
         "each takes up to 300 bytes of memory while the request is read.",
     )
-    max_number_length: int = Field(default=1000, ge=20, description="Most characters in one number.")
+    max_number_length: int = Field(default=1000, ge=20, description="Most characters in one number, its sign aside.")
     max_custom_id_length: int = Field(
         default=64, ge=1, le=64, description="Most characters in a `custom_id`: letters, digits, `_` and `-`."
     )

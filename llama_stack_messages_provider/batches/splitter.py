@@ -38,7 +38,7 @@ _FILLER = rb'[^"\[\]{}0-9]'  # commas, colons, white space, literals, signs
 _KEY = re.compile(_STRING, re.DOTALL)
 _REST_OF_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _SCALAR = re.compile(rb'[^ \t\n\r,:"\[\]{}]*+')
-_NUMBER = re.compile(rb"[0-9.eE+-]*+")
+_NUMBER = re.compile(rb"-?([0-9.eE+-]*+)")
 _KEY_BEFORE = re.compile(rb'"([\w-]{1,64})"[ \t\n\r]*+:[ \t\n\r]*+-?\Z')
 
 
@@ -48,7 +48,7 @@ class SplitterLimits:
 
     Args:
         depth: Levels of nesting in one of its fields.
-        digits: Characters of a number.
+        digits: Characters of a number, its sign aside.
         request_bytes: Bytes of one request.
     """
 
@@ -267,12 +267,12 @@ class RequestSplitter:
         """The end of a value that is neither a string nor has brackets; it is read anew until it is complete."""
         found = _SCALAR.match(self._buffer, self._start)
         end = found.end() if found else self._start
-        complete = end < len(self._buffer) or end - self._start > self._limits.digits
+        complete = end < len(self._buffer) or end - self._start > self._limits.digits + 1
         return end if complete else None
 
     def _check_number(self) -> None:
         found = _NUMBER.match(self._buffer, self._at)
-        if found and found.end() - self._at > self._limits.digits:
+        if found and len(found[1]) > self._limits.digits:
             if self._depth == 1:
                 self._field_at = self._at
             raise InvalidRequestError(f"{self._path()}: a number of more than {self._limits.digits} characters")

@@ -80,6 +80,7 @@ class _Deflate(_Zlib):
 
 class _Brotli:
     unused_data = b""
+    eof = False  # what follows its end is no second member, but an error
 
     def __init__(self) -> None:
         self._brotli = brotli.Decompressor()
@@ -89,10 +90,6 @@ class _Brotli:
         piece: bytes = self._brotli.process(data, output_buffer_limit=max_length)
         self.needs_input = bool(self._brotli.can_accept_more_data()) and len(piece) < max_length
         return piece
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._brotli.is_finished())
 
 
 ENCODINGS: dict[str, Callable[[], _Unpacker]] = {

@@ -20,6 +20,8 @@ import orjson
 from llama_stack_messages_provider.batches import BatchesConfig
 from llama_stack_messages_provider.batches.intake import CUSTOM_ID, Intake
 from llama_stack_messages_provider.errors import InvalidRequestError, RequestTooLargeError
+from llama_stack_messages_provider.wire.request import CreateMessageRequest
+from llama_stack_messages_provider.wire.validation import MAX_NAME
 
 __all__ = ["LIMITS", "check", "damaged", "expected", "random_body", "read_in_pieces"]
 
@@ -97,12 +99,21 @@ def _accepted(value: Any, limits: BatchesConfig) -> Accepted:
         custom_id = plain.get("custom_id")
         if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id) or len(custom_id) > 64:
             raise Refused
-        if "params" not in plain or custom_id in found:
+        if "params" not in plain or custom_id in found or _has_false_name(plain["params"]):
             raise Refused
         found[custom_id] = plain["params"]
     if not 1 <= len(found) <= limits.max_requests:
         raise Refused
     return list(found.items())
+
+
+def _has_false_name(params: Any) -> bool:
+    """Whether a decoder that ignores case would take a field for another, as `Model` for `model`."""
+    names = CreateMessageRequest.model_fields.keys()
+    return isinstance(params, dict) and any(
+        len(name) > MAX_NAME or name.replace("\u017f", "s").replace("\u212a", "k").lower() in names
+        for name in params.keys() - names
+    )
 
 
 # --- the subject ---
