@@ -230,8 +230,9 @@ def _llama_cpp_tokenize(request: RecordedRequest) -> Reply:
 
 
 def _llama_cpp_template(request: RecordedRequest) -> Reply:
-    turns = [f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in request.json["messages"]]
-    return json_reply({"prompt": "".join(turns) + "<|im_start|>assistant\n"})
+    turns = [(turn["role"], turn.get("content") or "") for turn in request.json["messages"]]
+    text = "".join(f"<|im_start|>{role}\n{content}<|im_end|>\n" for role, content in turns)
+    return json_reply({"prompt": f"{text}<|im_start|>assistant\n"})
 
 
 def llama_cpp(models: Sequence[str] = DEFAULT_MODELS) -> Personality:
