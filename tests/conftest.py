@@ -53,10 +53,15 @@ SLOW_FILES = frozenset(
         "batches/test_real_server.py",
         "batches/test_server_tools.py",
         "budgets/test_budgets.py",
+        "cases/test_context.py",
+        "documents/test_pdf.py",
         "documents/test_server.py",
         "faults/test_faults.py",
         "fidelity/test_documents.py",
         "fidelity/test_fetched_documents.py",
+        "fidelity/test_prefix_cache.py",
+        "fidelity/test_real_stops.py",
+        "fidelity/test_safeguards.py",
         "fidelity/test_sdk_suite.py",
         "fuzz/test_openapi.py",
         "http/test_shutdown.py",
@@ -87,7 +92,9 @@ SLOW_FILES = frozenset(
         "status/test_server.py",
         "telemetry/test_spans.py",
         "test_embedded.py",
+        "test_first_start.py",
         "test_packaging.py",
+        "test_readme.py",
     }
 )
 """What costs most: servers of their own, processes that start again and again, waits for limits."""
