@@ -5,6 +5,8 @@ import inspect
 import logging
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -104,19 +106,25 @@ async def test_a_piece_that_is_written_past_uvicorn_arrives_as_one_that_is_sent(
     assert written == [True], "uvicorn's cycle is not what it was: each streamed event costs a quarter more"
 
 
-async def _raw_answer(app: Any, request: bytes, log_level: str = "error") -> bytes:
-    """All that a server of an app writes for a request, until it closes the connection."""
+@asynccontextmanager
+async def _connected(app: Any, log_level: str = "error") -> AsyncIterator[tuple[asyncio.StreamReader, Any]]:
+    """A connection to a server of an app, which has ended afterwards."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, log_level=log_level, lifespan="off"))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
         serving = asyncio.create_task(server.serve([listening]))
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        yield await asyncio.open_connection(*listening.getsockname())
+        server.should_exit = True
+        await serving
+
+
+async def _raw_answer(app: Any, request: bytes, log_level: str = "error") -> bytes:
+    """All that a server of an app writes for a request, until it closes the connection."""
+    async with _connected(app, log_level) as (reader, writer):
         writer.write(request)
         answer = await reader.read()
         writer.close()
-        server.should_exit = True
-        await serving
     return answer
 
 
@@ -169,17 +177,10 @@ async def test_a_request_s_log_line_follows_the_answer_s_first_bytes(caplog: pyt
 
 async def _left(app: Any, body: bytes = b"") -> None:
     """A client sends a request, waits for the answer's first byte, and goes away."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, log_level="error", lifespan="off"))
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        serving = asyncio.create_task(server.serve([listening]))
-        reader, writer = await asyncio.open_connection(*listening.getsockname())
+    async with _connected(app) as (reader, writer):
         writer.write(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
         await reader.readexactly(1)
         writer.transport.abort()
-        server.should_exit = True
-        await serving
 
 
 async def _begin(receive: Any, send: Any) -> None:
